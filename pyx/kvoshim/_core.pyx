@@ -1,6 +1,145 @@
-cdef public int kvo_probe() noexcept nogil:
-    return 42
+# cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, nonecheck=False
+# The core's C interface (core.h), and what Python sees of it. The preload library links only the upper half: nothing in
+# it touches a Python object.
+from libc.stdint cimport int32_t, uint32_t, uint64_t
+from kvoshim.layout cimport *
+from kvoshim.runtime cimport *
+from kvoshim.connection cimport *
+from kvoshim.negotiate cimport *
+from kvoshim.stream cimport *
+from kvoshim.life cimport *
+from kvoshim.poller cimport *
+from kvoshim.epollset cimport *
 
 
-def probe():
-    return kvo_probe()
+cdef public ssize_t kvo_receive(int32_t ident, int fd, msghdr *message, int flags) noexcept nogil:
+    return stream_receive(conn_at(ident), fd, message, flags)
+
+
+cdef public ssize_t kvo_send(int32_t ident, int fd, const msghdr *message, int flags) noexcept nogil:
+    return stream_send(conn_at(ident), fd, message, flags)
+
+
+cdef public int kvo_connect(int fd, const sockaddr *address, socklen_t length) noexcept nogil:
+    return life_connect(fd, address, length)
+
+
+cdef public int kvo_accept(int fd, sockaddr *address, socklen_t *length, int flags) noexcept nogil:
+    return life_accept(fd, address, length, flags)
+
+
+cdef public int kvo_close(int fd) noexcept nogil:
+    cdef conn_t *c
+    cdef int r
+    if ident_of_fd(fd) == KVO_INTERNAL and not in_vfork_child():
+        kvo_set_errno(EBADF)
+        return -1
+    c = life_forget(fd)
+    if not in_vfork_child():
+        epollset_close(fd)
+    if c == NULL:
+        return kvo_next.close(fd)
+    epollset_forget(c, fd)
+    r = kvo_next.close(fd)
+    dispose(c)
+    return r
+
+
+cdef public void kvo_replaced(int fd) noexcept nogil:
+    cdef conn_t *c
+    if in_vfork_child():
+        return
+    epollset_close(fd)
+    c = life_forget(fd)
+    if c != NULL:
+        epollset_forget(c, fd)
+        dispose(c)
+
+
+cdef public void kvo_move_internal(int fd) noexcept nogil:
+    move_internal(fd)
+
+
+cdef public void kvo_dup(int old_fd, int new_fd) noexcept nogil:
+    life_dup(old_fd, new_fd)
+    if not in_vfork_child():
+        epollset_dup(old_fd, new_fd)
+
+
+cdef public int kvo_shutdown(int32_t ident, int fd, int how) noexcept nogil:
+    return life_shutdown(conn_at(ident), fd, how)
+
+
+cdef public int kvo_poll(pollfd *fds, nfds_t n, const timespec *timeout, const sigset_t *mask) noexcept nogil:
+    return poller_poll(fds, n, timeout, mask)
+
+
+cdef public int kvo_epoll_known(int epfd) noexcept nogil:
+    return set_at(epfd) != NULL
+
+
+cdef public int kvo_epoll_ctl(int epfd, int op, int fd, epoll_event *event) noexcept nogil:
+    return epollset_ctl(epfd, op, fd, event)
+
+
+cdef public int kvo_epoll_wait(int epfd, epoll_event *events, int most, const timespec *timeout,
+                               const sigset_t *mask) noexcept nogil:
+    return epollset_wait(epfd, events, most, timeout, mask)
+
+
+cdef public ssize_t kvo_readable_bytes(int32_t ident, int fd) noexcept nogil:
+    cdef conn_t *c = conn_at(ident)
+    refresh(c, fd)
+    if c.state != LIVE or not switch_receiving(c):
+        return -EINPROGRESS
+    return ring_readable(c)
+
+
+cdef public ssize_t kvo_unsent_bytes(int32_t ident) noexcept nogil:
+    cdef conn_t *c = conn_at(ident)
+    if c.state != LIVE:
+        return -EINPROGRESS
+    return <ssize_t>c.size - ring_space(c)
+
+
+cdef public int kvo_socket_error(int32_t ident, int fd) noexcept nogil:
+    cdef conn_t *c = conn_at(ident)
+    refresh(c, fd)
+    if c.state != LIVE:
+        return -EINPROGRESS
+    look_at_kernel(c, fd)
+    if c.gone and unread_at_peer(c) and kvo_exchange32(&c.me.reset_seen, 1) == 0:
+        return ECONNRESET
+    return 0
+
+
+cdef public void kvo_set_nonblock(int32_t ident, int on) noexcept nogil:
+    cdef conn_t *c = conn_at(ident)
+    if c.state == LIVE:
+        if on:
+            kvo_or32(&c.me.flags, KVO_NONBLOCK)
+        else:
+            kvo_and32(&c.me.flags, ~KVO_NONBLOCK)
+
+
+cdef public int kvo_withdraw(int32_t ident, int fd, int reason) noexcept nogil:
+    return withdraw(conn_at(ident), fd, reason)
+
+
+cdef public void kvo_hide_mark(sockaddr *address, socklen_t *length, socklen_t room) noexcept nogil:
+    hide_mark(address, length, room)
+
+
+cdef public void kvo_before_fork() noexcept nogil:
+    life_before_fork()
+
+
+cdef public void kvo_after_fork_in_child() noexcept nogil:
+    life_forked_child()
+
+
+# ---- the Python half ----
+
+def table_length():
+    """How many descriptors the table covers; 0: nothing is accelerated."""
+    return kvo_process.table_len

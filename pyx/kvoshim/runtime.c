@@ -1,1 +1,170 @@
 #include "runtime.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "atomics.h"
+#include "layout.h"
+#include "paths.h"
+
+struct kvo_process kvo_process;
+
+static __thread int32_t thread_id;
+
+int32_t kvo_tid(void) {
+  if (__builtin_expect(thread_id == 0, 0)) thread_id = (int32_t)syscall(SYS_gettid);
+  return thread_id;
+}
+
+void kvo_forked_child(void) {
+  thread_id = 0;
+  kvo_process.pid = (int32_t)getpid();
+  kvo_process.slot_lock = 0;
+}
+
+int kvo_cpu(void) { return sched_getcpu(); }
+
+int kvo_memfd(const char *name) { return memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING); }
+
+int kvo_random(void *buffer, size_t length) {
+  return getrandom(buffer, length, GRND_NONBLOCK) == (ssize_t)length ? 0 : -EAGAIN;
+}
+
+static const char *const reason_names[KVO_REASONS] = {
+    "none",        "no-offer",  "bound",      "no-mark",         "no-rendezvous", "credentials",
+    "no-segment",  "bad-offer", "version",    "withdrawn",       "forked",        "ancillary",
+    "stdio",       "signals",   "executed",   "table-full",      "shut-early",
+};
+
+const char *kvo_reason_name(int reason) {
+  return reason >= 0 && reason < KVO_REASONS ? reason_names[reason] : "unknown";
+}
+
+/* One line, one write, no descriptor kept: the program may close everything at any time. */
+void kvo_log(const char *format, ...) {
+  if (!kvo_process.log_level) return;
+  int saved = errno;
+  char line[1024], comm[32] = "?";
+  const char *path = getenv("KVOSHIM_LOG_FILE");
+  int to_stderr = path && (!strcmp(path, "-") || !strcmp(path, "stderr"));
+  if (path && *path) {
+    int fd = (int)syscall(SYS_openat, AT_FDCWD, "/proc/self/comm", O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) {
+      ssize_t n = syscall(SYS_read, fd, comm, sizeof comm - 1);
+      if (n > 0) comm[n - (comm[n - 1] == '\n')] = 0;
+      syscall(SYS_close, fd);
+    }
+    int n = snprintf(line, sizeof line, "kvoshim[%d %s] ", (int)getpid(), comm);
+    va_list args;
+    va_start(args, format);
+    n += vsnprintf(line + n, sizeof line - (size_t)n - 1, format, args);
+    va_end(args);
+    if (n > (int)sizeof line - 2) n = (int)sizeof line - 2;
+    line[n++] = '\n';
+    fd = to_stderr ? 2 : (int)syscall(SYS_openat, AT_FDCWD, path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+    if (fd >= 0) {
+      syscall(SYS_write, fd, line, (size_t)n);
+      if (!to_stderr) syscall(SYS_close, fd);
+    }
+  }
+  errno = saved;
+}
+
+void kvo_log_config(const char *variable, const char *value, const char *reason) {
+  kvo_log("config variable=%s value=%.200s reason=%s", variable, value, reason);
+}
+
+/* A whole number within [low, high], or fallback with a line in the log. */
+static uint64_t setting(const char *variable, uint64_t low, uint64_t high, uint64_t fallback, int *bad) {
+  const char *text = getenv(variable);
+  if (!text || !*text) return fallback;
+  char *end;
+  errno = 0;
+  unsigned long long value = strtoull(text, &end, 10);
+  if (errno || *end || text[0] == '-' || value < low || value > high) {
+    char reason[96];
+    snprintf(reason, sizeof reason, "not a whole number from %llu to %llu; staying on kernel sockets",
+             (unsigned long long)low, (unsigned long long)high);
+    kvo_log_config(variable, text, reason);
+    *bad = 1;
+    return fallback;
+  }
+  return value;
+}
+
+static uint64_t measure_ticks_per_us(void) {
+  struct timespec a, b;
+  clock_gettime(CLOCK_MONOTONIC, &a);
+  uint64_t t0 = kvo_ticks(), ns;
+  do {
+    clock_gettime(CLOCK_MONOTONIC, &b);
+    ns = (uint64_t)(b.tv_sec - a.tv_sec) * 1000000000u + (uint64_t)(b.tv_nsec - a.tv_nsec);
+  } while (ns < 20000);
+  uint64_t rate = (kvo_ticks() - t0) * 1000 / ns;
+  return rate ? rate : 1;
+}
+
+int kvo_start(const char *paths) {
+  struct kvo_process *p = &kvo_process;
+  if (p->table_len) return 0;
+  int saved = errno, bad = 0;
+  const char *level = getenv("KVOSHIM_LOG");
+  p->log_level = level && !strcmp(level, "debug");
+  p->pid = (int32_t)getpid();
+  const char *variable = "KVOSHIM_PATHS";
+  if (!paths) {
+    paths = getenv(variable);
+    if (!paths || !*paths) paths = getenv(variable = "USE_TSSX");
+  }
+  if (!paths || !*paths) return errno = saved, 0;
+  uint64_t spin_us = setting("KVOSHIM_SPIN_US", 0, 1000000, 50, &bad);
+  uint64_t ring = setting("KVOSHIM_RING_SIZE", KVO_RING_MIN, KVO_RING_MAX, 256 << 10, &bad);
+  if (bad) return errno = saved, 0;
+  p->ring_bytes = KVO_RING_MIN;
+  while (p->ring_bytes < ring) p->ring_bytes *= 2;
+  const char *why = kvo_paths_parse(paths, &p->paths);
+  if (why) {
+    kvo_log_config(variable, paths, why);
+    return errno = saved, 0;
+  }
+  cpu_set_t set;
+  p->usable_cpus = sched_getaffinity(0, sizeof set, &set) ? 1 : (uint32_t)CPU_COUNT(&set);
+  p->ticks_per_us = measure_ticks_per_us();
+  p->spin_ticks = spin_us * p->ticks_per_us;
+  p->pause_ticks = p->ticks_per_us;
+  struct rlimit limit;
+  uint64_t descriptors = getrlimit(RLIMIT_NOFILE, &limit) ? 1024 : limit.rlim_max;
+  if (descriptors > 1u << 20) descriptors = 1u << 20;
+  p->slot_limit = 1u << 16;
+  /* Mapped, not filled: a page costs memory when a descriptor in its range is first used. */
+  const int mode = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+  void *table = mmap(NULL, descriptors * sizeof(int32_t), PROT_READ | PROT_WRITE, mode, -1, 0);
+  void *slots = mmap(NULL, (size_t)p->slot_limit * KVO_SLOT_BYTES, PROT_READ | PROT_WRITE, mode, -1, 0);
+  void *sets = mmap(NULL, KVO_SETS_BYTES, PROT_READ | PROT_WRITE, mode, -1, 0);
+  if (table == MAP_FAILED || slots == MAP_FAILED || sets == MAP_FAILED) {
+    if (table != MAP_FAILED) munmap(table, descriptors * sizeof(int32_t));
+    if (slots != MAP_FAILED) munmap(slots, (size_t)p->slot_limit * KVO_SLOT_BYTES);
+    if (sets != MAP_FAILED) munmap(sets, KVO_SETS_BYTES);
+    kvo_log("plain reason=%s", "no-memory");
+    return errno = saved, -ENOMEM;
+  }
+  p->slots = slots;
+  p->sets = sets;
+  p->table = table;
+  kvo_release32(&p->table_len, (uint32_t)descriptors);
+  errno = saved;
+  return 0;
+}
+
+int kvo_path_selected(const char *path, size_t length) { return kvo_paths_match(kvo_process.paths, path, length); }

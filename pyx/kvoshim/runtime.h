@@ -1,1 +1,128 @@
+/* What one process knows: the calls below us, the settings, the descriptor table. The only mutable module state of the
+ * core is the two structs declared here. */
 #pragma once
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/epoll.h>
+#include <sys/select.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+/* The C library's own functions. In the preload library they are what dlsym(RTLD_NEXT) finds (preload/next.c), in the
+ * extension module the functions themselves (libc_next.c). Filled once, never changed. */
+struct kvo_next {
+  ssize_t (*read)(int, void *, size_t);
+  ssize_t (*write)(int, const void *, size_t);
+  ssize_t (*readv)(int, const struct iovec *, int);
+  ssize_t (*writev)(int, const struct iovec *, int);
+  ssize_t (*recv)(int, void *, size_t, int);
+  ssize_t (*send)(int, const void *, size_t, int);
+  ssize_t (*recvfrom)(int, void *, size_t, int, struct sockaddr *, socklen_t *);
+  ssize_t (*sendto)(int, const void *, size_t, int, const struct sockaddr *, socklen_t);
+  ssize_t (*recvmsg)(int, struct msghdr *, int);
+  ssize_t (*sendmsg)(int, const struct msghdr *, int);
+  int (*recvmmsg)(int, struct mmsghdr *, unsigned, int, struct timespec *);
+  int (*sendmmsg)(int, struct mmsghdr *, unsigned, int);
+  ssize_t (*sendfile)(int, int, off_t *, size_t);
+  ssize_t (*splice)(int, off64_t *, int, off64_t *, size_t, unsigned);
+  int (*socket)(int, int, int);
+  int (*connect)(int, const struct sockaddr *, socklen_t);
+  int (*accept4)(int, struct sockaddr *, socklen_t *, int);
+  int (*getsockname)(int, struct sockaddr *, socklen_t *);
+  int (*getpeername)(int, struct sockaddr *, socklen_t *);
+  int (*getsockopt)(int, int, int, void *, socklen_t *);
+  int (*setsockopt)(int, int, int, const void *, socklen_t);
+  int (*shutdown)(int, int);
+  int (*close)(int);
+  int (*close_range)(unsigned, unsigned, int);
+  int (*dup)(int);
+  int (*dup2)(int, int);
+  int (*dup3)(int, int, int);
+  int (*fcntl)(int, int, ...);
+  int (*ioctl)(int, unsigned long, ...);
+  int (*poll)(struct pollfd *, nfds_t, int);
+  int (*ppoll)(struct pollfd *, nfds_t, const struct timespec *, const sigset_t *);
+  int (*select)(int, fd_set *, fd_set *, fd_set *, struct timeval *);
+  int (*pselect)(int, fd_set *, fd_set *, fd_set *, const struct timespec *, const sigset_t *);
+  int (*epoll_ctl)(int, int, int, struct epoll_event *);
+  int (*epoll_pwait)(int, struct epoll_event *, int, int, const sigset_t *);
+  int (*epoll_pwait2)(int, struct epoll_event *, int, const struct timespec *, const sigset_t *);
+  int (*execve)(const char *, char *const[], char *const[]);
+  int (*fexecve)(int, char *const[], char *const[]);
+  int (*posix_spawn)(pid_t *, const char *, const void *, const void *, char *const[], char *const[]);
+  int (*posix_spawnp)(pid_t *, const char *, const void *, const void *, char *const[], char *const[]);
+  void *(*fdopen)(int, const char *);
+};
+extern struct kvo_next kvo_next;
+
+/* Why a connection on a selected path stays on the kernel. Names in runtime.c; numbers are never reused. */
+enum kvo_reason {
+  KVO_NO_REASON = 0,
+  KVO_NO_OFFER,       /* the peer answered without an offer: it is not shimmed, or refused */
+  KVO_BOUND,          /* the client had bound its socket itself */
+  KVO_NO_MARK,        /* the mark or the rendezvous socket could not be made */
+  KVO_NO_RENDEZVOUS,  /* the client's rendezvous could not be reached */
+  KVO_CREDENTIALS,    /* the other end of the rendezvous is not the peer */
+  KVO_NO_SEGMENT,     /* no memory, no descriptor, no seals */
+  KVO_BAD_OFFER,      /* an offer that fails its checks */
+  KVO_OTHER_VERSION,
+  KVO_WITHDRAWN_OFFER,
+  KVO_FORKED,         /* forked before the offer came */
+  KVO_ANCILLARY,      /* descriptors or credentials in the stream */
+  KVO_STDIO,          /* a FILE stream was opened on it */
+  KVO_SIGNALS,        /* asynchronous notification by signal was asked for */
+  KVO_EXECUTED,       /* handed to another program */
+  KVO_TABLE_FULL,
+  KVO_SHUT_EARLY,     /* shut down before the switch */
+  KVO_REASONS
+};
+
+struct kvo_process {
+  int32_t *table;        /* by descriptor: < 0 a connection ID, 0 unknown, > 0 a kind (enum kvo_kind) */
+  uint32_t table_len;    /* 0 while nothing is accelerated */
+  uint32_t fd_high;      /* no entry above this descriptor was ever set */
+  void *slots;           /* struct conn[], see connection.pxd */
+  uint32_t slot_limit, slot_high;
+  uint32_t slot_lock;
+  int32_t slot_free;     /* first free slot + 1, 0: none */
+  void *sets;            /* epoll sets, see epollset.pxd */
+  int32_t pid;
+  uint32_t foreign_wait; /* others wait on our descriptors unseen (the extension module): keep the kernel's readiness */
+  uint64_t ring_bytes;
+  uint64_t spin_ticks, pause_ticks; /* longest spin; how long of it without yielding */
+  uint64_t ticks_per_us;
+  uint32_t usable_cpus;
+  uint32_t log_level;
+  char **paths;          /* globs; NULL at the end */
+  uint64_t accelerated;
+  uint64_t refused[KVO_REASONS];
+};
+extern struct kvo_process kvo_process;
+
+/* Sizes of the arrays whose elements Cython declares (checked there). */
+enum { KVO_SLOT_BYTES = 512, KVO_SETS_BYTES = 1 << 20 };
+
+enum kvo_kind {
+  KVO_KERNEL = 1,
+  KVO_LISTENER = 2,
+  KVO_INTERNAL = 3, /* one of our own: the program can't close it, nor put something else there */
+};
+
+/* Reads the environment, makes the table. Safe to call again; 0 or -errno. With no usable KVOSHIM_PATHS the table
+ * stays empty. paths overrides the variable when not NULL. */
+int kvo_start(const char *paths);
+int kvo_path_selected(const char *path, size_t length);
+int32_t kvo_tid(void);
+void kvo_forked_child(void);
+int kvo_cpu(void);
+const char *kvo_reason_name(int reason);
+void kvo_log(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void kvo_log_config(const char *variable, const char *value, const char *reason);
+static inline void kvo_set_errno(int value) { errno = value; }
+int kvo_memfd(const char *name);
+int kvo_random(void *buffer, size_t length);

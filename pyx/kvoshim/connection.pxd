@@ -1,0 +1,153 @@
+# The connection table: one slot a connection, named by a negative ID; one word a descriptor, which holds that ID.
+#
+# Life of a connection, as this process sees it (ARCHITECTURE.md tells the whole story):
+#
+#   client:  MARKED -> PENDING -> LIVE            server:  CANDIDATE -> OFFERED -> LIVE
+#               \________\______-> PLAIN                      \___________\______-> PLAIN
+#
+# Everything here is process-private memory; what two processes share is in layout.h.
+from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
+from kvoshim.layout cimport *
+from kvoshim.runtime cimport *
+
+cdef enum:
+    FIRST_ID = -100
+
+cdef enum:
+    FREE = 0
+    MARKED      # client: marked, not connected yet
+    PENDING     # client: connected, on the kernel, no offer seen
+    CANDIDATE   # server: accepted from a marked client, nothing offered yet
+    OFFERED     # server: offered; each operation looks whether the client has attached
+    LIVE        # both ends are attached; each direction switches at its cut
+    PLAIN       # on the kernel for good; the slot lives on only for its epoll registrations
+
+# What waiting has lately been worth, for one direction.
+cdef struct spin_t:
+    uint32_t score   # 0..256, moving average of "the spin ended in success"
+    uint32_t tick    # waits since the last probe
+    uint32_t period  # waits between two probes
+
+cdef struct conn_t:
+    uint32_t state
+    int32_t fds              # descriptors of this process that name it
+    int32_t fd               # one of them
+    int32_t role             # 0 client, 1 server: index of "me" in the header
+    header_t *header
+    side_t *me
+    side_t *peer
+    uint8_t *out             # ring I write
+    uint8_t *inc             # ring I read
+    uint64_t size            # bytes of each ring: private copy, checked at attach
+    uint32_t send_ring       # my direction has switched
+    uint32_t recv_ring       # the peer's direction has switched, and the kernel's bytes are read
+    uint32_t gone            # the kernel says that the peer has closed
+    uint32_t closing_seen
+    uint32_t shadow          # poll, select or epoll on it go through us
+    uint32_t native_shut     # the kernel socket itself has been shut down
+    uint32_t lock            # negotiation, within this process
+    uint32_t barred          # PENDING: not to be attached any more
+    uint32_t busy            # kernel calls under way while PENDING
+    uint32_t sleepers        # threads asleep on it: its memory stays
+    uint32_t rang            # the peer slept when I last sent
+    uint32_t silent_sends    # sends since I last received
+    uint32_t full            # counts sends that found the ring full
+    uint32_t answers         # receives with data while PENDING
+    int32_t rendezvous       # client: listening, offers come here
+    int32_t offering         # client: accepted on the rendezvous, the offer not read yet
+    int32_t next_free
+    uint64_t kernel_sent     # counts while PENDING
+    uint64_t kernel_read
+    uint64_t alive_ticks     # when the peer was last known to move
+    uint64_t alive_head
+    spin_t receiving
+    spin_t sending
+    void *registrations      # epoll: reg_t list, see epollset.pxd
+    uint64_t stat_sent, stat_received, stat_sends, stat_receives
+    uint64_t stat_sleeps, stat_bells, stat_spins_won, stat_spins_lost
+    uint8_t nonce[16]
+    char path[108]
+
+
+cdef inline conn_t *conn_at(int32_t ident) noexcept nogil:
+    return (<conn_t *>kvo_process.slots) + (FIRST_ID - ident)
+
+
+cdef inline int32_t ident_of(conn_t *c) noexcept nogil:
+    return <int32_t>(FIRST_ID - (c - <conn_t *>kvo_process.slots))
+
+
+cdef inline int32_t ident_of_fd(int fd) noexcept nogil:
+    """The connection ID of a descriptor; >= 0 when it is not ours."""
+    if <uint32_t>fd >= kvo_process.table_len:
+        return 0
+    return kvo_process.table[fd]
+
+
+cdef inline void table_set(int fd, int32_t value) noexcept nogil:
+    if <uint32_t>fd < kvo_process.table_len:
+        kvo_process.table[fd] = value
+        if <uint32_t>fd > kvo_process.fd_high:
+            kvo_process.fd_high = <uint32_t>fd
+
+
+cdef inline void private_lock(uint32_t *word) noexcept nogil:
+    while not kvo_cas32(word, 0, 1):
+        sched_yield()
+
+
+cdef inline void private_unlock(uint32_t *word) noexcept nogil:
+    kvo_release32(word, 0)
+
+
+cdef inline conn_t *conn_new(int fd, uint32_t state, int role) noexcept nogil:
+    """A slot for a descriptor that is in the table's range; NULL when all are taken."""
+    cdef conn_t *c = NULL
+    cdef int32_t free
+    if <uint32_t>fd >= kvo_process.table_len:
+        return NULL
+    private_lock(&kvo_process.slot_lock)
+    free = kvo_process.slot_free - 1
+    if free >= 0:
+        c = (<conn_t *>kvo_process.slots) + free
+        kvo_process.slot_free = c.next_free
+    elif kvo_process.slot_high < kvo_process.slot_limit:
+        c = (<conn_t *>kvo_process.slots) + kvo_process.slot_high
+        kvo_process.slot_high += 1
+    private_unlock(&kvo_process.slot_lock)
+    if c == NULL:
+        return NULL
+    memset(c, 0, sizeof(conn_t))
+    c.role = role
+    c.fds = 1
+    c.fd = fd
+    c.rendezvous = c.offering = -1
+    c.receiving.score = c.sending.score = 128
+    c.receiving.period = c.sending.period = 16
+    kvo_release32(&c.state, state)
+    table_set(fd, ident_of(c))
+    return c
+
+
+cdef inline void conn_unmap(conn_t *c) noexcept nogil:
+    if c.header != NULL:
+        munmap(c.header, KVO_HEADER_BYTES + 2 * c.size)
+        c.header = NULL
+
+
+cdef inline void slot_free(conn_t *c) noexcept nogil:
+    private_lock(&kvo_process.slot_lock)
+    c.state = FREE
+    c.next_free = kvo_process.slot_free
+    kvo_process.slot_free = <int32_t>(c - <conn_t *>kvo_process.slots) + 1
+    private_unlock(&kvo_process.slot_lock)
+
+
+cdef inline void close_quietly(int32_t *fd) noexcept nogil:
+    """Closes one of our own descriptors; errno stays."""
+    cdef int saved = errno
+    if fd[0] >= 0:
+        table_set(fd[0], 0)
+        kvo_next.close(fd[0])
+        fd[0] = -1
+        kvo_set_errno(saved)

@@ -1,0 +1,618 @@
+# epoll over a mix of our connections and anything else.
+#
+# The kernel's epoll set stays the program's own. Beside each set that holds a connection of ours lies a table of
+# registrations. A registration is
+#
+#   NATIVE  while its connection is not LIVE: the kernel has the program's events; only the data word is ours;
+#   RING    once it is: the kernel has EPOLLIN|EPOLLRDHUP|EPOLLET and so reports each doorbell once, and what the program
+#           asked (level, edge, one-shot, OUT) is computed from the ring;
+#   PASS    a descriptor that is none of ours whose data word looks like one of our tags.
+#
+# RING registrations whose ring may be ready are on the hot list. epoll_wait looks at the hot ones before it enters the
+# kernel; before it sleeps it arms them, looks again, and takes them off the list. An idle connection is on no list, so
+# the cost of a wait does not grow with their number.
+from libc.stdint cimport int32_t, uint32_t, uint64_t, uint8_t
+from libc.stdlib cimport malloc, realloc, free
+from kvoshim.layout cimport *
+from kvoshim.runtime cimport *
+from kvoshim.clock cimport *
+from kvoshim.connection cimport *
+from kvoshim.doorbell cimport *
+from kvoshim.negotiate cimport refresh
+from kvoshim.readiness cimport *
+from kvoshim.spin cimport spin_worth, spin_learn
+
+cdef enum:
+    SETS_MOST = 131072  # KVO_SETS_BYTES / sizeof(void *): epoll descriptors below this number are looked after
+    UNUSED = 0
+    NATIVE
+    RING
+    PASS
+    FAIR_EVERY = 16     # waits answered from rings alone, between two looks at the kernel
+
+cdef struct reg_t:
+    uint8_t mode
+    uint8_t hot          # on the hot list
+    uint8_t fresh        # added or modified: an edge by itself
+    uint8_t spent        # EPOLLONESHOT has fired
+    uint8_t hung         # the end has been reported (edge-triggered)
+    uint32_t generation
+    int32_t fd
+    int32_t ident
+    uint32_t events
+    uint32_t full_seen
+    uint64_t data
+    uint64_t tail_seen   # the peer's tail when IN was last reported (edge-triggered)
+    int32_t next_hot     # index + 1
+    int32_t next_free
+    void *set
+    void *next_of_conn   # other registrations of the same connection
+
+cdef struct set_t:
+    int32_t epfd
+    int32_t names        # descriptors that name it
+    int32_t pid          # who made it: a forked child shares the kernel's set and must not change it by closing
+    uint32_t lock
+    uint32_t sleepers    # threads in the kernel's epoll_wait
+    int32_t count, room, free_list, hot_list
+    uint32_t turn
+    reg_t **regs
+    spin_t spin
+
+
+cdef inline uint64_t tag_of(int index, uint32_t generation) noexcept nogil:
+    return (<uint64_t>0xA5C3D1 << 40) | (<uint64_t>(generation & 0xffff) << 24) | <uint64_t>index
+
+
+cdef inline bint is_tag(uint64_t data) noexcept nogil:
+    return data >> 40 == 0xA5C3D1
+
+
+cdef inline set_t *set_at(int epfd) noexcept nogil:
+    if <uint32_t>epfd >= SETS_MOST or kvo_process.table_len == 0:
+        return NULL
+    return (<set_t **>kvo_process.sets)[epfd]
+
+
+cdef inline set_t *set_make(int epfd) noexcept nogil:
+    cdef set_t *s = set_at(epfd)
+    if s != NULL or <uint32_t>epfd >= SETS_MOST:
+        return s
+    s = <set_t *>malloc(sizeof(set_t))
+    if s != NULL:
+        memset(s, 0, sizeof(set_t))
+        s.epfd = epfd
+        s.names = 1
+        s.pid = kvo_process.pid
+        s.spin.score = 128
+        s.spin.period = 16
+        (<set_t **>kvo_process.sets)[epfd] = s
+    return s
+
+
+cdef inline reg_t *reg_new(set_t *s, int *index) noexcept nogil:
+    cdef reg_t *r
+    cdef reg_t **more
+    if s.free_list:
+        index[0] = s.free_list - 1
+        r = s.regs[index[0]]
+        s.free_list = r.next_free
+    else:
+        if s.count == s.room:
+            more = <reg_t **>realloc(s.regs, (s.room * 2 + 16) * sizeof(reg_t *))
+            if more == NULL:
+                return NULL
+            s.regs = more
+            s.room = s.room * 2 + 16
+        r = <reg_t *>malloc(sizeof(reg_t))
+        if r == NULL:
+            return NULL
+        r.generation = 0
+        index[0] = s.count
+        s.regs[s.count] = r
+        s.count += 1
+    cdef uint32_t generation = r.generation + 1
+    memset(r, 0, sizeof(reg_t))
+    r.generation = generation
+    r.set = s
+    return r
+
+
+cdef inline int reg_index(set_t *s, reg_t *r) noexcept nogil:
+    cdef int i
+    for i in range(s.count):
+        if s.regs[i] == r:
+            return i
+    return -1
+
+
+cdef inline void reg_drop(set_t *s, int index) noexcept nogil:
+    """Under s.lock. A hot one leaves the hot list at its next visit (mode UNUSED)."""
+    cdef reg_t *r = s.regs[index]
+    cdef conn_t *c
+    cdef void **link
+    if r.ident < 0:
+        c = conn_at(r.ident)
+        link = &c.registrations
+        while link[0] != NULL:
+            if link[0] == r:
+                link[0] = r.next_of_conn
+                break
+            link = &(<reg_t *>link[0]).next_of_conn
+    r.mode = UNUSED
+    r.generation += 1
+    if not r.hot:
+        r.next_free = s.free_list
+        s.free_list = index + 1
+
+
+cdef inline void make_hot(set_t *s, int index) noexcept nogil:
+    cdef reg_t *r = s.regs[index]
+    if not r.hot:
+        r.hot = 1
+        r.next_hot = s.hot_list
+        s.hot_list = index + 1
+
+
+cdef inline int find(set_t *s, int fd) noexcept nogil:
+    """The registration of a descriptor; -1: none. Few sets hold many, and looking is rare beside waiting."""
+    cdef int i
+    for i in range(s.count):
+        if s.regs[i].mode != UNUSED and s.regs[i].fd == fd:
+            return i
+    return -1
+
+
+cdef inline int convert(set_t *s, int index) noexcept nogil:
+    """NATIVE -> RING. Under s.lock, connection LIVE."""
+    cdef reg_t *r = s.regs[index]
+    cdef epoll_event e
+    e.events = EPOLLIN | EPOLLRDHUP | EPOLLET
+    e.data.u64 = tag_of(index, r.generation)
+    if kvo_next.epoll_ctl(s.epfd, EPOLL_CTL_MOD, r.fd, &e):
+        if errno != EINVAL:
+            return -errno
+        # EPOLLEXCLUSIVE can't be modified
+        kvo_next.epoll_ctl(s.epfd, EPOLL_CTL_DEL, r.fd, NULL)
+        if kvo_next.epoll_ctl(s.epfd, EPOLL_CTL_ADD, r.fd, &e):
+            return -errno
+    r.mode = RING
+    r.fresh = 1
+    make_hot(s, index)
+    return 0
+
+
+cdef inline uint32_t kernel_events(reg_t *r) noexcept nogil:
+    return <uint32_t>(EPOLLIN | EPOLLRDHUP | EPOLLET) if r.mode == RING else r.events
+
+
+cdef inline int epollset_ctl(int epfd, int op, int fd, epoll_event *event) noexcept nogil:
+    """epoll_ctl for a descriptor of ours, or one with a data word that looks like a tag. 0 or -errno; -EINPROGRESS:
+    let the kernel do it as it is."""
+    cdef set_t *s = set_at(epfd)
+    cdef int32_t ident = ident_of_fd(fd)
+    cdef conn_t *c = conn_at(ident) if ident < 0 else NULL
+    cdef epoll_event e
+    cdef reg_t *r
+    cdef int index, result = 0
+    if c != NULL:
+        refresh(c, fd)
+        if c.state == PLAIN and (s == NULL or find(s, fd) < 0):
+            return -EINPROGRESS
+    if s == NULL:
+        if op != EPOLL_CTL_ADD or event == NULL:
+            return -EINPROGRESS
+        s = set_make(epfd)
+        if s == NULL:
+            return -EINPROGRESS
+    private_lock(&s.lock)
+    index = find(s, fd)
+    if op == EPOLL_CTL_ADD and index < 0 and event != NULL:
+        r = reg_new(s, &index)
+        if r == NULL:
+            private_unlock(&s.lock)
+            return -ENOMEM
+        r.mode = PASS
+        if c != NULL:
+            r.mode = RING if c.state == LIVE else NATIVE
+        r.fd = fd
+        r.ident = ident if c != NULL else 0
+        r.events = event.events
+        r.data = event.data.u64
+        r.fresh = 1
+        e.events = kernel_events(r) | (event.events & EPOLLEXCLUSIVE)
+        e.data.u64 = tag_of(index, r.generation)
+        if kvo_next.epoll_ctl(epfd, op, fd, &e):
+            result = -errno
+            r.ident = 0
+            reg_drop(s, index)
+        elif c != NULL:
+            c.shadow = 1
+            r.next_of_conn = c.registrations
+            c.registrations = r
+            if r.mode == RING:
+                make_hot(s, index)
+    elif op == EPOLL_CTL_MOD and index >= 0 and event != NULL:
+        r = s.regs[index]
+        r.events = event.events
+        r.data = event.data.u64
+        r.fresh = 1
+        r.spent = r.hung = 0
+        if r.mode == RING:
+            make_hot(s, index)
+            if s.sleepers:
+                # Another thread sleeps on the set; an event that is true at once wakes it to look at the hot list.
+                e.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET
+                e.data.u64 = tag_of(index, r.generation)
+                kvo_next.epoll_ctl(epfd, op, fd, &e)
+        else:
+            e.events = event.events
+            e.data.u64 = tag_of(index, r.generation)
+            if kvo_next.epoll_ctl(epfd, op, fd, &e):
+                result = -errno
+    elif op == EPOLL_CTL_DEL and index >= 0:
+        if kvo_next.epoll_ctl(epfd, op, fd, event):
+            result = -errno
+        reg_drop(s, index)
+    else:
+        result = -EINPROGRESS
+    private_unlock(&s.lock)
+    return result
+
+
+cdef inline void epollset_forget(conn_t *c, int fd) noexcept nogil:
+    """The last descriptor of a connection is about to be closed: its registrations go, in the kernel too, since a
+    forked process may keep the socket open."""
+    cdef reg_t *r
+    cdef set_t *s
+    cdef int index
+    while c.registrations != NULL:
+        r = <reg_t *>c.registrations
+        s = <set_t *>r.set
+        private_lock(&s.lock)
+        index = reg_index(s, r)
+        if index >= 0 and c.registrations == r:
+            if s.pid == kvo_process.pid:
+                kvo_next.epoll_ctl(s.epfd, EPOLL_CTL_DEL, r.fd, NULL)
+            reg_drop(s, index)
+        private_unlock(&s.lock)
+
+
+cdef inline void epollset_close(int epfd) noexcept nogil:
+    cdef set_t *s = set_at(epfd)
+    cdef int i
+    if s == NULL:
+        return
+    (<set_t **>kvo_process.sets)[epfd] = NULL
+    s.names -= 1
+    if s.names > 0:
+        return
+    private_lock(&s.lock)
+    for i in range(s.count):
+        if s.regs[i].mode != UNUSED:
+            s.regs[i].hot = 1  # so that reg_drop leaves the free list alone
+            reg_drop(s, i)
+        free(s.regs[i])
+    free(s.regs)
+    free(s)
+
+
+cdef inline void epollset_dup(int old, int new) noexcept nogil:
+    cdef set_t *s = set_at(old)
+    if s != NULL and <uint32_t>new < SETS_MOST:
+        s.names += 1
+        (<set_t **>kvo_process.sets)[new] = s
+
+
+cdef inline uint32_t due(reg_t *r, conn_t *c) noexcept nogil:
+    """The events to report now, by level or edge; 0: none."""
+    cdef uint64_t tail = kvo_load64(&c.peer.tail)
+    cdef uint32_t full = kvo_load32(&c.full)
+    cdef uint32_t mask = <uint32_t><unsigned short>readiness(c, r.fd)
+    mask &= r.events | EPOLLERR | EPOLLHUP
+    if mask == 0 or r.spent:
+        return 0
+    if r.events & EPOLLET:
+        if not (r.fresh or (mask & EPOLLIN and tail != r.tail_seen)
+                or (mask & EPOLLOUT and full != r.full_seen)
+                or (mask & (EPOLLHUP | EPOLLRDHUP | EPOLLERR) and not r.hung)):
+            return 0
+        r.tail_seen = tail
+        if mask & EPOLLOUT:
+            r.full_seen = full
+        if mask & (EPOLLHUP | EPOLLRDHUP | EPOLLERR):
+            r.hung = 1
+    r.fresh = 0
+    if r.events & EPOLLONESHOT:
+        r.spent = 1
+    return mask
+
+
+cdef inline int collect(set_t *s, epoll_event *events, int most) noexcept nogil:
+    """Ready ones on the hot list. Under s.lock."""
+    cdef int n = 0
+    cdef int32_t *link = &s.hot_list
+    cdef int32_t index
+    cdef reg_t *r
+    cdef uint32_t mask
+    while link[0] and n < most:
+        index = link[0] - 1
+        r = s.regs[index]
+        if r.mode != RING:
+            link[0] = r.next_hot
+            r.hot = 0
+            if r.mode == UNUSED:
+                r.next_free = s.free_list
+                s.free_list = index + 1
+            continue
+        mask = due(r, conn_at(r.ident))
+        if mask:
+            events[n].events = mask
+            events[n].data.u64 = r.data
+            n += 1
+        link = &r.next_hot
+    return n
+
+
+cdef inline bint hot_changed(set_t *s) noexcept nogil:
+    """A cheap look while spinning: has any hot ring something? Under s.lock."""
+    cdef int32_t at = s.hot_list
+    cdef reg_t *r
+    cdef conn_t *c
+    while at:
+        r = s.regs[at - 1]
+        at = r.next_hot
+        if r.mode == RING:
+            c = conn_at(r.ident)
+            if (kvo_load64(&c.peer.tail) != (r.tail_seen if r.events & EPOLLET else kvo_load64(&c.me.head))
+                    or kvo_load32(&c.peer.closing) != c.closing_seen):
+                return True
+            if r.events & EPOLLOUT and writable(c):
+                return True
+    return False
+
+
+cdef inline bint arm_hot(set_t *s) noexcept nogil:
+    """Arms every hot ring, looks again, empties the list of those that stay quiet. True: one is ready after all.
+    Under s.lock."""
+    cdef int32_t *link = &s.hot_list
+    cdef int32_t index
+    cdef reg_t *r
+    cdef conn_t *c
+    cdef uint32_t old
+    cdef bint ready = False, quiet
+    while link[0]:
+        index = link[0] - 1
+        r = s.regs[index]
+        if r.mode == RING and not r.spent:
+            c = conn_at(r.ident)
+            old = outstanding(c)
+            arm(c, r.events & EPOLLOUT and not writable(c))
+            # SYNC POINT sleep: arm() is the full fence before this second look
+            if r.events & EPOLLET:
+                quiet = not (kvo_load64(&c.peer.tail) != r.tail_seen and readiness(c, r.fd) & r.events)
+                quiet = quiet and not (r.events & EPOLLOUT and r.full_seen != c.full and writable(c))
+                quiet = quiet and not (r.fresh and readiness(c, r.fd) & (r.events | EPOLLHUP))
+            else:
+                quiet = not (<uint32_t><unsigned short>readiness(c, r.fd) & (r.events | EPOLLERR | EPOLLHUP))
+            if not quiet:
+                ready = True
+                link = &r.next_hot
+                continue
+            c.stat_sleeps += 1
+            # Bells are edges here, so old ones may lie; but they must not fill the socket.
+            if old >= 64 and c.recv_ring and lead(c):
+                drain(c, r.fd, old)
+                unlead(c)
+        link[0] = r.next_hot
+        r.hot = 0
+        if r.mode == UNUSED:
+            r.next_free = s.free_list
+            s.free_list = index + 1
+    return ready
+
+
+cdef inline int translate(set_t *s, epoll_event *events, int n, int most) noexcept nogil:
+    """Turns what the kernel returned into what the program asked for: others' events stay, ours are computed."""
+    cdef int i, out = 0
+    cdef int index
+    cdef reg_t *r
+    cdef conn_t *c
+    cdef uint64_t data
+    private_lock(&s.lock)
+    for i in range(n):
+        data = events[i].data.u64
+        if not is_tag(data):
+            events[out] = events[i]
+            out += 1
+            continue
+        index = <int>(data & 0xffffff)
+        if index >= s.count:
+            continue
+        r = s.regs[index]
+        if r.mode == UNUSED or (r.generation & 0xffff) != ((data >> 24) & 0xffff):
+            continue
+        if r.mode == PASS:
+            events[out].events = events[i].events
+            events[out].data.u64 = r.data
+            out += 1
+            continue
+        c = conn_at(r.ident)
+        refresh(c, r.fd)
+        if c.state != LIVE:
+            events[out].events = events[i].events
+            events[out].data.u64 = r.data
+            out += 1
+            continue
+        if r.mode == NATIVE:
+            convert(s, index)
+        if events[i].events & EPOLLHUP:
+            look_at_kernel(c, r.fd)
+        make_hot(s, index)
+    out += collect(s, events + out, most - out)
+    private_unlock(&s.lock)
+    return out
+
+
+cdef inline int ask_kernel_set(set_t *s, epoll_event *events, int most, int timeout_ms, const sigset_t *mask) noexcept nogil:
+    cdef int n = kvo_next.epoll_pwait(s.epfd, events, most, timeout_ms, mask)
+    if n <= 0:
+        return -errno if n < 0 else 0
+    return translate(s, events, n, most)
+
+
+cdef inline int spin_on_set(set_t *s, epoll_event *events, int most) noexcept nogil:
+    """Spins while that pays. > 0: kernel events collected; 0: a hot ring moved; -EAGAIN: neither."""
+    cdef uint64_t start, now, before
+    cdef bint won = False
+    cdef int n = 0, i
+    cdef reg_t *r
+    cdef conn_t *c = NULL
+    cdef bint slept = False, same = False
+    cdef uint32_t mine
+    cdef int idle = 0
+    cdef int32_t at
+    private_lock(&s.lock)
+    at = s.hot_list
+    mine = <uint32_t>kvo_cpu() + 1
+    slept = at != 0
+    same = at != 0
+    while at:
+        r = s.regs[at - 1]
+        at = r.next_hot
+        if r.mode == RING:
+            c = conn_at(r.ident)
+            slept = slept and c.rang != 0
+            c.rang = 0
+            if kvo_load32(&c.me.cpu) != mine:
+                kvo_store32(&c.me.cpu, mine)
+            same = same and kvo_load32(&c.peer.cpu) == mine
+    private_unlock(&s.lock)
+    if c == NULL or not spin_worth(&s.spin, slept):
+        return -EAGAIN
+    start = now = kvo_ticks()
+    while now - start < kvo_process.spin_ticks and not won:
+        before = now
+        if same or now - start > kvo_process.pause_ticks:
+            sched_yield()
+            n = ask_kernel_set(s, events, most, 0, NULL)
+            if n:
+                won = True
+                break
+        for i in range(1 if same else 16):
+            private_lock(&s.lock)
+            won = hot_changed(s)
+            private_unlock(&s.lock)
+            if won:
+                break
+            if not same:
+                kvo_relax()
+        now = kvo_ticks()
+        if same:
+            idle = idle + 1 if now - before < 2 * kvo_process.pause_ticks else 0
+            if idle >= 2:
+                break
+    spin_learn(&s.spin, won)
+    if won:
+        c.stat_spins_won += 1
+    else:
+        c.stat_spins_lost += 1
+    if n:
+        return n
+    return 0 if won else -EAGAIN
+
+
+cdef inline int epollset_wait(int epfd, epoll_event *events, int most, const timespec *timeout,
+                              const sigset_t *mask) noexcept nogil:
+    """epoll_pwait on a set that holds connections of ours. Events or -errno. timeout NULL: for ever."""
+    cdef set_t *s = set_at(epfd)
+    cdef timespec deadline, left
+    cdef int n, ms = -1
+    cdef bint spun = False, ready
+    if most <= 0:
+        return -EINVAL
+    if timeout != NULL and (timeout.tv_sec or timeout.tv_nsec):
+        deadline_after(&deadline, timeout)
+    while True:
+        private_lock(&s.lock)
+        n = collect(s, events, most) if s.hot_list else 0
+        private_unlock(&s.lock)
+        if n:
+            s.turn += 1
+            if n < most and s.turn % FAIR_EVERY == 0:
+                return fair_look(s, events, n, most)
+            return n
+        if timeout != NULL and timeout.tv_sec == 0 and timeout.tv_nsec == 0:
+            return ask_kernel_set(s, events, most, 0, mask)
+        if not spun and s.hot_list:
+            spun = True
+            n = spin_on_set(s, events, most)
+            if n > 0:
+                return n
+            if n != -EAGAIN:
+                if n < 0:
+                    return n
+                continue
+        private_lock(&s.lock)
+        s.sleepers += 1
+        ready = arm_hot(s)
+        private_unlock(&s.lock)
+        n = 0
+        if not ready:
+            if timeout != NULL:
+                time_left(&deadline, &left)
+                ms = <int>(left.tv_sec * 1000 + (left.tv_nsec + 999999) // 1000000)
+            n = ask_kernel_set(s, events, most, ms, mask)
+        private_lock(&s.lock)
+        s.sleepers -= 1
+        private_unlock(&s.lock)
+        if n:
+            return n
+        if timeout != NULL and not ready:
+            time_left(&deadline, &left)
+            if left.tv_sec == 0 and left.tv_nsec == 0:
+                return 0
+
+
+cdef inline int fair_look(set_t *s, epoll_event *events, int n, int most) noexcept nogil:
+    """Rings are ready; so that the kernel's descriptors never starve, see what it has, behind them."""
+    cdef epoll_event more[16]
+    cdef int room = most - n, got, i, out = n
+    if room > 16:
+        room = 16
+    got = kvo_next.epoll_pwait(s.epfd, more, room, 0, NULL)
+    private_lock(&s.lock)
+    for i in range(got if got > 0 else 0):
+        if is_tag(more[i].data.u64):
+            got_tag(s, &more[i], events, &out)
+        else:
+            events[out] = more[i]
+            out += 1
+    private_unlock(&s.lock)
+    return out
+
+
+cdef inline void got_tag(set_t *s, epoll_event *event, epoll_event *events, int *out) noexcept nogil:
+    """One tagged kernel event, while others are already collected: ours become hot (collected at the next wait), the
+    rest pass. Under s.lock."""
+    cdef int index = <int>(event.data.u64 & 0xffffff)
+    cdef reg_t *r
+    cdef conn_t *c
+    if index >= s.count:
+        return
+    r = s.regs[index]
+    if r.mode == UNUSED or (r.generation & 0xffff) != ((event.data.u64 >> 24) & 0xffff):
+        return
+    if r.mode != PASS:
+        c = conn_at(r.ident)
+        refresh(c, r.fd)
+        if c.state == LIVE:
+            if r.mode == NATIVE:
+                convert(s, index)
+            if event.events & EPOLLHUP:
+                look_at_kernel(c, r.fd)
+            make_hot(s, index)
+            return
+    events[out[0]].events = event.events
+    events[out[0]].data.u64 = r.data
+    out[0] += 1

@@ -1,0 +1,118 @@
+/* Every byte that two processes share on the transport. ARCHITECTURE.md, "The segment", says the same in prose.
+ *
+ *   0                    struct kvo_header            (one page)
+ *   KVO_HEADER_BYTES     ring client -> server        (ring_bytes)
+ *   + ring_bytes         ring server -> client        (ring_bytes)
+ *
+ * Version history (numbers are never reused):
+ *   1  first layout
+ */
+#pragma once
+#include <assert.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define KVO_MAGIC 0x314d4948534f564bULL /* "KVOSHIM1", little endian */
+#define KVO_VERSION 1u
+#define KVO_LINE 64
+#define KVO_HEADER_BYTES 4096
+#define KVO_NONCE_BYTES 16
+#define KVO_RING_MIN 4096u
+#define KVO_RING_MAX (64u << 20)
+
+/* header.state: who won, the client that attaches or the server that takes its offer back. */
+enum { KVO_OFFERED = 1, KVO_ATTACHED = 2, KVO_WITHDRAWN = 3 };
+
+/* side.flags, set by that side alone. */
+enum { KVO_CUT = 1, KVO_SHUT_WR = 2, KVO_SHUT_RD = 4, KVO_NONBLOCK = 8 };
+
+/* side.wait: what that side wants a doorbell for. Set by the side, cleared by the peer that rings. */
+enum { KVO_WANT_DATA = 1, KVO_WANT_SPACE = 2 };
+
+/* One end of the connection. "Mine" is the end that the struct belongs to. */
+struct kvo_side {
+  /* line 0: written by my senders, polled by the peer's receivers */
+  uint64_t tail;        /* bytes I have written into my outgoing ring, ever */
+  uint64_t cut;         /* bytes I sent through the kernel before the switch; valid once flags has KVO_CUT */
+  uint32_t flags;
+  uint32_t closing;     /* a hint to look at the kernel socket: counts my processes' last close() */
+  uint32_t cpu;         /* CPU + 1 on which I last waited */
+  uint32_t pad0[9];
+  /* line 1: written by my receivers, read by the peer's senders when the ring looks full */
+  uint64_t head;        /* bytes I have consumed from my incoming ring, ever */
+  uint64_t kernel_read; /* bytes of data I have read through the kernel */
+  uint64_t pad1[6];
+  /* line 2: sleeping and waking */
+  uint32_t wait;        /* KVO_WANT_*: set by me, cleared by the peer */
+  uint32_t rung;        /* doorbell bytes the peer has sent to my kernel socket */
+  uint32_t drained;     /* doorbell bytes I have taken out of it */
+  uint32_t pad2[13];
+  /* line 3: my senders among themselves */
+  uint32_t send_lock;   /* thread id of the holder, 0: free */
+  uint32_t pad3;
+  uint64_t head_cache;  /* the peer's head when last looked at */
+  uint64_t kernel_sent; /* bytes sent through the kernel so far */
+  uint64_t pad4[5];
+  /* line 4: my receivers among themselves */
+  uint32_t recv_lock;
+  uint32_t leader;      /* thread id of the one that may read the kernel socket */
+  uint64_t tail_cache;  /* the peer's tail when last looked at */
+  uint32_t handover;    /* futex word: a leader has left */
+  uint32_t followers;   /* how many wait for that */
+  uint32_t reset_seen;  /* ECONNRESET has been delivered */
+  uint32_t pad5[9];
+};
+
+struct kvo_header {
+  uint64_t magic;
+  uint32_t version;
+  uint32_t header_bytes;
+  uint64_t ring_bytes;  /* of each ring; a power of two */
+  uint64_t total_bytes;
+  uint8_t nonce[KVO_NONCE_BYTES];
+  uint32_t state;       /* KVO_OFFERED ... */
+  uint32_t pad[3];
+  struct kvo_side side[2]; /* 0: client, 1: server */
+};
+
+/* What the server sends over the rendezvous socket, with the segment's descriptor. */
+struct kvo_offer {
+  uint64_t magic;
+  uint32_t version;
+  uint32_t header_bytes;
+  uint64_t ring_bytes;
+  uint64_t total_bytes;
+  uint8_t nonce[KVO_NONCE_BYTES];
+};
+
+#define KVO_AT(type, field, offset) static_assert(offsetof(type, field) == (offset), #type "." #field)
+KVO_AT(struct kvo_side, tail, 0);
+KVO_AT(struct kvo_side, cut, 8);
+KVO_AT(struct kvo_side, flags, 16);
+KVO_AT(struct kvo_side, closing, 20);
+KVO_AT(struct kvo_side, cpu, 24);
+KVO_AT(struct kvo_side, head, 64);
+KVO_AT(struct kvo_side, kernel_read, 72);
+KVO_AT(struct kvo_side, wait, 128);
+KVO_AT(struct kvo_side, rung, 132);
+KVO_AT(struct kvo_side, drained, 136);
+KVO_AT(struct kvo_side, send_lock, 192);
+KVO_AT(struct kvo_side, head_cache, 200);
+KVO_AT(struct kvo_side, kernel_sent, 208);
+KVO_AT(struct kvo_side, recv_lock, 256);
+KVO_AT(struct kvo_side, leader, 260);
+KVO_AT(struct kvo_side, tail_cache, 264);
+KVO_AT(struct kvo_side, handover, 272);
+KVO_AT(struct kvo_side, followers, 276);
+KVO_AT(struct kvo_side, reset_seen, 280);
+static_assert(sizeof(struct kvo_side) == 5 * KVO_LINE, "kvo_side");
+KVO_AT(struct kvo_header, magic, 0);
+KVO_AT(struct kvo_header, version, 8);
+KVO_AT(struct kvo_header, header_bytes, 12);
+KVO_AT(struct kvo_header, ring_bytes, 16);
+KVO_AT(struct kvo_header, total_bytes, 24);
+KVO_AT(struct kvo_header, nonce, 32);
+KVO_AT(struct kvo_header, state, 48);
+KVO_AT(struct kvo_header, side, 64);
+static_assert(sizeof(struct kvo_header) <= KVO_HEADER_BYTES, "kvo_header fits its page");
+static_assert(sizeof(struct kvo_offer) == 48, "kvo_offer");

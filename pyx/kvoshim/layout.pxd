@@ -1,0 +1,45 @@
+# Names of layout.h and atomics.h for Cython; offsets and sizes are fixed and checked there.
+from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
+
+cdef extern from "layout.h" nogil:
+    const uint64_t KVO_MAGIC
+    const uint32_t KVO_VERSION
+    const int KVO_HEADER_BYTES, KVO_NONCE_BYTES
+    const uint64_t KVO_RING_MIN, KVO_RING_MAX
+    const uint32_t KVO_OFFERED, KVO_ATTACHED, KVO_WITHDRAWN
+    const uint32_t KVO_CUT, KVO_SHUT_WR, KVO_SHUT_RD, KVO_NONBLOCK
+    const uint32_t KVO_WANT_DATA, KVO_WANT_SPACE
+
+    ctypedef struct side_t "struct kvo_side":
+        uint64_t tail, cut, head, kernel_read, head_cache, kernel_sent, tail_cache
+        uint32_t flags, closing, cpu, wait, rung, drained
+        uint32_t send_lock, recv_lock, leader, handover, followers, reset_seen
+
+    ctypedef struct header_t "struct kvo_header":
+        uint64_t magic, ring_bytes, total_bytes
+        uint32_t version, header_bytes, state
+        uint8_t nonce[16]
+        side_t side[2]
+
+    ctypedef struct offer_t "struct kvo_offer":
+        uint64_t magic, ring_bytes, total_bytes
+        uint32_t version, header_bytes
+        uint8_t nonce[16]
+
+cdef extern from "atomics.h" nogil:
+    uint32_t kvo_load32(const uint32_t *p)
+    uint64_t kvo_load64(const uint64_t *p)
+    uint32_t kvo_acquire32(const uint32_t *p)
+    uint64_t kvo_acquire64(const uint64_t *p)
+    void kvo_store32(uint32_t *p, uint32_t v)
+    void kvo_store64(uint64_t *p, uint64_t v)
+    void kvo_release32(uint32_t *p, uint32_t v)
+    void kvo_release64(uint64_t *p, uint64_t v)
+    uint32_t kvo_exchange32(uint32_t *p, uint32_t v)
+    uint32_t kvo_or32(uint32_t *p, uint32_t v)
+    uint32_t kvo_and32(uint32_t *p, uint32_t v)
+    uint32_t kvo_add32(uint32_t *p, uint32_t v)
+    int kvo_cas32(uint32_t *p, uint32_t expected, uint32_t v)
+    void kvo_fence()
+    void kvo_relax()
+    uint64_t kvo_ticks()

@@ -1,0 +1,226 @@
+# How connections come and go: connect, accept, dup, shutdown, close, fork.
+from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
+from kvoshim.layout cimport *
+from kvoshim.runtime cimport *
+from kvoshim.connection cimport *
+from kvoshim.doorbell cimport ring_bell
+from kvoshim.negotiate cimport *
+from kvoshim.ring cimport ring_readable
+from kvoshim.readiness cimport *
+
+
+cdef inline bint stream_socket(int fd) noexcept nogil:
+    cdef int kind = 0
+    cdef socklen_t n = sizeof(int)
+    return kvo_next.getsockopt(fd, SOL_SOCKET, SO_TYPE, &kind, &n) == 0 and kind == SOCK_STREAM
+
+
+cdef inline bint in_vfork_child() noexcept nogil:
+    """A vfork child shares our memory: its descriptors are its own, our table is not."""
+    return getpid() != kvo_process.pid
+
+
+cdef inline int life_connect(int fd, const sockaddr *address, socklen_t length) noexcept nogil:
+    """connect() with a mark where the path is selected. 0 or -1 with errno, as the C library."""
+    cdef const sockaddr_un *un = <const sockaddr_un *>address
+    cdef int32_t ident = ident_of_fd(fd)
+    cdef conn_t *c
+    cdef int r, saved = errno
+    if (ident >= 0 and <uint32_t>fd < kvo_process.table_len and address != NULL
+            and length > sizeof(unsigned short) and length <= sizeof(sockaddr_un)
+            and un.sun_family == AF_UNIX and kvo_path_selected(un.sun_path, length - sizeof(unsigned short))
+            and stream_socket(fd) and not in_vfork_child()):
+        mark(fd, un, length)
+    kvo_set_errno(saved)
+    r = kvo_next.connect(fd, address, length)
+    ident = ident_of_fd(fd)
+    if r == 0 and ident < 0:
+        c = conn_at(ident)
+        if c.state == MARKED:
+            kvo_release32(&c.state, PENDING)
+    return r
+
+
+cdef inline bint listener_selected(int fd) noexcept nogil:
+    cdef sockaddr_un own
+    cdef socklen_t n = sizeof(sockaddr_un)
+    cdef int32_t kind
+    if <uint32_t>fd >= kvo_process.table_len:
+        return False
+    kind = kvo_process.table[fd]
+    if kind == 0:
+        kind = KVO_KERNEL
+        if (kvo_next.getsockname(fd, <sockaddr *>&own, &n) == 0 and own.sun_family == AF_UNIX
+                and n > sizeof(unsigned short) and stream_socket(fd)
+                and kvo_path_selected(own.sun_path, n - sizeof(unsigned short))):
+            kind = KVO_LISTENER
+        table_set(fd, kind)
+    return kind == KVO_LISTENER
+
+
+cdef inline void hide_mark(sockaddr *address, socklen_t *length, socklen_t room) noexcept nogil:
+    """A marked peer looks like the unnamed socket it would have been."""
+    cdef uint8_t nonce[16]
+    if length[0] <= room and mark_nonce(<sockaddr_un *>address, length[0], nonce):
+        length[0] = sizeof(unsigned short)
+
+
+cdef inline int life_accept(int fd, sockaddr *address, socklen_t *length, int flags) noexcept nogil:
+    """accept4() that knows marked clients. A descriptor, or -1 with errno."""
+    cdef sockaddr_un peer
+    cdef sockaddr_un own
+    cdef socklen_t n = sizeof(sockaddr_un), m = sizeof(sockaddr_un), path
+    cdef uint8_t nonce[16]
+    cdef conn_t *c
+    cdef int saved = errno, marked
+    cdef int new
+    if not listener_selected(fd):
+        kvo_set_errno(saved)
+        return kvo_next.accept4(fd, address, length, flags)
+    kvo_set_errno(saved)
+    new = kvo_next.accept4(fd, <sockaddr *>&peer, &n, flags)
+    if new < 0:
+        return new
+    marked = mark_nonce(&peer, n, nonce)
+    if marked:
+        n = sizeof(unsigned short)
+        c = conn_new(new, CANDIDATE, 1) if not in_vfork_child() else NULL
+        if c != NULL:
+            if kvo_next.getsockname(new, <sockaddr *>&own, &m) == 0 and m > sizeof(unsigned short):
+                path = m - sizeof(unsigned short)
+                memcpy(c.path, own.sun_path, path if path < 107 else 107)
+                if c.path[0] == 0:
+                    c.path[0] = c'@'
+            memcpy(c.nonce, nonce, 16)
+            if marked < 0:
+                turn_plain(c, new, KVO_OTHER_VERSION)
+    else:
+        kvo_process.refused[<int>KVO_NO_MARK] += 1
+        if kvo_process.log_level:
+            memset(&own, 0, sizeof(own))
+            kvo_next.getsockname(new, <sockaddr *>&own, &m)
+            kvo_log(b"plain fd=%d side=server path=%.107s reason=no-mark", new,
+                    &own.sun_path[0] if own.sun_path[0] else &own.sun_path[1])
+    if address != NULL and length != NULL:
+        memcpy(address, &peer, n if n < length[0] else length[0])
+        length[0] = n
+    kvo_set_errno(saved)
+    return new
+
+
+cdef inline void move_internal(int fd) noexcept nogil:
+    """The program is about to put a file of its own under the number of one of our descriptors: ours moves away."""
+    cdef uint32_t i
+    cdef conn_t *c
+    cdef int32_t *held = NULL
+    if ident_of_fd(fd) != KVO_INTERNAL or in_vfork_child():
+        return
+    for i in range(kvo_process.slot_high):
+        c = (<conn_t *>kvo_process.slots) + i
+        if c.state != FREE and c.rendezvous == fd:
+            held = &c.rendezvous
+        elif c.state != FREE and c.offering == fd:
+            held = &c.offering
+    table_set(fd, 0)
+    if held != NULL:
+        held[0] = kvo_next.fcntl(fd, F_DUPFD_CLOEXEC, 3)
+        if held[0] >= 0:
+            table_set(held[0], KVO_INTERNAL)
+
+
+cdef inline void life_dup(int old, int new) noexcept nogil:
+    """new is now another name of old."""
+    cdef int32_t ident = ident_of_fd(old)
+    if <uint32_t>new >= kvo_process.table_len or in_vfork_child():
+        return
+    if ident < 0:
+        conn_at(ident).fds += 1
+    table_set(new, ident)
+
+
+cdef inline void dispose(conn_t *c) noexcept nogil:
+    """The last descriptor of this process is closed."""
+    cdef uint32_t tries = 0
+    if c.header != NULL:
+        kvo_add32(&c.me.closing, 1)
+        kvo_log(b"closed id=%d path=%s sent=%lu received=%lu sleeps=%lu bells=%lu spins_won=%lu spins_lost=%lu",
+                ident_of(c), &c.path[0], c.stat_sent, c.stat_received, c.stat_sleeps, c.stat_bells,
+                c.stat_spins_won, c.stat_spins_lost)
+    close_quietly(&c.rendezvous)
+    close_quietly(&c.offering)
+    if kvo_load32(&c.sleepers):
+        return  # a thread sleeps on it still: its memory stays, the slot is not used again
+    conn_unmap(c)
+    slot_free(c)
+
+
+cdef inline conn_t *life_forget(int fd) noexcept nogil:
+    """The descriptor leaves the table. Returns the connection if this was its last one, for dispose()."""
+    cdef int32_t ident
+    cdef conn_t *c
+    if <uint32_t>fd >= kvo_process.table_len or kvo_process.table[fd] == 0 or in_vfork_child():
+        return NULL
+    ident = kvo_process.table[fd]
+    kvo_process.table[fd] = 0
+    if ident >= 0:
+        return NULL
+    c = conn_at(ident)
+    c.fds -= 1
+    if c.fds > 0:
+        if c.fd == fd:
+            c.fd = -1
+        return NULL
+    return c
+
+
+cdef inline int life_shutdown(conn_t *c, int fd, int how) noexcept nogil:
+    """0 or -errno. The flags take effect behind the bytes already in the ring; the kernel socket stays open for
+    bells until both directions are shut."""
+    cdef uint32_t bits
+    if how != SHUT_RD and how != SHUT_WR and how != SHUT_RDWR:
+        return -EINVAL
+    if c.state != LIVE and not withdraw(c, fd, KVO_SHUT_EARLY):
+        refresh(c, fd)
+    if c.state != LIVE:
+        return -errno if kvo_next.shutdown(fd, how) else 0
+    bits = (KVO_SHUT_WR if how != SHUT_RD else 0) | (KVO_SHUT_RD if how != SHUT_WR else 0)
+    kvo_or32(&c.me.flags, bits)  # SYNC POINT shut: full fence before looking whether the peer sleeps
+    if bits & KVO_SHUT_WR and kvo_load32(&c.peer.wait) & KVO_WANT_DATA:
+        ring_bell(c, fd, KVO_WANT_DATA)
+    if bits & KVO_SHUT_RD and kvo_load32(&c.peer.wait) & KVO_WANT_SPACE:
+        ring_bell(c, fd, KVO_WANT_SPACE)
+    if (kvo_load32(&c.me.flags) & (KVO_SHUT_WR | KVO_SHUT_RD)) == (KVO_SHUT_WR | KVO_SHUT_RD):
+        c.native_shut = 1
+        kvo_next.shutdown(fd, SHUT_RDWR)
+    elif bits & KVO_SHUT_RD and kvo_load32(&c.me.leader):
+        kvo_next.shutdown(fd, SHUT_RD)  # wakes a thread of mine that sleeps in a receive
+    return 0
+
+
+cdef inline void life_before_fork() noexcept nogil:
+    """Settles what parent and child could not settle together: a private PENDING connection can't be attached by
+    one of them, a CANDIDATE needs a segment that both share."""
+    cdef uint32_t i
+    cdef conn_t *c
+    for i in range(kvo_process.slot_high):
+        c = (<conn_t *>kvo_process.slots) + i
+        if c.fd < 0:
+            continue
+        if c.state == PENDING:
+            private_lock(&c.lock)
+            if c.state == PENDING and c.busy == 0:
+                accept_offer(c, c.fd)
+            private_unlock(&c.lock)
+            if c.state == PENDING:
+                withdraw(c, c.fd, KVO_FORKED)
+        elif c.state == CANDIDATE:
+            offer(c, c.fd)
+
+
+cdef inline void life_forked_child() noexcept nogil:
+    cdef uint32_t i
+    cdef conn_t *c
+    kvo_forked_child()
+    for i in range(kvo_process.slot_high):
+        c = (<conn_t *>kvo_process.slots) + i
+        c.lock = c.busy = c.sleepers = 0

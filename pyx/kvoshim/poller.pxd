@@ -1,0 +1,241 @@
+# poll() and select() over a mix of our connections and anything else.
+#
+# Look at the rings; if none is ready, spin where that pays, then arm every ring, look again, and sleep in the kernel on
+# the same descriptors: for ours, "readable" there means a doorbell or the peer's end, and the rings are asked again.
+from libc.stdint cimport int32_t, uint32_t, uint64_t
+from libc.stdlib cimport malloc, free
+from kvoshim.layout cimport *
+from kvoshim.runtime cimport *
+from kvoshim.clock cimport *
+from kvoshim.connection cimport *
+from kvoshim.doorbell cimport *
+from kvoshim.negotiate cimport refresh
+from kvoshim.readiness cimport *
+from kvoshim.spin cimport spin_worth, spin_learn
+
+cdef enum:
+    ON_STACK = 64
+    ALWAYS = 0x38  # POLLERR | POLLHUP | POLLNVAL
+
+
+cdef inline conn_t *live_at(int fd) noexcept nogil:
+    """The LIVE connection of a descriptor, or NULL."""
+    cdef int32_t ident = ident_of_fd(fd)
+    cdef conn_t *c
+    if ident >= 0:
+        return NULL
+    c = conn_at(ident)
+    refresh(c, fd)
+    return c if c.state == LIVE else NULL
+
+
+cdef inline int look_at_rings(pollfd *fds, nfds_t n) noexcept nogil:
+    """Fills revents of ours (0 for the others); how many are ready."""
+    cdef nfds_t i
+    cdef conn_t *c
+    cdef int ready = 0
+    for i in range(n):
+        fds[i].revents = 0
+        if fds[i].fd < 0:
+            continue
+        c = live_at(fds[i].fd)
+        if c != NULL:
+            c.shadow = 1
+            fds[i].revents = readiness(c, fds[i].fd) & (fds[i].events | ALWAYS)
+            if fds[i].revents:
+                ready += 1
+    return ready
+
+
+cdef inline void arm_all(pollfd *fds, nfds_t n) noexcept nogil:
+    cdef nfds_t i
+    cdef conn_t *c
+    for i in range(n):
+        if fds[i].fd >= 0:
+            c = live_at(fds[i].fd)
+            if c != NULL:
+                arm(c, fds[i].events & (POLLOUT | POLLWRNORM) and not writable(c))
+
+
+cdef inline void drain_all(pollfd *fds, nfds_t n, const uint32_t *old) noexcept nogil:
+    cdef nfds_t i
+    cdef conn_t *c
+    for i in range(n):
+        if fds[i].fd >= 0 and old[i]:
+            c = live_at(fds[i].fd)
+            if c != NULL and switch_receiving(c) and lead(c):
+                drain(c, fds[i].fd, old[i])
+                unlead(c)
+
+
+cdef inline int ask_kernel(pollfd *fds, pollfd *copy, nfds_t n, const timespec *left, const sigset_t *mask) noexcept nogil:
+    """Polls the kernel: others for what they asked, ours for bells and the peer's end. How many others are ready (their
+    revents set), or -errno; *fds of ours are left alone."""
+    cdef nfds_t i
+    cdef conn_t *c
+    cdef int r, ready = 0
+    for i in range(n):
+        copy[i] = fds[i]
+        copy[i].revents = 0
+        c = live_at(fds[i].fd)
+        if c != NULL:
+            copy[i].events = POLLIN | POLLRDHUP
+    r = kvo_next.ppoll(copy, n, left, mask)
+    if r <= 0:
+        return -errno if r < 0 else 0
+    for i in range(n):
+        if copy[i].revents == 0:
+            continue
+        c = live_at(fds[i].fd)
+        if c == NULL:
+            fds[i].revents = copy[i].revents
+            ready += 1
+        elif copy[i].revents & POLLHUP:
+            look_at_kernel(c, fds[i].fd)
+    return ready
+
+
+cdef inline bint spin_on_rings(pollfd *fds, pollfd *copy, nfds_t n, conn_t *first, bint others) noexcept nogil:
+    """Spins on the rings of ours while that pays (judged by the first of them); looks at the others meanwhile."""
+    cdef uint64_t start, now
+    cdef timespec zero
+    cdef bint won = False
+    cdef bint slept = first.rang != 0
+    cdef uint32_t mine
+    cdef bint same
+    cdef int idle = 0, i
+    first.rang = 0
+    if not spin_worth(&first.receiving, slept):
+        return False
+    mine = <uint32_t>kvo_cpu() + 1
+    if kvo_load32(&first.me.cpu) != mine:
+        kvo_store32(&first.me.cpu, mine)
+    same = kvo_load32(&first.peer.cpu) == mine
+    zero.tv_sec = zero.tv_nsec = 0
+    start = now = kvo_ticks()
+    while now - start < kvo_process.spin_ticks and not won:
+        if same or now - start > kvo_process.pause_ticks:
+            sched_yield()
+            if others and ask_kernel(fds, copy, n, &zero, NULL):
+                won = True
+                break
+        for i in range(1 if same else 16):
+            if look_at_rings(fds, n):
+                won = True
+                break
+            if not same:
+                kvo_relax()
+        if same:
+            idle = idle + 1 if kvo_ticks() - now < kvo_process.pause_ticks else 0
+            if idle >= 2:
+                break
+        now = kvo_ticks()
+    spin_learn(&first.receiving, won)
+    if won:
+        first.stat_spins_won += 1
+    else:
+        first.stat_spins_lost += 1
+    return won
+
+
+cdef inline int poll_mixed(pollfd *fds, pollfd *copy, uint32_t *old, nfds_t n, conn_t *first, nfds_t ours,
+                           const timespec *timeout, const sigset_t *mask) noexcept nogil:
+    cdef timespec deadline, left, zero
+    cdef nfds_t i
+    cdef conn_t *c
+    cdef int ready, others
+    cdef bint spun = False
+    zero.tv_sec = zero.tv_nsec = 0
+    if timeout != NULL:
+        deadline_after(&deadline, timeout)
+    while True:
+        ready = look_at_rings(fds, n)
+        if ready and ours == n:
+            return ready
+        if ready or (timeout != NULL and timeout.tv_sec == 0 and timeout.tv_nsec == 0):
+            others = ask_kernel(fds, copy, n, &zero, mask)
+            if others < 0:
+                return ready if ready else others
+            if ready == 0 and others == 0:
+                ready = look_at_rings(fds, n)  # the kernel may have told of a peer's end
+            return ready + others
+        if not spun:
+            spun = True
+            if spin_on_rings(fds, copy, n, first, ours < n):
+                continue
+        for i in range(n):
+            c = live_at(fds[i].fd)
+            old[i] = outstanding(c) if c != NULL else 0
+        arm_all(fds, n)
+        if look_at_rings(fds, n):
+            continue
+        drain_all(fds, n, old)
+        if look_at_rings(fds, n):
+            continue
+        for i in range(n):
+            c = live_at(fds[i].fd)
+            if c != NULL:
+                c.stat_sleeps += 1
+        if timeout != NULL:
+            time_left(&deadline, &left)
+        others = ask_kernel(fds, copy, n, &left if timeout != NULL else NULL, mask)
+        if others < 0:
+            return others
+        # Revents of the others are in place; now those of ours, without clearing them.
+        ready = 0
+        for i in range(n):
+            c = live_at(fds[i].fd)
+            if c != NULL:
+                fds[i].revents = readiness(c, fds[i].fd) & (fds[i].events | ALWAYS)
+                if fds[i].revents:
+                    ready += 1
+        if ready + others:
+            return ready + others
+        if timeout != NULL and left.tv_sec == 0 and left.tv_nsec == 0:
+            return 0
+        if timeout != NULL:
+            time_left(&deadline, &left)
+            if left.tv_sec == 0 and left.tv_nsec == 0:
+                return 0
+
+
+cdef inline int poller_poll(pollfd *fds, nfds_t n, const timespec *timeout, const sigset_t *mask) noexcept nogil:
+    """ppoll() with at least one descriptor of ours among fds. >= 0 or -errno; mask as in ppoll (applied while asleep)."""
+    cdef pollfd copy_here[ON_STACK]
+    cdef uint32_t old_here[ON_STACK]
+    cdef pollfd *copy = copy_here
+    cdef uint32_t *old = old_here
+    cdef conn_t *first = NULL
+    cdef conn_t *c
+    cdef nfds_t i, ours = 0
+    cdef int r
+    for i in range(n):
+        c = live_at(fds[i].fd)
+        if c != NULL:
+            ours += 1
+            if first == NULL:
+                first = c
+    if first == NULL:
+        # PENDING and OFFERED ones: the kernel's word, but it may be a bell that tells of the switch.
+        while True:
+            r = kvo_next.ppoll(fds, n, timeout, mask)
+            if r <= 0:
+                return -errno if r < 0 else 0
+            for i in range(n):
+                if live_at(fds[i].fd) != NULL:
+                    return poller_poll_again(fds, n, timeout, mask)
+            return r
+    if n > ON_STACK:
+        copy = <pollfd *>malloc(n * (sizeof(pollfd) + sizeof(uint32_t)))
+        if copy == NULL:
+            return -ENOMEM
+        old = <uint32_t *>(copy + n)
+    r = poll_mixed(fds, copy, old, n, first, ours, timeout, mask)
+    if copy != copy_here:
+        free(copy)
+    return r
+
+
+cdef inline int poller_poll_again(pollfd *fds, nfds_t n, const timespec *timeout, const sigset_t *mask) noexcept nogil:
+    """A connection switched while we slept on it."""
+    return poller_poll(fds, n, timeout, mask)

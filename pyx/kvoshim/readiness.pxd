@@ -1,0 +1,58 @@
+# What poll would say of a LIVE connection: the kernel's rules for a stream socket, computed from rings and flags.
+from libc.stdint cimport uint32_t, uint64_t
+from kvoshim.layout cimport *
+from kvoshim.runtime cimport *
+from kvoshim.connection cimport *
+from kvoshim.doorbell cimport *
+from kvoshim.ring cimport ring_readable, ring_space
+from kvoshim.wait cimport receive_ended, send_ended, unread_at_peer
+from kvoshim.stream cimport switch_receiving
+
+
+cdef inline bint kernel_readable(int fd) noexcept nogil:
+    cdef pollfd p
+    cdef int saved = errno
+    cdef int r
+    p.fd = fd
+    p.events = POLLIN
+    p.revents = 0
+    r = kvo_next.poll(&p, 1, 0)
+    kvo_set_errno(saved)
+    return r == 1 and p.revents & POLLIN
+
+
+cdef inline bint writable(conn_t *c) noexcept nogil:
+    """As a kernel socket, writable only when there is room for more than a little; so a writer is not woken for each
+    byte that is read."""
+    return 2 * ring_space(c) >= <ssize_t>c.size
+
+
+cdef inline short readiness(conn_t *c, int fd) noexcept nogil:
+    """POLLIN | POLLOUT | POLLRDHUP | POLLHUP | POLLERR, all that hold."""
+    cdef short mask = 0
+    cdef bint no_more, shut
+    if kvo_load32(&c.peer.closing) != c.closing_seen:
+        look_at_kernel(c, fd)
+    no_more = receive_ended(c)
+    shut = send_ended(c)
+    if no_more:
+        mask |= POLLIN | POLLRDHUP | POLLRDNORM
+        if shut:
+            mask |= POLLHUP
+    elif switch_receiving(c):
+        if ring_readable(c):
+            mask |= POLLIN | POLLRDNORM
+    elif kernel_readable(fd):
+        # Bytes of data, or bells that came with the cut: then the ring decides.
+        if not switch_receiving(c) or ring_readable(c):
+            mask |= POLLIN | POLLRDNORM
+    if c.gone or writable(c):
+        mask |= POLLOUT | POLLWRNORM
+    if c.gone and unread_at_peer(c) and not kvo_load32(&c.me.reset_seen):
+        mask |= POLLERR
+    return mask
+
+
+cdef inline void arm(conn_t *c, bint for_space) noexcept nogil:
+    """Before the second look. Not armed means that the peer has rung since."""
+    kvo_or32(&c.me.wait, KVO_WANT_DATA | (KVO_WANT_SPACE if for_space else 0))

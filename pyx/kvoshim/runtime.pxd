@@ -1,0 +1,176 @@
+# Names of runtime.h and of the C library for Cython.
+from libc.stdint cimport int32_t, uint32_t, uint64_t
+from posix.types cimport pid_t, off_t
+
+cdef extern from "errno.h" nogil:
+    int errno
+    const int EAGAIN, EINTR, EPIPE, ECONNRESET, EBADF, EINVAL, ENOMEM, ENOTCONN, EINPROGRESS, EMFILE, EEXIST
+    const int EOPNOTSUPP, ESRCH, ENOENT, EFAULT, EPROTO, ETIMEDOUT, EISCONN, ENOTSOCK
+
+cdef extern from "sys/socket.h" nogil:
+    const int AF_UNIX, SOCK_STREAM, SOCK_SEQPACKET, SOCK_CLOEXEC, SOCK_NONBLOCK, SOL_SOCKET
+    const int SO_PEERCRED, SO_TYPE, SO_DOMAIN, SO_RCVTIMEO, SO_SNDTIMEO, SO_ERROR, SCM_RIGHTS
+    const int MSG_DONTWAIT, MSG_PEEK, MSG_WAITALL, MSG_NOSIGNAL, MSG_TRUNC, MSG_CTRUNC, MSG_OOB, MSG_CMSG_CLOEXEC
+    const int MSG_MORE
+    const int SHUT_RD, SHUT_WR, SHUT_RDWR
+    ctypedef unsigned int socklen_t
+    ctypedef struct sockaddr "struct sockaddr":
+        unsigned short sa_family
+    ctypedef struct msghdr "struct msghdr":
+        void *msg_name
+        socklen_t msg_namelen
+        iovec *msg_iov
+        size_t msg_iovlen
+        void *msg_control
+        size_t msg_controllen
+        int msg_flags
+    ctypedef struct cmsghdr "struct cmsghdr":
+        size_t cmsg_len
+        int cmsg_level, cmsg_type
+    ctypedef struct ucred "struct ucred":
+        pid_t pid
+        unsigned int uid, gid
+    size_t CMSG_LEN(size_t n)
+    size_t CMSG_SPACE(size_t n)
+    unsigned char *CMSG_DATA(cmsghdr *c)
+    cmsghdr *CMSG_FIRSTHDR(msghdr *m)
+    int bind(int fd, const sockaddr *address, socklen_t length)
+    int listen(int fd, int backlog)
+
+cdef extern from "sys/un.h" nogil:
+    ctypedef struct sockaddr_un "struct sockaddr_un":
+        unsigned short sun_family
+        char sun_path[108]
+
+cdef extern from "sys/uio.h" nogil:
+    ctypedef struct iovec "struct iovec":
+        void *iov_base
+        size_t iov_len
+
+cdef extern from "poll.h" nogil:
+    const short POLLIN, POLLOUT, POLLERR, POLLHUP, POLLNVAL, POLLRDHUP, POLLPRI
+    const short POLLRDNORM, POLLWRNORM
+    ctypedef unsigned long nfds_t
+    ctypedef struct pollfd "struct pollfd":
+        int fd
+        short events, revents
+
+cdef extern from "time.h" nogil:
+    ctypedef struct timespec "struct timespec":
+        long tv_sec
+        long tv_nsec
+    ctypedef struct timeval "struct timeval":
+        long tv_sec
+        long tv_usec
+    const int CLOCK_MONOTONIC
+    int clock_gettime(int clock, timespec *now)
+
+cdef extern from "signal.h" nogil:
+    ctypedef struct sigset_t:
+        pass
+    const int SIGPIPE
+
+cdef extern from "sys/epoll.h" nogil:
+    const uint32_t EPOLLIN, EPOLLOUT, EPOLLRDHUP, EPOLLHUP, EPOLLERR, EPOLLPRI, EPOLLET, EPOLLONESHOT, EPOLLEXCLUSIVE
+    const uint32_t EPOLLRDNORM, EPOLLWRNORM, EPOLLWAKEUP
+    const int EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLL_CTL_DEL
+    ctypedef union epoll_data_t:
+        void *ptr
+        int fd
+        uint32_t u32
+        uint64_t u64
+    ctypedef struct epoll_event "struct epoll_event":
+        uint32_t events
+        epoll_data_t data
+
+cdef extern from "sys/mman.h" nogil:
+    const int PROT_READ, PROT_WRITE, MAP_SHARED
+    void *MAP_FAILED
+    void *mmap(void *address, size_t length, int protection, int flags, int fd, off_t offset)
+    int munmap(void *address, size_t length)
+
+cdef extern from "sys/stat.h" nogil:
+    ctypedef struct stat_t "struct stat":
+        off_t st_size
+        unsigned long st_ino, st_dev
+    int fstat(int fd, stat_t *out)
+
+cdef extern from "fcntl.h" nogil:
+    const int F_GETFL, F_SETFL, F_GETFD, F_ADD_SEALS, F_GET_SEALS, F_SEAL_SHRINK, F_SEAL_GROW, F_SEAL_SEAL
+    const int F_DUPFD_CLOEXEC, O_NONBLOCK, FD_CLOEXEC
+
+cdef extern from "unistd.h" nogil:
+    int ftruncate(int fd, off_t length)
+    pid_t getpid()
+
+cdef extern from "signal.h" nogil:
+    int kill(pid_t pid, int signal)
+
+cdef extern from "sched.h" nogil:
+    int sched_yield()
+
+cdef extern from "sys/syscall.h" nogil:
+    const long SYS_futex, SYS_tgkill
+    long syscall(long number, ...)
+
+cdef extern from "linux/futex.h" nogil:
+    const int FUTEX_WAIT, FUTEX_WAKE
+
+cdef extern from "string.h" nogil:
+    void *memcpy(void *to, const void *source, size_t n)
+    void *memset(void *to, int c, size_t n)
+    int memcmp(const void *a, const void *b, size_t n)
+
+cdef extern from "runtime.h" nogil:
+    ctypedef struct next_t "struct kvo_next":
+        ssize_t (*recv)(int, void *, size_t, int) noexcept nogil
+        ssize_t (*send)(int, const void *, size_t, int) noexcept nogil
+        ssize_t (*recvmsg)(int, msghdr *, int) noexcept nogil
+        ssize_t (*sendmsg)(int, const msghdr *, int) noexcept nogil
+        int (*socket)(int, int, int) noexcept nogil
+        int (*connect)(int, const sockaddr *, socklen_t) noexcept nogil
+        int (*accept4)(int, sockaddr *, socklen_t *, int) noexcept nogil
+        int (*getsockname)(int, sockaddr *, socklen_t *) noexcept nogil
+        int (*getpeername)(int, sockaddr *, socklen_t *) noexcept nogil
+        int (*getsockopt)(int, int, int, void *, socklen_t *) noexcept nogil
+        int (*shutdown)(int, int) noexcept nogil
+        int (*close)(int) noexcept nogil
+        int (*fcntl)(int, int, ...) noexcept nogil
+        int (*poll)(pollfd *, nfds_t, int) noexcept nogil
+        int (*ppoll)(pollfd *, nfds_t, const timespec *, const sigset_t *) noexcept nogil
+        int (*epoll_ctl)(int, int, int, epoll_event *) noexcept nogil
+        int (*epoll_pwait)(int, epoll_event *, int, int, const sigset_t *) noexcept nogil
+    next_t kvo_next
+
+    const int KVO_NO_REASON, KVO_NO_OFFER, KVO_BOUND, KVO_NO_MARK, KVO_NO_RENDEZVOUS, KVO_CREDENTIALS, KVO_NO_SEGMENT
+    const int KVO_BAD_OFFER, KVO_OTHER_VERSION, KVO_WITHDRAWN_OFFER, KVO_FORKED, KVO_ANCILLARY, KVO_STDIO, KVO_SIGNALS
+    const int KVO_EXECUTED, KVO_TABLE_FULL, KVO_SHUT_EARLY, KVO_REASONS
+
+    const int KVO_KERNEL, KVO_LISTENER, KVO_INTERNAL
+    const int KVO_SLOT_BYTES, KVO_SETS_BYTES
+
+    ctypedef struct process_t "struct kvo_process":
+        int32_t *table
+        uint32_t table_len, fd_high
+        void *slots
+        uint32_t slot_limit, slot_high, slot_lock
+        void *sets
+        int32_t slot_free
+        int32_t pid
+        uint32_t foreign_wait
+        uint64_t ring_bytes, spin_ticks, pause_ticks, ticks_per_us
+        uint32_t usable_cpus, log_level
+        uint64_t accelerated
+        uint64_t refused[32]
+    process_t kvo_process
+
+    int kvo_start(const char *paths)
+    int kvo_path_selected(const char *path, size_t length)
+    int32_t kvo_tid()
+    void kvo_forked_child()
+    int kvo_cpu()
+    const char *kvo_reason_name(int reason)
+    void kvo_log(const char *text, ...)
+    void kvo_set_errno(int value)
+    int kvo_memfd(const char *name)
+    int kvo_random(void *buffer, size_t length)

@@ -1,0 +1,92 @@
+# Whether and how long to spin before sleeping. A spin is worth its while when the peer answers sooner than a sleep and
+# a wake-up would take; that is learned per connection and direction, from what the last spins brought:
+#
+#   * score: moving average of success, 0..256. Up a quarter of the way on success, halved on failure. Below a quarter,
+#     waits go straight to sleep, except for a probe now and then, whose interval doubles while probes fail.
+#   * the peer slept when I last sent: it needs a wake-up before it can answer, so I sleep too (but for probes). Two
+#     sleepers find back to spinning because a probe of one of them sees the other's next message come at once.
+#   * on the peer's own CPU, pausing can't help, only yielding can; and once yielding no longer switches to anybody,
+#     nobody there is about to answer.
+#   * elsewhere: a microsecond of pauses, then pauses with sched_yield between, in case that CPU has other work.
+from libc.stdint cimport uint32_t, uint64_t
+from kvoshim.layout cimport *
+from kvoshim.runtime cimport *
+from kvoshim.connection cimport conn_t, spin_t
+
+cdef enum:
+    SPIN_SCORE = 64     # at least this: spin
+    PROBE_LONGEST = 64  # waits between two probes, at most
+
+
+cdef inline bint spin_worth(spin_t *s, bint peer_slept) noexcept nogil:
+    if kvo_process.spin_ticks == 0:
+        return False
+    if s.score >= SPIN_SCORE and not peer_slept:
+        return True
+    s.tick += 1
+    if s.tick < s.period:
+        return False
+    s.tick = 0
+    return True
+
+
+cdef inline void spin_learn(spin_t *s, bint success) noexcept nogil:
+    if success:
+        s.score += (256 - s.score) >> 2
+        s.period = 16
+    else:
+        s.score >>= 1
+        if s.period < PROBE_LONGEST:
+            s.period *= 2
+
+
+cdef inline bint changed(conn_t *c, const uint64_t *word, uint64_t old, uint32_t flags) noexcept nogil:
+    return (kvo_load64(word) != old or kvo_load32(&c.peer.flags) != flags
+            or kvo_load32(&c.peer.closing) != c.closing_seen)
+
+
+cdef inline bint spin_until(conn_t *c, spin_t *s, const uint64_t *word, uint64_t old) noexcept nogil:
+    """Spins, if that is worth it, until a word of the peer's differs from old (or the peer shuts down or closes).
+    True: it did."""
+    cdef uint32_t flags = kvo_load32(&c.peer.flags), mine
+    cdef uint64_t start, now, before
+    cdef bint same, won = False
+    cdef int idle = 0, i
+    cdef bint slept = c.rang != 0
+    c.rang = 0
+    if not spin_worth(s, slept):
+        return changed(c, word, old, flags)
+    mine = <uint32_t>kvo_cpu() + 1
+    if kvo_load32(&c.me.cpu) != mine:
+        kvo_store32(&c.me.cpu, mine)
+    same = kvo_load32(&c.peer.cpu) == mine
+    start = now = kvo_ticks()
+    if not same:
+        while now - start < kvo_process.pause_ticks and not won:
+            for i in range(8):
+                if changed(c, word, old, flags):
+                    won = True
+                    break
+                kvo_relax()
+            now = kvo_ticks()
+    while not won and now - start < kvo_process.spin_ticks:
+        before = now
+        sched_yield()
+        for i in range(1 if same else 24):
+            if changed(c, word, old, flags):
+                won = True
+                break
+            if not same:
+                kvo_relax()
+        now = kvo_ticks()
+        if same:
+            # A yield that comes straight back switched to nobody.
+            idle = idle + 1 if now - before < kvo_process.pause_ticks else 0
+            if idle >= 2:
+                break
+    spin_learn(s, won)
+    if won:
+        c.stat_spins_won += 1
+    else:
+        c.stat_spins_lost += 1
+    return won

@@ -1,0 +1,412 @@
+# Sending and receiving on one connection, in every state. All results are >= 0 or -errno.
+from libc.stdint cimport uint32_t, uint64_t
+from kvoshim.layout cimport *
+from kvoshim.runtime cimport *
+from kvoshim.connection cimport *
+from kvoshim.lock cimport side_lock, side_unlock
+from kvoshim.ring cimport *
+from kvoshim.doorbell cimport *
+from kvoshim.negotiate cimport *
+from kvoshim.wait cimport *
+
+
+cdef inline size_t total_of(const msghdr *m) noexcept nogil:
+    cdef size_t i, n = 0
+    for i in range(m.msg_iovlen):
+        n += m.msg_iov[i].iov_len
+    return n
+
+
+# ---- receiving ----
+
+cdef inline bint switch_receiving(conn_t *c) noexcept nogil:
+    """Has the peer's direction switched, and are its kernel bytes all read?"""
+    if c.recv_ring:
+        return True
+    # SYNC POINT cut: pairs with go_live()
+    if kvo_acquire32(&c.peer.flags) & KVO_CUT and kvo_load64(&c.me.kernel_read) >= kvo_load64(&c.peer.cut):
+        c.recv_ring = 1
+        return True
+    return False
+
+
+cdef inline ssize_t account_kernel_bytes(conn_t *c, ssize_t n, bint peek) noexcept nogil:
+    """n bytes came from the kernel. What lies beyond the peer's cut are doorbells, not data; they are always at the
+    end. Returns the bytes of data. As the leader."""
+    cdef uint64_t before = kvo_load64(&c.me.kernel_read), cut
+    cdef ssize_t over = 0
+    if kvo_acquire32(&c.peer.flags) & KVO_CUT:
+        cut = kvo_load64(&c.peer.cut)
+        if cut < before:
+            cut = before
+        if before + <uint64_t>n > cut:
+            over = <ssize_t>(before + <uint64_t>n - cut)
+    if not peek:
+        kvo_store64(&c.me.kernel_read, before + <uint64_t>(n - over))
+        if over:
+            kvo_add32(&c.me.drained, <uint32_t>over)
+    return n - over
+
+
+cdef inline ssize_t receive_kernel(conn_t *c, int fd, msghdr *m, size_t skip, int flags) noexcept nogil:
+    """One receive from the kernel while the peer's direction has not switched. 0 with switch_receiving() true: go on
+    in the ring; 0 else: end of stream."""
+    cdef msghdr one
+    cdef iovec v
+    cdef iovec *from_iov = m.msg_iov
+    cdef ssize_t n
+    if skip:
+        while skip >= from_iov.iov_len:
+            skip -= from_iov.iov_len
+            from_iov += 1
+        v.iov_base = <char *>from_iov.iov_base + skip
+        v.iov_len = from_iov.iov_len - skip
+        memset(&one, 0, sizeof(one))
+        one.msg_iov = &v
+        one.msg_iovlen = 1
+        m = &one
+    if not lead(c):
+        if flags & MSG_DONTWAIT:
+            return -EAGAIN
+        follow(c)
+        return -EINPROGRESS
+    if c.state == LIVE:
+        kvo_or32(&c.me.wait, KVO_WANT_DATA)
+    if switch_receiving(c):
+        unlead(c)
+        return -EINPROGRESS
+    kvo_add32(&c.sleepers, 1)
+    n = kvo_next.recvmsg(fd, m, flags & ~MSG_WAITALL)
+    kvo_add32(&c.sleepers, <uint32_t>-1)
+    if n > 0:
+        n = account_kernel_bytes(c, n, flags & MSG_PEEK)
+        if n == 0:
+            n = -EINPROGRESS
+    elif n < 0:
+        n = -errno
+    if n <= 0 and n != -EINPROGRESS:
+        refresh(c, fd)
+        if c.state == LIVE and (n == 0 or n == -ECONNRESET):
+            look_at_kernel(c, fd)
+            n = -EINPROGRESS if c.gone and switch_receiving(c) else n
+    unlead(c)
+    return n
+
+
+cdef inline ssize_t receive_end(conn_t *c) noexcept nogil:
+    """The ring is empty and nothing more will come: 0, or ECONNRESET once."""
+    if c.gone and unread_at_peer(c) and kvo_exchange32(&c.me.reset_seen, 1) == 0:
+        return -ECONNRESET
+    return 0
+
+
+cdef inline ssize_t receive_live(conn_t *c, int fd, msghdr *m, size_t want, int flags) noexcept nogil:
+    cdef bint peek = (flags & MSG_PEEK) != 0
+    cdef bint all_of_it = flags & MSG_WAITALL and not peek
+    cdef size_t got = 0
+    cdef ssize_t n
+    cdef int r
+    while True:
+        if not c.recv_ring and not switch_receiving(c):
+            n = receive_kernel(c, fd, m, got, flags)
+            if n == -EINPROGRESS:
+                continue
+            if n <= 0:
+                return <ssize_t>got if got else n
+        else:
+            if side_lock(&c.me.recv_lock):
+                return <ssize_t>got if got else -EAGAIN
+            n = ring_read(c, m.msg_iov, m.msg_iovlen, got, want - got, peek)
+            if peek:
+                kvo_release32(&c.me.recv_lock, 0)
+            else:
+                side_unlock(&c.me.recv_lock)
+                if n > 0 and kvo_load32(&c.peer.wait) & KVO_WANT_SPACE:
+                    if 2 * ring_readable(c) <= <ssize_t>c.size:
+                        ring_bell(c, fd, KVO_WANT_SPACE)
+            if n < 0:
+                return -ECONNRESET
+            m.msg_controllen = 0
+            m.msg_flags = 0
+        got += <size_t>n
+        if n and (got == want or not all_of_it):
+            c.silent_sends = 0
+            if not peek:
+                c.stat_received += got
+                c.stat_receives += 1
+            return <ssize_t>got
+        if want == 0 and ring_readable(c):
+            return 0
+        if n:
+            continue
+        # The ring is empty.
+        if kvo_load32(&c.peer.closing) != c.closing_seen:
+            look_at_kernel(c, fd)
+        if receive_ended(c):
+            if ring_readable(c):
+                continue
+            return <ssize_t>got if got else receive_end(c)
+        if flags & MSG_DONTWAIT or kvo_load32(&c.me.flags) & KVO_NONBLOCK:
+            if got:
+                return <ssize_t>got
+            if kvo_process.foreign_wait or not c.shadow:
+                if lead(c):
+                    r = settle(c, fd)
+                    unlead(c)
+                    if not r or receive_ended(c):
+                        continue
+            return -EAGAIN
+        r = wait_data(c, fd)
+        if r < 0:
+            return <ssize_t>got if got else r
+
+
+cdef inline ssize_t receive_pending(conn_t *c, int fd, msghdr *m, int flags) noexcept nogil:
+    """Client, before an offer: the kernel's own call. -EINPROGRESS: the connection is LIVE now."""
+    cdef ssize_t n
+    private_lock(&c.lock)
+    if c.state == PENDING and c.busy == 0:
+        accept_offer(c, fd)
+    if c.state != PENDING:
+        private_unlock(&c.lock)
+        return -EINPROGRESS
+    c.busy += 1
+    private_unlock(&c.lock)
+    n = kvo_next.recvmsg(fd, m, flags)
+    if n < 0:
+        n = -errno
+    private_lock(&c.lock)
+    c.busy -= 1
+    if n > 0 and not flags & MSG_PEEK:
+        c.kernel_read += <uint64_t>n
+        c.answers += 1
+        if c.answers >= ANSWERS_MOST and c.busy == 0 and c.state == PENDING:
+            accept_offer(c, fd)
+            if c.state == PENDING:
+                turn_plain(c, fd, KVO_NO_OFFER)
+    private_unlock(&c.lock)
+    return n
+
+
+cdef inline ssize_t kernel_receive(int fd, msghdr *m, int flags) noexcept nogil:
+    cdef ssize_t n = kvo_next.recvmsg(fd, m, flags)
+    return n if n >= 0 else -errno
+
+
+cdef inline ssize_t stream_receive(conn_t *c, int fd, msghdr *m, int flags) noexcept nogil:
+    cdef size_t want
+    cdef ssize_t n
+    if c.state == LIVE:
+        return receive_live(c, fd, m, total_of(m), flags)
+    if c.state == PENDING:
+        n = receive_pending(c, fd, m, flags)
+        if n != -EINPROGRESS:
+            return n
+        return stream_receive_again(c, fd, m, flags)
+    if c.state == CANDIDATE:
+        offer(c, fd)
+    return stream_receive_again(c, fd, m, flags)
+
+
+cdef inline ssize_t stream_receive_again(conn_t *c, int fd, msghdr *m, int flags) noexcept nogil:
+    cdef ssize_t n
+    while c.state == OFFERED:
+        refresh(c, fd)
+        if c.state != OFFERED:
+            break
+        n = receive_kernel(c, fd, m, 0, flags)
+        if n == -EINPROGRESS:
+            continue
+        if n > 0 and flags & MSG_WAITALL and <size_t>n < total_of(m) and not flags & MSG_PEEK:
+            return receive_rest(c, fd, m, <size_t>n, flags)
+        return n
+    if c.state == LIVE:
+        return receive_live(c, fd, m, total_of(m), flags)
+    return kernel_receive(fd, m, flags)
+
+
+cdef inline ssize_t receive_rest(conn_t *c, int fd, msghdr *m, size_t got, int flags) noexcept nogil:
+    """MSG_WAITALL that began while OFFERED: byte ranges after the first, one array element at a time."""
+    cdef msghdr one
+    cdef iovec v
+    cdef size_t i, skip = got
+    cdef ssize_t n
+    for i in range(m.msg_iovlen):
+        if skip >= m.msg_iov[i].iov_len:
+            skip -= m.msg_iov[i].iov_len
+            continue
+        while skip < m.msg_iov[i].iov_len:
+            memset(&one, 0, sizeof(one))
+            v.iov_base = <char *>m.msg_iov[i].iov_base + skip
+            v.iov_len = m.msg_iov[i].iov_len - skip
+            one.msg_iov = &v
+            one.msg_iovlen = 1
+            n = receive_kernel(c, fd, &one, 0, flags) if c.state == OFFERED else receive_live(c, fd, &one, v.iov_len, flags)
+            if n == -EINPROGRESS:
+                refresh(c, fd)
+                continue
+            if n <= 0:
+                return <ssize_t>got
+            skip += <size_t>n
+            got += <size_t>n
+            refresh(c, fd)
+        skip = 0
+    return <ssize_t>got
+
+
+# ---- sending ----
+
+cdef inline int broken_pipe(int flags) noexcept nogil:
+    """EPIPE, with SIGPIPE to this thread unless it is not wanted; as the kernel does it."""
+    if not flags & MSG_NOSIGNAL:
+        syscall(SYS_tgkill, getpid(), kvo_tid(), SIGPIPE)
+    return -EPIPE
+
+
+cdef inline bint peer_stopped(conn_t *c, int fd) noexcept nogil:
+    """Only sends, no answer: looks at the lifeline when the peer has not moved for a millisecond. A peer that was
+    killed while awake rings nothing and clears nothing; the kernel knows."""
+    cdef uint64_t now = kvo_ticks(), head
+    if now - c.alive_ticks > 1000 * kvo_process.ticks_per_us:
+        head = kvo_load64(&c.peer.head)
+        if head == c.alive_head:
+            look_at_kernel(c, fd)
+        c.alive_head = head
+        c.alive_ticks = now
+    return c.gone != 0
+
+
+cdef inline ssize_t send_live(conn_t *c, int fd, const msghdr *m, size_t total, int flags) noexcept nogil:
+    cdef size_t done = 0
+    cdef ssize_t n
+    cdef int r
+    while True:
+        if kvo_load32(&c.peer.closing) != c.closing_seen:
+            look_at_kernel(c, fd)
+        if c.silent_sends:
+            peer_stopped(c, fd)
+        c.silent_sends = 1
+        if send_ended(c):
+            return <ssize_t>done if done else broken_pipe(flags)
+        n = 0
+        if total:
+            if side_lock(&c.me.send_lock):
+                return <ssize_t>done if done else -EAGAIN
+            n = ring_write(c, m.msg_iov, m.msg_iovlen, done, total - done)
+            side_unlock(&c.me.send_lock)
+            if n < 0:
+                return -ECONNRESET
+            if n and kvo_load32(&c.peer.wait) & KVO_WANT_DATA:
+                ring_bell(c, fd, KVO_WANT_DATA)
+        done += <size_t>n
+        if done == total:
+            c.stat_sent += total
+            c.stat_sends += 1
+            return <ssize_t>done
+        if n:
+            continue
+        # The ring is full.
+        c.full += 1
+        if flags & MSG_DONTWAIT or kvo_load32(&c.me.flags) & KVO_NONBLOCK:
+            return <ssize_t>done if done else -EAGAIN
+        r = wait_space(c, fd)
+        if r < 0:
+            return <ssize_t>done if done else r
+
+
+cdef inline ssize_t send_pending(conn_t *c, int fd, const msghdr *m, int flags) noexcept nogil:
+    cdef ssize_t n
+    private_lock(&c.lock)
+    if c.state == PENDING and c.busy == 0:
+        accept_offer(c, fd)
+    if c.state != PENDING:
+        private_unlock(&c.lock)
+        return -EINPROGRESS
+    c.busy += 1
+    private_unlock(&c.lock)
+    n = kvo_next.sendmsg(fd, m, flags)
+    if n < 0:
+        n = -errno
+    private_lock(&c.lock)
+    c.busy -= 1
+    if n > 0:
+        c.kernel_sent += <uint64_t>n
+    private_unlock(&c.lock)
+    return n
+
+
+cdef inline ssize_t send_offered(conn_t *c, int fd, const msghdr *m, int flags) noexcept nogil:
+    """Server, offered: kernel sends never block under the lock, so that the cut can be published at any time between
+    two of them."""
+    cdef msghdr part
+    cdef iovec v
+    cdef pollfd p
+    cdef timespec limit
+    cdef size_t total = total_of(m), done = 0, skip, i
+    cdef ssize_t n
+    cdef int fl
+    while True:
+        refresh(c, fd)
+        part = m[0]
+        if done:
+            skip = done
+            for i in range(m.msg_iovlen):
+                if skip < m.msg_iov[i].iov_len:
+                    break
+                skip -= m.msg_iov[i].iov_len
+            v.iov_base = <char *>m.msg_iov[i].iov_base + skip
+            v.iov_len = m.msg_iov[i].iov_len - skip
+            memset(&part, 0, sizeof(part))
+            part.msg_iov = &v
+            part.msg_iovlen = 1
+        if c.state == LIVE:
+            n = send_live(c, fd, &part, total_of(&part), flags)
+        elif c.state == PLAIN:
+            n = kvo_next.sendmsg(fd, &part, flags)
+            n = n if n >= 0 else -errno
+        else:
+            if side_lock(&c.me.send_lock):
+                return <ssize_t>done if done else -EAGAIN
+            if kvo_load32(&c.me.flags) & KVO_CUT:  # another process of my side has switched
+                side_unlock(&c.me.send_lock)
+                continue
+            n = kvo_next.sendmsg(fd, &part, flags | MSG_DONTWAIT)
+            if n < 0:
+                n = -errno
+            else:
+                kvo_store64(&c.me.kernel_sent, kvo_load64(&c.me.kernel_sent) + <uint64_t>n)
+            side_unlock(&c.me.send_lock)
+            if n == -EAGAIN and not flags & MSG_DONTWAIT:
+                fl = kvo_next.fcntl(fd, F_GETFL)
+                if not fl & O_NONBLOCK:
+                    p.fd = fd
+                    p.events = POLLOUT
+                    fl = kvo_next.ppoll(&p, 1, socket_timeout(fd, SO_SNDTIMEO, &limit), NULL)
+                    if fl > 0:
+                        continue
+                    n = -errno if fl < 0 else -EAGAIN
+        if n < 0:
+            return <ssize_t>done if done else n
+        done += <size_t>n
+        if done >= total or flags & MSG_DONTWAIT:
+            return <ssize_t>done
+        if c.state != PLAIN and kvo_next.fcntl(fd, F_GETFL) & O_NONBLOCK:
+            return <ssize_t>done
+
+
+cdef inline ssize_t stream_send(conn_t *c, int fd, const msghdr *m, int flags) noexcept nogil:
+    cdef ssize_t n
+    if c.state == LIVE:
+        return send_live(c, fd, m, total_of(m), flags)
+    if c.state == PENDING:
+        n = send_pending(c, fd, m, flags)
+        if n != -EINPROGRESS:
+            return n
+    elif c.state == CANDIDATE:
+        offer(c, fd)
+    if c.state == OFFERED:
+        return send_offered(c, fd, m, flags)
+    if c.state == LIVE:
+        return send_live(c, fd, m, total_of(m), flags)
+    n = kvo_next.sendmsg(fd, m, flags)
+    return n if n >= 0 else -errno

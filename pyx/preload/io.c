@@ -1,0 +1,206 @@
+/* Reading and writing. */
+#include "next.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { COPY_BYTES = 65536 };
+
+static ssize_t receive_one(int32_t ident, int fd, void *buffer, size_t n, int flags) {
+  struct iovec v = {buffer, n};
+  struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1};
+  int saved = errno;
+  return result(kvo_receive(ident, fd, &m, flags), saved);
+}
+
+static ssize_t send_one(int32_t ident, int fd, const void *buffer, size_t n, int flags) {
+  struct iovec v = {(void *)buffer, n};
+  struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1};
+  int saved = errno;
+  return result(kvo_send(ident, fd, &m, flags), saved);
+}
+
+/* The peer's name as recvfrom() and recvmsg() give it: nothing for an unnamed peer, and a marked one looks unnamed. */
+static void peer_name(int fd, struct sockaddr *address, socklen_t *length) {
+  struct sockaddr_storage name;
+  socklen_t n = sizeof name;
+  if (NEXT(getpeername)(fd, (struct sockaddr *)&name, &n)) n = 0;
+  kvo_hide_mark((struct sockaddr *)&name, &n, sizeof name);
+  if (n <= sizeof(sa_family_t)) n = 0;
+  if (address && *length) memcpy(address, &name, n < *length ? n : *length);
+  *length = n;
+}
+
+EXPORT ssize_t read(int fd, void *buffer, size_t n) {
+  int32_t ident = ident_of(fd);
+  if (likely(ident >= 0)) return NEXT(read)(fd, buffer, n);
+  return n ? receive_one(ident, fd, buffer, n, 0) : 0;
+}
+
+EXPORT ssize_t write(int fd, const void *buffer, size_t n) {
+  int32_t ident = ident_of(fd);
+  if (likely(ident >= 0)) return NEXT(write)(fd, buffer, n);
+  return send_one(ident, fd, buffer, n, 0);
+}
+
+EXPORT ssize_t recv(int fd, void *buffer, size_t n, int flags) {
+  int32_t ident = ident_of(fd);
+  if (likely(ident >= 0)) return NEXT(recv)(fd, buffer, n, flags);
+  return receive_one(ident, fd, buffer, n, flags);
+}
+
+EXPORT ssize_t send(int fd, const void *buffer, size_t n, int flags) {
+  int32_t ident = ident_of(fd);
+  if (likely(ident >= 0)) return NEXT(send)(fd, buffer, n, flags);
+  return send_one(ident, fd, buffer, n, flags);
+}
+
+EXPORT ssize_t readv(int fd, const struct iovec *iov, int count) {
+  int32_t ident = ident_of(fd);
+  if (likely(ident >= 0)) return NEXT(readv)(fd, iov, count);
+  if (count < 0 || count > 1024) return errno = EINVAL, -1;
+  struct msghdr m = {.msg_iov = (struct iovec *)iov, .msg_iovlen = (size_t)count};
+  size_t total = 0;
+  for (int i = 0; i < count; i++) total += iov[i].iov_len;
+  if (!total) return 0;
+  int saved = errno;
+  return result(kvo_receive(ident, fd, &m, 0), saved);
+}
+
+EXPORT ssize_t writev(int fd, const struct iovec *iov, int count) {
+  int32_t ident = ident_of(fd);
+  if (likely(ident >= 0)) return NEXT(writev)(fd, iov, count);
+  if (count < 0 || count > 1024) return errno = EINVAL, -1;
+  struct msghdr m = {.msg_iov = (struct iovec *)iov, .msg_iovlen = (size_t)count};
+  int saved = errno;
+  return result(kvo_send(ident, fd, &m, 0), saved);
+}
+
+EXPORT ssize_t recvfrom(int fd, void *restrict buffer, size_t n, int flags, struct sockaddr *restrict address,
+                        socklen_t *restrict length) {
+  int32_t ident = ident_of(fd);
+  if (likely(ident >= 0)) return NEXT(recvfrom)(fd, buffer, n, flags, address, length);
+  ssize_t r = receive_one(ident, fd, buffer, n, flags);
+  if (r >= 0 && address && length) peer_name(fd, address, length);
+  return r;
+}
+
+EXPORT ssize_t sendto(int fd, const void *buffer, size_t n, int flags, const struct sockaddr *address,
+                      socklen_t length) {
+  int32_t ident = ident_of(fd);
+  if (likely(ident >= 0) || length) return NEXT(sendto)(fd, buffer, n, flags, address, length);
+  return send_one(ident, fd, buffer, n, flags);
+}
+
+EXPORT ssize_t recvmsg(int fd, struct msghdr *message, int flags) {
+  int32_t ident = ident_of(fd);
+  if (likely(ident >= 0)) return NEXT(recvmsg)(fd, message, flags);
+  struct msghdr m = *message;
+  m.msg_name = NULL;
+  m.msg_namelen = 0;
+  int saved = errno;
+  ssize_t r = result(kvo_receive(ident, fd, &m, flags), saved);
+  if (r >= 0) {
+    message->msg_controllen = m.msg_controllen;
+    message->msg_flags = m.msg_flags;
+    if (message->msg_name) peer_name(fd, message->msg_name, &message->msg_namelen);
+  }
+  return r;
+}
+
+EXPORT ssize_t sendmsg(int fd, const struct msghdr *message, int flags) {
+  int32_t ident = ident_of(fd);
+  if (likely(ident >= 0) || message->msg_namelen) return NEXT(sendmsg)(fd, message, flags);
+  int saved = errno;
+  /* Descriptors and credentials travel with kernel bytes: before the switch the connection stays there for good. */
+  if (message->msg_control && message->msg_controllen && !kvo_withdraw(ident, fd, KVO_ANCILLARY))
+    return errno = EOPNOTSUPP, -1;
+  return result(kvo_send(ident, fd, message, flags), saved);
+}
+
+EXPORT int recvmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags, struct timespec *timeout) {
+  int32_t ident = ident_of(fd);
+  if (likely(ident >= 0)) return NEXT(recvmmsg)(fd, messages, count, flags, timeout);
+  unsigned i;
+  for (i = 0; i < count; i++) {
+    ssize_t n = recvmsg(fd, &messages[i].msg_hdr, i ? flags | MSG_DONTWAIT : flags & ~MSG_WAITFORONE);
+    if (n < 0) return i ? (int)i : -1;
+    messages[i].msg_len = (unsigned)n;
+    if (!n) return (int)i + 1;
+  }
+  return (int)i;
+}
+
+EXPORT int sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags) {
+  int32_t ident = ident_of(fd);
+  if (likely(ident >= 0)) return NEXT(sendmmsg)(fd, messages, count, flags);
+  unsigned i;
+  for (i = 0; i < count; i++) {
+    ssize_t n = sendmsg(fd, &messages[i].msg_hdr, flags);
+    if (n < 0) return i ? (int)i : -1;
+    messages[i].msg_len = (unsigned)n;
+  }
+  return (int)i;
+}
+
+/* File to ring by copying; the file's offset moves by what was sent. */
+EXPORT ssize_t sendfile(int out, int in, off_t *offset, size_t count) {
+  int32_t ident = ident_of(out);
+  if (likely(ident >= 0)) return NEXT(sendfile)(out, in, offset, count);
+  char *buffer = malloc(COPY_BYTES);
+  if (!buffer) return errno = ENOMEM, -1;
+  off_t at = offset ? *offset : lseek(in, 0, SEEK_CUR);
+  ssize_t done = 0;
+  int failed = at < 0;
+  while (!failed && (size_t)done < count) {
+    size_t want = count - (size_t)done < COPY_BYTES ? count - (size_t)done : COPY_BYTES;
+    ssize_t n = pread(in, buffer, want, at + done);
+    if (n <= 0) {
+      failed = n < 0;
+      break;
+    }
+    ssize_t sent = send_one(ident, out, buffer, (size_t)n, 0);
+    failed = sent < 0;
+    if (sent > 0) done += sent;
+    if (sent < n) break;
+  }
+  int why = errno;
+  free(buffer);
+  if (at >= 0 && done) {
+    if (offset) *offset = at + done;
+    else lseek(in, at + done, SEEK_SET);
+  }
+  errno = why;
+  return done || !failed ? done : -1;
+}
+EXPORT ssize_t sendfile64(int, int, off_t *, size_t) __attribute__((alias("sendfile")));
+
+/* Programs fall back to copying when splice() says EINVAL. */
+EXPORT ssize_t splice(int in, off64_t *in_offset, int out, off64_t *out_offset, size_t n, unsigned flags) {
+  int32_t a = ident_of(in), b = ident_of(out);
+  if ((a < 0 && !kvo_withdraw(a, in, KVO_ANCILLARY)) || (b < 0 && !kvo_withdraw(b, out, KVO_ANCILLARY)))
+    return errno = EINVAL, -1;
+  return NEXT(splice)(in, in_offset, out, out_offset, n, flags);
+}
+
+/* What _FORTIFY_SOURCE makes of these calls. The sizes were checked by the compiler or abort, as in the C library. */
+extern void __chk_fail(void) __attribute__((noreturn));
+
+EXPORT ssize_t __read_chk(int fd, void *buffer, size_t n, size_t room) {
+  if (n > room) __chk_fail();
+  return read(fd, buffer, n);
+}
+
+EXPORT ssize_t __recv_chk(int fd, void *buffer, size_t n, size_t room, int flags) {
+  if (n > room) __chk_fail();
+  return recv(fd, buffer, n, flags);
+}
+
+EXPORT ssize_t __recvfrom_chk(int fd, void *restrict buffer, size_t n, size_t room, int flags,
+                              struct sockaddr *restrict address, socklen_t *restrict length) {
+  if (n > room) __chk_fail();
+  return recvfrom(fd, buffer, n, flags, address, length);
+}

@@ -1,0 +1,27 @@
+/* The next symbols, and what happens when the library is loaded and when the process forks. */
+#include "next.h"
+
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct kvo_next kvo_next;
+
+#define FIND(name) kvo_next.name = (__typeof__(kvo_next.name))dlsym(RTLD_NEXT, #name)
+
+void kvo_resolve(void) {
+  int saved = errno;
+  FIND(read), FIND(write), FIND(readv), FIND(writev), FIND(recv), FIND(send), FIND(recvfrom), FIND(sendto);
+  FIND(recvmsg), FIND(sendmsg), FIND(recvmmsg), FIND(sendmmsg), FIND(sendfile), FIND(splice);
+  FIND(socket), FIND(connect), FIND(accept4), FIND(getsockname), FIND(getpeername), FIND(getsockopt);
+  FIND(setsockopt), FIND(shutdown), FIND(close), FIND(close_range), FIND(dup), FIND(dup2), FIND(dup3);
+  FIND(fcntl), FIND(ioctl), FIND(poll), FIND(ppoll), FIND(select), FIND(pselect);
+  FIND(epoll_ctl), FIND(epoll_pwait), FIND(epoll_pwait2), FIND(fdopen);
+  errno = saved;
+}
+
+__attribute__((constructor(101))) static void loaded(void) {
+  kvo_resolve();
+  if (kvo_start(NULL) == 0 && kvo_process.table_len)
+    pthread_atfork(kvo_before_fork, NULL, kvo_after_fork_in_child);
+}

@@ -1,0 +1,23 @@
+/* Shared by the interposers: the next symbols, the table look-up, errno. */
+#pragma once
+#include "core.h"
+
+#define EXPORT __attribute__((visibility("default")))
+#define likely(x) __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+
+void kvo_resolve(void);
+
+/* A constructor of another library may call us before our own has run. */
+#define NEXT(name) (likely(kvo_next.name != NULL) ? kvo_next.name : (kvo_resolve(), kvo_next.name))
+
+/* One load and one sign test decide every call. */
+static inline int32_t ident_of(int fd) {
+  return (unsigned)fd < kvo_process.table_len ? kvo_process.table[fd] : 0;
+}
+
+/* Core results to C library results; errno is touched only on failure. */
+static inline ssize_t result(ssize_t r, int saved) {
+  errno = r < 0 ? (int)-r : saved;
+  return r < 0 ? -1 : r;
+}

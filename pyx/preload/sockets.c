@@ -1,0 +1,63 @@
+/* Connections: how they begin, what they are asked, how they are shut down. */
+#include "next.h"
+
+#include <stdint.h>
+
+EXPORT int connect(int fd, const struct sockaddr *address, socklen_t length) {
+  if (!kvo_process.table_len) return NEXT(connect)(fd, address, length);
+  return kvo_connect(fd, address, length);
+}
+
+EXPORT int accept4(int fd, struct sockaddr *restrict address, socklen_t *restrict length, int flags) {
+  if (!kvo_process.table_len) return NEXT(accept4)(fd, address, length, flags);
+  return kvo_accept(fd, address, length, flags);
+}
+
+EXPORT int accept(int fd, struct sockaddr *restrict address, socklen_t *restrict length) {
+  return accept4(fd, address, length, 0);
+}
+
+/* Names: a mark is hidden from its owner and from the peer. */
+static int name(int (*ask)(int, struct sockaddr *, socklen_t *), int fd, struct sockaddr *address, socklen_t *length) {
+  socklen_t room = length ? *length : 0;
+  int r = ask(fd, address, length);
+  if (r == 0 && address && kvo_process.table_len) kvo_hide_mark(address, length, room);
+  return r;
+}
+
+EXPORT int getsockname(int fd, struct sockaddr *restrict address, socklen_t *restrict length) {
+  return name(NEXT(getsockname), fd, address, length);
+}
+
+EXPORT int getpeername(int fd, struct sockaddr *restrict address, socklen_t *restrict length) {
+  return name(NEXT(getpeername), fd, address, length);
+}
+
+EXPORT int getsockopt(int fd, int level, int option, void *restrict value, socklen_t *restrict length) {
+  int32_t ident = ident_of(fd);
+  if (unlikely(ident < 0) && level == SOL_SOCKET && option == SO_ERROR && value && length && *length >= sizeof(int)) {
+    int saved = errno, why = kvo_socket_error(ident, fd);
+    errno = saved;
+    if (why >= 0) {
+      *(int *)value = why;
+      *length = sizeof(int);
+      return 0;
+    }
+  }
+  return NEXT(getsockopt)(fd, level, option, value, length);
+}
+
+EXPORT int setsockopt(int fd, int level, int option, const void *value, socklen_t length) {
+  int32_t ident = ident_of(fd);
+  if (unlikely(ident < 0) && level == SOL_SOCKET && option == SO_PASSCRED && value && length >= sizeof(int) &&
+      *(const int *)value)
+    kvo_withdraw(ident, fd, KVO_ANCILLARY);
+  return NEXT(setsockopt)(fd, level, option, value, length);
+}
+
+EXPORT int shutdown(int fd, int how) {
+  int32_t ident = ident_of(fd);
+  if (likely(ident >= 0)) return NEXT(shutdown)(fd, how);
+  int saved = errno;
+  return (int)result(kvo_shutdown(ident, fd, how), saved);
+}
