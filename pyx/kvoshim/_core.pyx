@@ -10,6 +10,8 @@ from kvoshim.stream cimport *
 from kvoshim.life cimport *
 from kvoshim.poller cimport *
 from kvoshim.epollset cimport *
+from kvoshim.clock cimport *
+from libc.stdlib cimport malloc, free
 
 
 cdef public ssize_t kvo_receive(int32_t ident, int fd, msghdr *message, int flags) noexcept nogil:
@@ -140,6 +142,4 @@ cdef public void kvo_after_fork_in_child() noexcept nogil:
 
 # ---- the Python half ----
 
-def table_length():
-    """How many descriptors the table covers; 0: nothing is accelerated."""
-    return kvo_process.table_len
+include "bindings.pxi"

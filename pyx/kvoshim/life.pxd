@@ -5,6 +5,7 @@ from kvoshim.runtime cimport *
 from kvoshim.connection cimport *
 from kvoshim.doorbell cimport ring_bell
 from kvoshim.negotiate cimport *
+from kvoshim.segment cimport *
 from kvoshim.ring cimport ring_readable
 from kvoshim.readiness cimport *
 
@@ -65,47 +66,81 @@ cdef inline void hide_mark(sockaddr *address, socklen_t *length, socklen_t room)
         length[0] = sizeof(unsigned short)
 
 
+cdef inline bint life_accepted(int listener, int fd, const sockaddr_un *peer, socklen_t length) noexcept nogil:
+    """fd was accepted from a peer with this name. True: the name is a mark, to be hidden; fd is a CANDIDATE then."""
+    cdef sockaddr_un own
+    cdef socklen_t n = sizeof(sockaddr_un)
+    cdef uint8_t nonce[16]
+    cdef conn_t *c = NULL
+    cdef int marked
+    if not listener_selected(listener):
+        return False
+    memset(&own, 0, sizeof(own))
+    marked = mark_nonce(peer, length, nonce)
+    if marked and not in_vfork_child():
+        c = conn_new(fd, CANDIDATE, 1)
+    if c != NULL or (not marked and kvo_process.log_level):
+        kvo_next.getsockname(fd, <sockaddr *>&own, &n)
+        if own.sun_path[0] == 0:
+            own.sun_path[0] = c'@'
+        own.sun_path[107] = 0
+    if c != NULL:
+        memcpy(c.path, own.sun_path, 108)
+        memcpy(c.nonce, nonce, 16)
+        if marked < 0:
+            turn_plain(c, fd, KVO_OTHER_VERSION)
+    elif not marked:
+        kvo_process.refused[<int>KVO_NO_MARK] += 1
+        kvo_log(b"plain fd=%d side=server path=%s reason=no-mark", fd, &own.sun_path[0])
+    return marked != 0
+
+
 cdef inline int life_accept(int fd, sockaddr *address, socklen_t *length, int flags) noexcept nogil:
     """accept4() that knows marked clients. A descriptor, or -1 with errno."""
     cdef sockaddr_un peer
-    cdef sockaddr_un own
-    cdef socklen_t n = sizeof(sockaddr_un), m = sizeof(sockaddr_un), path
-    cdef uint8_t nonce[16]
-    cdef conn_t *c
-    cdef int saved = errno, marked
-    cdef int new
-    if not listener_selected(fd):
-        kvo_set_errno(saved)
-        return kvo_next.accept4(fd, address, length, flags)
+    cdef socklen_t n = sizeof(sockaddr_un)
+    cdef int saved = errno, new
+    cdef bint selected = listener_selected(fd)
     kvo_set_errno(saved)
+    if not selected:
+        return kvo_next.accept4(fd, address, length, flags)
     new = kvo_next.accept4(fd, <sockaddr *>&peer, &n, flags)
     if new < 0:
         return new
-    marked = mark_nonce(&peer, n, nonce)
-    if marked:
+    if life_accepted(fd, new, &peer, n):
         n = sizeof(unsigned short)
-        c = conn_new(new, CANDIDATE, 1) if not in_vfork_child() else NULL
-        if c != NULL:
-            if kvo_next.getsockname(new, <sockaddr *>&own, &m) == 0 and m > sizeof(unsigned short):
-                path = m - sizeof(unsigned short)
-                memcpy(c.path, own.sun_path, path if path < 107 else 107)
-                if c.path[0] == 0:
-                    c.path[0] = c'@'
-            memcpy(c.nonce, nonce, 16)
-            if marked < 0:
-                turn_plain(c, new, KVO_OTHER_VERSION)
-    else:
-        kvo_process.refused[<int>KVO_NO_MARK] += 1
-        if kvo_process.log_level:
-            memset(&own, 0, sizeof(own))
-            kvo_next.getsockname(new, <sockaddr *>&own, &m)
-            kvo_log(b"plain fd=%d side=server path=%.107s reason=no-mark", new,
-                    &own.sun_path[0] if own.sun_path[0] else &own.sun_path[1])
     if address != NULL and length != NULL:
         memcpy(address, &peer, n if n < length[0] else length[0])
         length[0] = n
     kvo_set_errno(saved)
     return new
+
+
+cdef inline int life_pair(int a, int b) noexcept nogil:
+    """The two ends of a socketpair(): one segment, live at once. 0 or -errno (they stay on the kernel)."""
+    cdef conn_t *first = conn_new(a, CANDIDATE, 0)
+    cdef conn_t *second
+    cdef int32_t memfd
+    cdef void *at = MAP_FAILED
+    if first == NULL:
+        return -EMFILE
+    memfd = segment_create(first)
+    if memfd >= 0:
+        at = mmap(NULL, segment_bytes(first.size), PROT_READ | PROT_WRITE, MAP_SHARED, memfd, 0)
+    close_quietly(&memfd)
+    if at == MAP_FAILED:
+        turn_plain(first, a, KVO_NO_SEGMENT)
+        return -ENOMEM
+    second = conn_new(b, CANDIDATE, 1)
+    if second == NULL:
+        munmap(at, segment_bytes(first.size))
+        turn_plain(first, a, KVO_TABLE_FULL)
+        return -EMFILE
+    segment_adopt(second, <header_t *>at, first.size)
+    kvo_release32(&first.header.state, KVO_ATTACHED)
+    go_live(first, a)
+    go_live(second, b)
+    return 0
 
 
 cdef inline void move_internal(int fd) noexcept nogil:

@@ -25,3 +25,11 @@ __attribute__((constructor(101))) static void loaded(void) {
   if (kvo_start(NULL) == 0 && kvo_process.table_len)
     pthread_atfork(kvo_before_fork, NULL, kvo_after_fork_in_child);
 }
+
+/* For the extension module in the same process: a descriptor's connection ID (0: none); of -1, whether this library is
+ * active, so that the two don't shake hands twice over one socket. */
+EXPORT int kvoshim_connection_id(int fd) {
+  if (fd < 0) return kvo_process.table_len != 0;
+  int32_t ident = ident_of(fd);
+  return ident < 0 ? ident : 0;
+}

@@ -1,0 +1,406 @@
+# What Python sees of the core. Functions that take "self" are methods of kvoshim.socket.socket: they live in its class
+# body, so that a call is one step deep. Where a descriptor is not ours (its table entry is not negative), they call the
+# standard module's method.
+import errno as _errno
+import socket as _standard
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.exc cimport PyErr_CheckSignals
+
+cdef extern from "dlfcn.h" nogil:
+    void *RTLD_DEFAULT
+    void *dlsym(void *, const char *)
+
+cdef extern from "pthread.h" nogil:
+    int pthread_atfork(void (*)() noexcept nogil, void (*)() noexcept nogil, void (*)() noexcept nogil)
+
+ctypedef int (*preloaded_t)(int) noexcept nogil
+
+cdef object standard_recv = _standard.socket.recv
+cdef object standard_send = _standard.socket.send
+cdef object standard_sendall = _standard.socket.sendall
+cdef object standard_recv_into = _standard.socket.recv_into
+cdef object timed_out = TimeoutError
+cdef preloaded_t preloaded = NULL
+
+
+def start(paths=None):
+    """Begins to accelerate in this process.
+
+    paths: what KVOSHIM_PATHS would hold; None: read the variable, and take all paths if it is not set.
+    Returns "active", "preloaded" (the preload library does it already) or "off" (nothing is selected, or a setting is
+    unusable: see KVOSHIM_LOG). Further calls change nothing.
+    """
+    import os
+    global preloaded
+    if kvo_process.table_len:
+        return "active"
+    preloaded = <preloaded_t>dlsym(RTLD_DEFAULT, b"kvoshim_connection_id")
+    if preloaded != NULL and preloaded(-1):
+        return "preloaded"
+    preloaded = NULL
+    if paths is None:
+        paths = os.environ.get("KVOSHIM_PATHS")
+    if paths is None:
+        paths = os.environ.get("USE_TSSX") or "*"
+    if not paths or sizeof(conn_t) > KVO_SLOT_BYTES:
+        return "off"
+    if kvo_start(os.fsencode(paths)) < 0 or not kvo_process.table_len:
+        return "off"
+    kvo_process.foreign_wait = 1
+    pthread_atfork(kvo_before_fork, NULL, kvo_after_fork_in_child)
+    return "active"
+
+
+def connection_id(int fd):
+    """The negative ID of a descriptor's connection; None when it is on the kernel alone."""
+    cdef int32_t ident = preloaded(fd) if preloaded != NULL else ident_of_fd(fd)
+    if ident < 0 and (preloaded != NULL or conn_at(ident).state != PLAIN):
+        return ident
+    return None
+
+
+def refusals():
+    """Counts of connections that stayed on the kernel, by reason: {str: int}."""
+    return {kvo_reason_name(i).decode(): kvo_process.refused[i] for i in range(1, KVO_REASONS)
+            if kvo_process.refused[i]}
+
+
+# ---- life ----
+
+def before_connect(int fd, bytes name):
+    """Marks a socket that is about to connect to a path (bytes as in sun_path) if that is selected."""
+    cdef sockaddr_un address
+    cdef size_t n = len(name)
+    if ident_of_fd(fd) < 0 or n == 0 or n > 108 or not kvo_process.table_len:
+        return
+    memset(&address, 0, sizeof(address))
+    address.sun_family = <unsigned short>AF_UNIX
+    memcpy(address.sun_path, PyBytes_AS_STRING(name), n)
+    if kvo_path_selected(address.sun_path, n) and stream_socket(fd):
+        mark(fd, &address, <socklen_t>(sizeof(unsigned short) + n))
+
+
+def after_connect(int fd):
+    """The socket is connected."""
+    cdef int32_t ident = ident_of_fd(fd)
+    if ident < 0 and conn_at(ident).state == MARKED:
+        kvo_release32(&conn_at(ident).state, PENDING)
+
+
+def after_accept(int listener, int fd, peer):
+    """fd was accepted; peer: its name as the standard module gives it. Returns the name without a mark."""
+    cdef sockaddr_un address
+    cdef bytes raw
+    if not isinstance(peer, bytes) or not kvo_process.table_len or len(peer) > 108:
+        return peer
+    raw = peer
+    memset(&address, 0, sizeof(address))
+    address.sun_family = <unsigned short>AF_UNIX
+    memcpy(address.sun_path, PyBytes_AS_STRING(raw), len(raw))
+    if life_accepted(listener, fd, &address, <socklen_t>(sizeof(unsigned short) + len(raw))):
+        return ""
+    return peer
+
+
+def hide(name):
+    """A socket's name without a mark."""
+    return "" if isinstance(name, bytes) and name[:4] == b"\0kvo" and len(name) == MARK_BYTES else name
+
+
+def after_dup(int old, int new):
+    kvo_dup(old, new)
+
+
+def pair(int a, int b):
+    """Both ends of a new socketpair() go live at once."""
+    if kvo_process.table_len and kvo_path_selected(b"socketpair", 10):
+        life_pair(a, b)
+
+
+def before_close(int fd):
+    """The descriptor leaves the table. Returns a handle for after_close()."""
+    cdef conn_t *c = life_forget(fd)
+    return 0 if c == NULL else ident_of(c)
+
+
+def after_close(int32_t handle):
+    """The descriptor is closed in the kernel."""
+    if handle:
+        dispose(conn_at(handle))
+
+
+def shutdown(int fd, int how):
+    """True if the connection is ours and was shut down; OSError."""
+    cdef int32_t ident = ident_of_fd(fd)
+    cdef int r
+    if ident >= 0:
+        return False
+    r = kvo_shutdown(ident, fd, how)
+    if r < 0:
+        raise_errno(-r)
+    return True
+
+
+def socket_error(int fd):
+    """SO_ERROR of a live connection; None: ask the kernel."""
+    cdef int32_t ident = ident_of_fd(fd)
+    cdef int r = kvo_socket_error(ident, fd) if ident < 0 else -1
+    return None if r < 0 else r
+
+
+def descriptor_of(int32_t ident):
+    """A descriptor of a connection ID. ValueError: no such connection."""
+    cdef conn_t *c
+    if ident > FIRST_ID or <uint32_t>(FIRST_ID - ident) >= kvo_process.slot_high:
+        raise ValueError(f"connection ID {ident} is unknown: IDs are {FIRST_ID} and below, and end with close()")
+    c = conn_at(ident)
+    if c.state == FREE or c.fd < 0:
+        raise ValueError(f"connection ID {ident} is closed")
+    return c.fd
+
+
+def withdraw_for(int fd, str what):
+    """Back to the kernel before the switch; OSError(EOPNOTSUPP) once the connection has switched."""
+    cdef int32_t ident = ident_of_fd(fd)
+    if ident < 0 and not withdraw(conn_at(ident), fd, KVO_ANCILLARY):
+        raise OSError(_errno.EOPNOTSUPP, f"{what} can't cross a connection that has switched to shared memory")
+
+
+# ---- moving bytes ----
+
+cdef class Endpoint:
+    """What a method needs of its socket: descriptor and timeout (seconds; < 0: none, 0: non-blocking)."""
+    cdef public int fd
+    cdef public double timeout
+
+    def __init__(self, int fd, timeout):
+        self.fd = fd
+        self.set_timeout(timeout)
+
+    def set_timeout(self, timeout):
+        cdef int32_t ident = ident_of_fd(self.fd)
+        self.timeout = -1 if timeout is None else timeout
+        if ident < 0:
+            kvo_set_nonblock(ident, timeout is not None)
+
+
+cdef object raise_errno(int number):
+    import os
+    raise OSError(number, os.strerror(number))
+
+
+cdef int wait_ready(Endpoint e, short events, timespec *deadline) except -1:
+    """Waits until the deadline. 1: ready."""
+    cdef pollfd p
+    cdef timespec left
+    cdef int r
+    while True:
+        p.fd = e.fd
+        p.events = events
+        p.revents = 0
+        time_left(deadline, &left)
+        with nogil:
+            r = kvo_poll(&p, 1, &left, NULL)
+        if r > 0:
+            return 1
+        if r == 0:
+            raise timed_out("timed out")
+        if r != -EINTR:
+            raise_errno(-r)
+        PyErr_CheckSignals()
+
+
+cdef void deadline_in(timespec *deadline, double seconds):
+    cdef timespec span
+    span.tv_sec = <long>seconds
+    span.tv_nsec = <long>((seconds - <double>span.tv_sec) * 1e9)
+    deadline_after(deadline, &span)
+
+
+cdef ssize_t receive(Endpoint e, int32_t ident, msghdr *m, int flags) except -1:
+    cdef conn_t *c = conn_at(ident)
+    cdef ssize_t n
+    cdef timespec deadline
+    cdef bint timing = False
+    # What lies in the ring is taken without letting go of the interpreter.
+    if c.state == LIVE and c.recv_ring and not flags & MSG_WAITALL and ring_readable(c) > 0:
+        n = stream_receive(c, e.fd, m, flags)
+        if n >= 0:
+            return n
+    while True:
+        if e.timeout == 0:
+            n = stream_receive(c, e.fd, m, flags | MSG_DONTWAIT)
+        elif e.timeout > 0:
+            n = stream_receive(c, e.fd, m, flags | MSG_DONTWAIT)
+            if n == -EAGAIN:
+                if not timing:
+                    deadline_in(&deadline, e.timeout)
+                    timing = True
+                wait_ready(e, POLLIN, &deadline)
+                continue
+        else:
+            with nogil:
+                n = stream_receive(c, e.fd, m, flags)
+        if n >= 0:
+            return n
+        if n != -EINTR:
+            raise_errno(<int>-n)
+        PyErr_CheckSignals()
+
+
+cdef ssize_t transmit(Endpoint e, int32_t ident, msghdr *m, int flags, timespec *deadline) except -1:
+    """deadline NULL: counts from here."""
+    cdef conn_t *c = conn_at(ident)
+    cdef ssize_t n
+    cdef timespec own
+    # A message that fits is written without letting go of the interpreter.
+    if c.state == LIVE and ring_space(c) >= <ssize_t>total_of(m):
+        n = stream_send(c, e.fd, m, flags)
+        if n >= 0:
+            return n
+        if n != -EINTR:
+            raise_errno(<int>-n)
+    while True:
+        if e.timeout == 0:
+            n = stream_send(c, e.fd, m, flags | MSG_DONTWAIT)
+        elif e.timeout > 0:
+            with nogil:
+                n = stream_send(c, e.fd, m, flags | MSG_DONTWAIT)
+            if n == -EAGAIN:
+                if deadline == NULL:
+                    deadline = &own
+                    deadline_in(&own, e.timeout)
+                wait_ready(e, POLLOUT, deadline)
+                continue
+        else:
+            with nogil:
+                n = stream_send(c, e.fd, m, flags)
+        if n >= 0:
+            return n
+        if n != -EINTR:
+            raise_errno(<int>-n)
+        PyErr_CheckSignals()
+
+
+cdef inline void one_piece(msghdr *m, iovec *v, void *at, size_t n) noexcept nogil:
+    memset(m, 0, sizeof(msghdr))
+    v.iov_base = at
+    v.iov_len = n
+    m.msg_iov = v
+    m.msg_iovlen = 1
+
+
+def recv(self, Py_ssize_t bufsize, int flags=0):
+    """As socket.recv: up to bufsize bytes; b"" at the end of the stream."""
+    cdef Endpoint e = self._endpoint
+    cdef int32_t ident = ident_of_fd(e.fd)
+    cdef msghdr m
+    cdef iovec v
+    cdef ssize_t n
+    if ident >= 0 or bufsize < 0:
+        return standard_recv(self, bufsize, flags)
+    cdef conn_t *c = conn_at(ident)
+    if c.state == LIVE and c.recv_ring and not flags & MSG_WAITALL:
+        n = ring_readable(c)
+        if 0 < n < bufsize:
+            bufsize = n  # no larger buffer than there is data
+    cdef bytes data = PyBytes_FromStringAndSize(NULL, bufsize)
+    one_piece(&m, &v, PyBytes_AS_STRING(data), <size_t>bufsize)
+    n = receive(e, ident, &m, flags)
+    return data if n == bufsize else data[:n]
+
+
+def recv_into(self, buffer, Py_ssize_t nbytes=0, int flags=0):
+    """As socket.recv_into: bytes received into a writable buffer."""
+    cdef Endpoint e = self._endpoint
+    cdef int32_t ident = ident_of_fd(e.fd)
+    cdef msghdr m
+    cdef iovec v
+    cdef Py_buffer view
+    if ident >= 0 or nbytes < 0:
+        return standard_recv_into(self, buffer, nbytes, flags)
+    PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
+    try:
+        if nbytes > view.len:
+            raise ValueError("buffer too small for requested bytes")
+        one_piece(&m, &v, view.buf, <size_t>(nbytes if nbytes else view.len))
+        if v.iov_len == 0:
+            return 0
+        return receive(e, ident, &m, flags)
+    finally:
+        PyBuffer_Release(&view)
+
+
+def send(self, data, int flags=0):
+    """As socket.send: bytes taken, which may be fewer than given."""
+    cdef Endpoint e = self._endpoint
+    cdef int32_t ident = ident_of_fd(e.fd)
+    cdef msghdr m
+    cdef iovec v
+    cdef Py_buffer view
+    if ident >= 0:
+        return standard_send(self, data, flags)
+    if PyBytes_CheckExact(data):
+        one_piece(&m, &v, PyBytes_AS_STRING(data), <size_t>PyBytes_GET_SIZE(data))
+        return transmit(e, ident, &m, flags, NULL)
+    PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+    try:
+        one_piece(&m, &v, view.buf, <size_t>view.len)
+        return transmit(e, ident, &m, flags, NULL)
+    finally:
+        PyBuffer_Release(&view)
+
+
+def sendall(self, data, int flags=0):
+    """As socket.sendall: all of data, within one timeout for the whole."""
+    cdef Endpoint e = self._endpoint
+    cdef int32_t ident = ident_of_fd(e.fd)
+    cdef msghdr m
+    cdef iovec v
+    cdef Py_buffer view
+    cdef timespec deadline
+    cdef Py_ssize_t done = 0
+    if ident >= 0:
+        return standard_sendall(self, data, flags)
+    if e.timeout > 0:
+        deadline_in(&deadline, e.timeout)
+    PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+    try:
+        while True:
+            one_piece(&m, &v, <char *>view.buf + done, <size_t>(view.len - done))
+            done += transmit(e, ident, &m, flags, &deadline if e.timeout > 0 else NULL)
+            if done >= view.len:
+                return None
+    finally:
+        PyBuffer_Release(&view)
+
+
+def poll_ready(list descriptors, timeout):
+    """Descriptors (>= 0) that are readable or at their end, waiting up to timeout seconds (None: for ever)."""
+    cdef pollfd *fds = <pollfd *>malloc((len(descriptors) + 1) * sizeof(pollfd))
+    cdef timespec limit, deadline
+    cdef Py_ssize_t i, n = len(descriptors)
+    cdef int r
+    if fds == NULL:
+        raise MemoryError
+    try:
+        for i in range(n):
+            fds[i].fd = descriptors[i]
+            fds[i].events = POLLIN
+            fds[i].revents = 0
+        if timeout is not None:
+            deadline_in(&deadline, timeout)
+        while True:
+            if timeout is not None:
+                time_left(&deadline, &limit)
+            with nogil:
+                r = kvo_poll(fds, <nfds_t>n, &limit if timeout is not None else NULL, NULL)
+            if r >= 0:
+                return [fds[i].fd for i in range(n) if fds[i].revents]
+            if r != -EINTR:
+                raise_errno(-r)
+            PyErr_CheckSignals()
+    finally:
+        free(fds)
