@@ -1,0 +1,5 @@
+import sys
+
+from kvoshim.cli import main
+
+sys.exit(main())

@@ -1,0 +1,15 @@
+"""kvoshim env: print the variables for a shell."""
+
+from kvoshim import launcher
+from kvoshim.cli import shim_options
+
+HELP = "print the variables that put a shell's commands under the shim (eval \"$(kvoshim env)\")"
+
+
+def configure(parser):
+    shim_options.add(parser)
+
+
+def run(args):
+    print(launcher.shell_lines(launcher.variables(args.paths, args.spin_us, args.ring_size)))
+    return 0

@@ -1,0 +1,25 @@
+"""Every environment variable of the project, in one table."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One environment variable: name, default as the user would write it, and what it does."""
+
+    name: str
+    default: str
+    meaning: str
+
+
+VARIABLES = (
+    Variable("KVOSHIM_PATHS", "", "socket paths to accelerate: globs separated by spaces or colons, '*' for all, a "
+             "leading '@' for abstract names; a backslash makes a space or colon part of a path"),
+    Variable("USE_TSSX", "", "older name of KVOSHIM_PATHS, read when that is not set"),
+    Variable("KVOSHIM_RING_SIZE", "262144", "bytes of each of a connection's two rings, 4096 to 67108864, rounded up "
+             "to a power of two; the server's value counts"),
+    Variable("KVOSHIM_SPIN_US", "50", "longest spin before sleeping, in microseconds, 0 to 1000000; 0: never spin"),
+    Variable("KVOSHIM_LOG", "", "'debug': log what was accelerated, and why not"),
+    Variable("KVOSHIM_LOG_FILE", "", "file that the log is appended to; '-' or 'stderr': standard error"),
+    Variable("KVOSHIM_CONTROLLER", "", "socket path of the observation controller, instead of the user's own"),
+)
