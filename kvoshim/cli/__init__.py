@@ -8,6 +8,7 @@ import sys
 COMMANDS = {
     "run": "kvoshim.cli.run",
     "env": "kvoshim.cli.env",
+    "demo": "kvoshim.cli.demo",
 }
 
 
