@@ -47,6 +47,8 @@ class socket(_standard.socket):
     sendall = _core.sendall
     recv = _core.recv
     recv_into = _core.recv_into
+    sendmsg = _core.sendmsg
+    recvmsg = _core.recvmsg
 
     @property
     def connection_id(self):
@@ -154,43 +156,17 @@ class socket(_standard.socket):
             return super().sendto(data, *args)
         raise OSError(106, "Transport endpoint is already connected")  # EISCONN, as the kernel answers
 
-    def sendmsg(self, buffers, ancdata=(), flags=0, address=None):
-        if not self._ours():
-            return super().sendmsg(buffers, ancdata, flags, *(() if address is None else (address,)))
-        ancdata = list(ancdata)
-        if ancdata or address is not None:
-            _core.withdraw_for(self.fileno(), "ancillary data")
-            return super().sendmsg(buffers, ancdata, flags, *(() if address is None else (address,)))
-        return self.send(b"".join(buffers), flags)
-
-    def recvmsg(self, bufsize, ancbufsize=0, flags=0):
-        if not self._ours():
-            return super().recvmsg(bufsize, ancbufsize, flags)
-        if ancbufsize:
-            return self._recvmsg_kernel(bufsize, ancbufsize, flags)
-        return self.recv(bufsize, flags), [], 0, self._sender()
-
-    def _recvmsg_kernel(self, bufsize, ancbufsize, flags):
-        """Ancillary data come with kernel bytes: before the switch, stay there."""
-        try:
-            _core.withdraw_for(self.fileno(), "ancillary data")
-        except OSError:
-            return self.recv(bufsize, flags), [], 0, self._sender()
-        return super().recvmsg(bufsize, ancbufsize, flags)
-
     def recvmsg_into(self, buffers, ancbufsize=0, flags=0):
-        if not self._ours() or ancbufsize:
-            if self._ours():
-                _core.withdraw_for(self.fileno(), "ancillary data")
+        if not self._ours():
             return super().recvmsg_into(buffers, ancbufsize, flags)
         views = [memoryview(b).cast("B") for b in buffers]
-        data = self.recv(sum(map(len, views)), flags)
+        data, ancdata, flags, sender = self.recvmsg(sum(map(len, views)), ancbufsize, flags)
         at = 0
         for view in views:
             part = data[at:at + len(view)]
             view[:len(part)] = part
             at += len(part)
-        return len(data), [], 0, self._sender()
+        return len(data), ancdata, flags, sender
 
     def sendfile(self, file, offset=0, count=None):
         if not self._ours():

@@ -20,6 +20,8 @@ ctypedef int (*preloaded_t)(int) noexcept nogil
 cdef object standard_recv = _standard.socket.recv
 cdef object standard_send = _standard.socket.send
 cdef object standard_sendall = _standard.socket.sendall
+cdef object standard_sendmsg = _standard.socket.sendmsg
+cdef object standard_recvmsg = _standard.socket.recvmsg
 cdef object standard_recv_into = _standard.socket.recv_into
 cdef object timed_out = TimeoutError
 cdef preloaded_t preloaded = NULL
@@ -159,13 +161,6 @@ def descriptor_of(int32_t ident):
     if c.state == FREE or c.fd < 0:
         raise ValueError(f"connection ID {ident} is closed")
     return c.fd
-
-
-def withdraw_for(int fd, str what):
-    """Back to the kernel before the switch; OSError(EOPNOTSUPP) once the connection has switched."""
-    cdef int32_t ident = ident_of_fd(fd)
-    if ident < 0 and not withdraw(conn_at(ident), fd, KVO_ANCILLARY):
-        raise OSError(_errno.EOPNOTSUPP, f"{what} can't cross a connection that has switched to shared memory")
 
 
 # ---- moving bytes ----
@@ -375,6 +370,58 @@ def sendall(self, data, int flags=0):
                 return None
     finally:
         PyBuffer_Release(&view)
+
+
+def sendmsg(self, buffers, ancdata=(), int flags=0, address=None):
+    """As socket.sendmsg: gathers buffers; ancdata: (level, type, bytes-like) items."""
+    cdef Endpoint e = self._endpoint
+    cdef int32_t ident = ident_of_fd(e.fd)
+    cdef msghdr m
+    cdef iovec v
+    cdef bytes control = b"".join([_pack(level, kind, bytes(item)) for level, kind, item in ancdata])
+    if ident >= 0 or address is not None:
+        arguments = () if address is None else (address,)
+        return standard_sendmsg(self, buffers, ancdata, flags, *arguments)
+    cdef bytes data = b"".join(buffers)
+    one_piece(&m, &v, PyBytes_AS_STRING(data), <size_t>len(data))
+    if control:
+        withdraw(conn_at(ident), e.fd, KVO_ANCILLARY)
+        m.msg_control = PyBytes_AS_STRING(control)
+        m.msg_controllen = <size_t>len(control)
+    return transmit(e, ident, &m, flags, NULL)
+
+
+cdef bytes _pack(int level, int kind, bytes data):
+    cdef cmsghdr head
+    head.cmsg_len = CMSG_LEN(<size_t>len(data))
+    head.cmsg_level = level
+    head.cmsg_type = kind
+    return (<char *>&head)[:sizeof(cmsghdr)] + data + bytes(CMSG_SPACE(<size_t>len(data)) - CMSG_LEN(<size_t>len(data)))
+
+
+def recvmsg(self, Py_ssize_t bufsize, Py_ssize_t ancbufsize=0, int flags=0):
+    """As socket.recvmsg: (data, ancdata, flags, address)."""
+    cdef Endpoint e = self._endpoint
+    cdef int32_t ident = ident_of_fd(e.fd)
+    cdef msghdr m
+    cdef iovec v
+    cdef cmsghdr *part
+    if ident >= 0 or bufsize < 0 or ancbufsize < 0:
+        return standard_recvmsg(self, bufsize, ancbufsize, flags)
+    cdef bytes data = PyBytes_FromStringAndSize(NULL, bufsize)
+    cdef bytes control = bytes(ancbufsize)
+    one_piece(&m, &v, PyBytes_AS_STRING(data), <size_t>bufsize)
+    if ancbufsize:
+        m.msg_control = PyBytes_AS_STRING(control)
+        m.msg_controllen = <size_t>ancbufsize
+    cdef ssize_t n = receive(e, ident, &m, flags | MSG_CMSG_CLOEXEC)
+    ancdata = []
+    part = CMSG_FIRSTHDR(&m) if n and m.msg_control != NULL else NULL
+    while part != NULL:
+        ancdata.append((part.cmsg_level, part.cmsg_type,
+                        (<char *>CMSG_DATA(part))[:part.cmsg_len - CMSG_LEN(0)]))
+        part = CMSG_NXTHDR(&m, part)
+    return data[:n], ancdata, m.msg_flags & ~MSG_CMSG_CLOEXEC, self._sender()
 
 
 def poll_ready(list descriptors, timeout):

@@ -28,6 +28,12 @@ cdef struct spin_t:
     uint32_t tick    # waits since the last probe
     uint32_t period  # waits between two probes
 
+# Descriptors that came with an ancillary record.
+cdef struct stash_t:
+    stash_t *next
+    int count
+    int fds[253]
+
 cdef struct conn_t:
     uint32_t state
     int32_t fds              # descriptors of this process that name it
@@ -62,6 +68,7 @@ cdef struct conn_t:
     uint64_t alive_head
     spin_t receiving
     spin_t sending
+    stash_t *stash           # ancillary records taken off the kernel socket, not delivered yet; oldest first
     void *registrations      # epoll: reg_t list, see epollset.pxd
     uint64_t stat_sent, stat_received, stat_sends, stat_receives
     uint64_t stat_sleeps, stat_bells, stat_spins_won, stat_spins_lost

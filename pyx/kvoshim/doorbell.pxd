@@ -23,6 +23,7 @@ from kvoshim.runtime cimport *
 from kvoshim.connection cimport conn_t
 from kvoshim.lock cimport thread_is_dead
 from kvoshim.ring cimport ring_readable, least
+from kvoshim.ancillary cimport take_bytes
 
 cdef enum:
     DRAIN_MOST = 256
@@ -102,10 +103,8 @@ cdef inline void drain(conn_t *c, int fd, uint32_t bells) noexcept nogil:
     cdef ssize_t n
     cdef int saved = errno
     if bells:
-        n = kvo_next.recv(fd, scratch, bells, MSG_DONTWAIT)
-        if n > 0:
-            kvo_add32(&c.me.drained, <uint32_t>n)
-        elif n == 0 or errno == ECONNRESET:
+        n = take_bytes(c, fd, scratch, bells, MSG_DONTWAIT)
+        if n == 0 or n == -ECONNRESET:
             look_at_kernel(c, fd)
     kvo_set_errno(saved)
 

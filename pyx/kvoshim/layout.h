@@ -17,6 +17,7 @@
 #define KVO_LINE 64
 #define KVO_HEADER_BYTES 4096
 #define KVO_NONCE_BYTES 16
+#define KVO_RECORDS 16u
 #define KVO_RING_MIN 4096u
 #define KVO_RING_MAX (64u << 20)
 
@@ -37,7 +38,8 @@ struct kvo_side {
   uint32_t flags;
   uint32_t closing;     /* a hint to look at the kernel socket: counts my processes' last close() */
   uint32_t cpu;         /* CPU + 1 on which I last waited */
-  uint32_t pad0[9];
+  uint32_t records;     /* ancillary records I have sent: one byte each on the kernel socket, with what it carries */
+  uint32_t pad0[8];
   /* line 1: written by my receivers, read by the peer's senders when the ring looks full */
   uint64_t head;        /* bytes I have consumed from my incoming ring, ever */
   uint64_t kernel_read; /* bytes of data I have read through the kernel */
@@ -60,7 +62,11 @@ struct kvo_side {
   uint32_t handover;    /* futex word: a leader has left */
   uint32_t followers;   /* how many wait for that */
   uint32_t reset_seen;  /* ECONNRESET has been delivered */
-  uint32_t pad5[9];
+  uint32_t records_taken; /* ancillary records I have delivered */
+  uint32_t pad5[8];
+  /* lines 5 to 7: where my ancillary records stand in my outgoing stream, by record number modulo KVO_RECORDS */
+  uint64_t record_at[KVO_RECORDS];    /* position of the first byte it goes with */
+  uint32_t record_bytes[KVO_RECORDS]; /* bytes of the message it goes with */
 };
 
 struct kvo_header {
@@ -91,6 +97,7 @@ KVO_AT(struct kvo_side, cut, 8);
 KVO_AT(struct kvo_side, flags, 16);
 KVO_AT(struct kvo_side, closing, 20);
 KVO_AT(struct kvo_side, cpu, 24);
+KVO_AT(struct kvo_side, records, 28);
 KVO_AT(struct kvo_side, head, 64);
 KVO_AT(struct kvo_side, kernel_read, 72);
 KVO_AT(struct kvo_side, wait, 128);
@@ -105,7 +112,10 @@ KVO_AT(struct kvo_side, tail_cache, 264);
 KVO_AT(struct kvo_side, handover, 272);
 KVO_AT(struct kvo_side, followers, 276);
 KVO_AT(struct kvo_side, reset_seen, 280);
-static_assert(sizeof(struct kvo_side) == 5 * KVO_LINE, "kvo_side");
+KVO_AT(struct kvo_side, records_taken, 284);
+KVO_AT(struct kvo_side, record_at, 320);
+KVO_AT(struct kvo_side, record_bytes, 448);
+static_assert(sizeof(struct kvo_side) == 8 * KVO_LINE, "kvo_side");
 KVO_AT(struct kvo_header, magic, 0);
 KVO_AT(struct kvo_header, version, 8);
 KVO_AT(struct kvo_header, header_bytes, 12);

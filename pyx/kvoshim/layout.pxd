@@ -5,6 +5,7 @@ cdef extern from "layout.h" nogil:
     const uint64_t KVO_MAGIC
     const uint32_t KVO_VERSION
     const int KVO_HEADER_BYTES, KVO_NONCE_BYTES
+    const uint32_t KVO_RECORDS
     const uint64_t KVO_RING_MIN, KVO_RING_MAX
     const uint32_t KVO_OFFERED, KVO_ATTACHED, KVO_WITHDRAWN
     const uint32_t KVO_CUT, KVO_SHUT_WR, KVO_SHUT_RD, KVO_NONBLOCK
@@ -13,7 +14,9 @@ cdef extern from "layout.h" nogil:
     ctypedef struct side_t "struct kvo_side":
         uint64_t tail, cut, head, kernel_read, head_cache, kernel_sent, tail_cache
         uint32_t flags, closing, cpu, wait, rung, drained
-        uint32_t send_lock, recv_lock, leader, handover, followers, reset_seen
+        uint32_t send_lock, recv_lock, leader, handover, followers, reset_seen, records, records_taken
+        uint64_t record_at[16]
+        uint32_t record_bytes[16]
 
     ctypedef struct header_t "struct kvo_header":
         uint64_t magic, ring_bytes, total_bytes

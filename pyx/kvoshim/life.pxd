@@ -3,6 +3,7 @@ from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from kvoshim.layout cimport *
 from kvoshim.runtime cimport *
 from kvoshim.connection cimport *
+from kvoshim.ancillary cimport drop_stash
 from kvoshim.doorbell cimport ring_bell
 from kvoshim.negotiate cimport *
 from kvoshim.segment cimport *
@@ -183,6 +184,7 @@ cdef inline void dispose(conn_t *c) noexcept nogil:
                 c.stat_spins_won, c.stat_spins_lost)
     close_quietly(&c.rendezvous)
     close_quietly(&c.offering)
+    drop_stash(c)
     if kvo_load32(&c.sleepers):
         return  # a thread sleeps on it still: its memory stays, the slot is not used again
     conn_unmap(c)

@@ -34,6 +34,7 @@ cdef extern from "sys/socket.h" nogil:
     size_t CMSG_SPACE(size_t n)
     unsigned char *CMSG_DATA(cmsghdr *c)
     cmsghdr *CMSG_FIRSTHDR(msghdr *m)
+    cmsghdr *CMSG_NXTHDR(msghdr *m, cmsghdr *c)
     int bind(int fd, const sockaddr *address, socklen_t length)
     int listen(int fd, int backlog)
 
@@ -96,7 +97,7 @@ cdef extern from "sys/stat.h" nogil:
     int fstat(int fd, stat_t *out)
 
 cdef extern from "fcntl.h" nogil:
-    const int F_GETFL, F_SETFL, F_GETFD, F_ADD_SEALS, F_GET_SEALS, F_SEAL_SHRINK, F_SEAL_GROW, F_SEAL_SEAL
+    const int F_GETFL, F_SETFL, F_GETFD, F_SETFD, F_ADD_SEALS, F_GET_SEALS, F_SEAL_SHRINK, F_SEAL_GROW, F_SEAL_SEAL
     const int F_DUPFD_CLOEXEC, O_NONBLOCK, FD_CLOEXEC
 
 cdef extern from "unistd.h" nogil:

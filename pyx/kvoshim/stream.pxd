@@ -5,6 +5,7 @@ from kvoshim.runtime cimport *
 from kvoshim.connection cimport *
 from kvoshim.lock cimport side_lock, side_unlock
 from kvoshim.ring cimport *
+from kvoshim.ancillary cimport *
 from kvoshim.doorbell cimport *
 from kvoshim.negotiate cimport *
 from kvoshim.wait cimport *
@@ -54,7 +55,10 @@ cdef inline ssize_t receive_kernel(conn_t *c, int fd, msghdr *m, size_t skip, in
     cdef msghdr one
     cdef iovec v
     cdef iovec *from_iov = m.msg_iov
-    cdef ssize_t n
+    cdef char control[CONTROL_BYTES]
+    cdef bint own = False
+    cdef size_t room = m.msg_controllen
+    cdef ssize_t n, data
     if skip:
         while skip >= from_iov.iov_len:
             skip -= from_iov.iov_len
@@ -75,13 +79,22 @@ cdef inline ssize_t receive_kernel(conn_t *c, int fd, msghdr *m, size_t skip, in
     if switch_receiving(c):
         unlead(c)
         return -EINPROGRESS
+    if m.msg_control == NULL:
+        own = True
+        m.msg_control = control
+        m.msg_controllen = sizeof(control)
     kvo_add32(&c.sleepers, 1)
-    n = kvo_next.recvmsg(fd, m, flags & ~MSG_WAITALL)
+    n = kvo_next.recvmsg(fd, m, flags & ~MSG_WAITALL | (MSG_CMSG_CLOEXEC if own else 0))
     kvo_add32(&c.sleepers, <uint32_t>-1)
     if n > 0:
-        n = account_kernel_bytes(c, n, flags & MSG_PEEK)
-        if n == 0:
-            n = -EINPROGRESS
+        data = account_kernel_bytes(c, n, flags & MSG_PEEK)
+        if data < n and m.msg_controllen:
+            stash(c, m)  # behind the cut: it belongs to a record
+        elif own and m.msg_controllen:
+            stash(c, m)
+            drop_stash(c)  # the program has no room for descriptors
+            m.msg_flags |= MSG_CTRUNC
+        n = data if data else -EINPROGRESS
     elif n < 0:
         n = -errno
     if n <= 0 and n != -EINPROGRESS:
@@ -89,6 +102,11 @@ cdef inline ssize_t receive_kernel(conn_t *c, int fd, msghdr *m, size_t skip, in
         if c.state == LIVE and (n == 0 or n == -ECONNRESET):
             look_at_kernel(c, fd)
             n = -EINPROGRESS if c.gone and switch_receiving(c) else n
+    if own:
+        m.msg_control = NULL
+        m.msg_controllen = 0
+    elif n == -EINPROGRESS:
+        m.msg_controllen = room
     unlead(c)
     return n
 
@@ -103,7 +121,9 @@ cdef inline ssize_t receive_end(conn_t *c) noexcept nogil:
 cdef inline ssize_t receive_live(conn_t *c, int fd, msghdr *m, size_t want, int flags) noexcept nogil:
     cdef bint peek = (flags & MSG_PEEK) != 0
     cdef bint all_of_it = flags & MSG_WAITALL and not peek
-    cdef size_t got = 0
+    cdef size_t got = 0, limit
+    cdef bint record = False
+    cdef uint64_t gap
     cdef ssize_t n
     cdef int r
     while True:
@@ -116,7 +136,14 @@ cdef inline ssize_t receive_live(conn_t *c, int fd, msghdr *m, size_t want, int 
         else:
             if side_lock(&c.me.recv_lock):
                 return <ssize_t>got if got else -EAGAIN
-            n = ring_read(c, m.msg_iov, m.msg_iovlen, got, want - got, peek)
+            limit = record_limit(c, want - got, &gap)
+            if gap < limit and c.stash == NULL and ring_readable(c) > <ssize_t>gap and lead(c):
+                drain(c, fd, DRAIN_MOST)
+                unlead(c)
+            n = ring_read(c, m.msg_iov, m.msg_iovlen, got, limit, peek)
+            record = n > 0 and <uint64_t>n > gap and not peek
+            if record:
+                kvo_add32(&c.me.records_taken, 1)
             if peek:
                 kvo_release32(&c.me.recv_lock, 0)
             else:
@@ -126,8 +153,12 @@ cdef inline ssize_t receive_live(conn_t *c, int fd, msghdr *m, size_t want, int 
                         ring_bell(c, fd, KVO_WANT_SPACE)
             if n < 0:
                 return -ECONNRESET
-            m.msg_controllen = 0
-            m.msg_flags = 0
+            if n > 0:
+                m.msg_flags = 0
+                if record:
+                    deliver(c, m, flags)
+                    return <ssize_t>got + n
+                m.msg_controllen = 0
         got += <size_t>n
         if n and (got == want or not all_of_it):
             c.silent_sends = 0
@@ -278,6 +309,7 @@ cdef inline bint peer_stopped(conn_t *c, int fd) noexcept nogil:
 
 cdef inline ssize_t send_live(conn_t *c, int fd, const msghdr *m, size_t total, int flags) noexcept nogil:
     cdef size_t done = 0
+    cdef bint carries = m.msg_control != NULL and m.msg_controllen != 0
     cdef ssize_t n
     cdef int r
     while True:
@@ -292,10 +324,18 @@ cdef inline ssize_t send_live(conn_t *c, int fd, const msghdr *m, size_t total, 
         if total:
             if side_lock(&c.me.send_lock):
                 return <ssize_t>done if done else -EAGAIN
-            n = ring_write(c, m.msg_iov, m.msg_iovlen, done, total - done)
+            if carries and done == 0 and ring_space(c) > 0:
+                n = send_record(c, fd, m, total)
+            if n == 0 and (done or not carries or ring_space(c) > 0):
+                n = ring_write(c, m.msg_iov, m.msg_iovlen, done, total - done)
             side_unlock(&c.me.send_lock)
+            if n == -EAGAIN:  # as many records are under way as there is room for
+                if not (flags & MSG_DONTWAIT or kvo_load32(&c.me.flags) & KVO_NONBLOCK):
+                    nap()
+                    continue
+                n = 0
             if n < 0:
-                return -ECONNRESET
+                return -ECONNRESET if n == -EPROTO else n
             if n and kvo_load32(&c.peer.wait) & KVO_WANT_DATA:
                 ring_bell(c, fd, KVO_WANT_DATA)
         done += <size_t>n

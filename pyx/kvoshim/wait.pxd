@@ -3,6 +3,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from kvoshim.layout cimport *
 from kvoshim.runtime cimport *
 from kvoshim.connection cimport *
+from kvoshim.ancillary cimport take_bytes
 from kvoshim.doorbell cimport *
 from kvoshim.ring cimport ring_readable, ring_space
 from kvoshim.spin cimport spin_until
@@ -26,6 +27,14 @@ cdef inline bint unread_at_peer(conn_t *c) noexcept nogil:
     """The peer is gone and has left bytes of mine unread: the kernel would say ECONNRESET, once."""
     return (kvo_load64(&c.peer.head) != kvo_load64(&c.me.tail)
             or kvo_load64(&c.peer.kernel_read) < kvo_load64(&c.me.cut))
+
+
+cdef inline void nap() noexcept nogil:
+    """A millisecond, for the rare wait that nobody rings for."""
+    cdef timespec span
+    span.tv_sec = 0
+    span.tv_nsec = NAP_NS
+    kvo_next.ppoll(NULL, 0, &span, NULL)
 
 
 cdef inline timespec *socket_timeout(int fd, int option, timespec *out) noexcept nogil:
@@ -84,13 +93,11 @@ cdef inline int wait_data(conn_t *c, int fd) noexcept nogil:
         r = sleep_polling(c, fd, SO_RCVTIMEO)
     else:
         # The bell is drained by the very call that sleeps: as many system calls as a plain blocking recv.
-        n = kvo_next.recv(fd, scratch, sizeof(scratch), 0)
-        if n > 0:
-            kvo_add32(&c.me.drained, <uint32_t>n)
-        elif n == 0 or errno == ECONNRESET:
+        n = take_bytes(c, fd, scratch, sizeof(scratch), 0)
+        if n == 0 or n == -ECONNRESET:
             look_at_kernel(c, fd)
-        else:
-            r = -errno
+        elif n < 0:
+            r = <int>n
     kvo_add32(&c.sleepers, <uint32_t>-1)
     unlead(c)
     return r
@@ -98,7 +105,6 @@ cdef inline int wait_data(conn_t *c, int fd) noexcept nogil:
 
 cdef inline int wait_space(conn_t *c, int fd) noexcept nogil:
     """As wait_data(), for room in my outgoing ring."""
-    cdef timespec nap
     cdef uint32_t old
     cdef int r
     if spin_until(c, &c.sending, &c.peer.head, kvo_load64(&c.me.head_cache)):
@@ -115,9 +121,7 @@ cdef inline int wait_space(conn_t *c, int fd) noexcept nogil:
     if old and (c.shadow or c.registrations != NULL or kvo_process.foreign_wait):
         # A bell lies there for somebody who waits for data; it must stay readable. Look again soon.
         unlead(c)
-        nap.tv_sec = 0
-        nap.tv_nsec = NAP_NS
-        kvo_next.ppoll(NULL, 0, &nap, NULL)
+        nap()
         look_at_kernel(c, fd)
         return 0
     drain(c, fd, old)

@@ -104,7 +104,7 @@ EXPORT ssize_t recvmsg(int fd, struct msghdr *message, int flags) {
   int saved = errno;
   ssize_t r = result(kvo_receive(ident, fd, &m, flags), saved);
   if (r >= 0) {
-    message->msg_controllen = m.msg_controllen;
+    message->msg_controllen = r ? m.msg_controllen : 0;
     message->msg_flags = m.msg_flags;
     if (message->msg_name) peer_name(fd, message->msg_name, &message->msg_namelen);
   }
@@ -115,9 +115,8 @@ EXPORT ssize_t sendmsg(int fd, const struct msghdr *message, int flags) {
   int32_t ident = ident_of(fd);
   if (likely(ident >= 0) || message->msg_namelen) return NEXT(sendmsg)(fd, message, flags);
   int saved = errno;
-  /* Descriptors and credentials travel with kernel bytes: before the switch the connection stays there for good. */
-  if (message->msg_control && message->msg_controllen && !kvo_withdraw(ident, fd, KVO_ANCILLARY))
-    return errno = EOPNOTSUPP, -1;
+  if (unlikely(message->msg_control && message->msg_controllen))
+    kvo_withdraw(ident, fd, KVO_ANCILLARY); /* before the switch they stay together on the kernel */
   return result(kvo_send(ident, fd, message, flags), saved);
 }
 

@@ -1,0 +1,146 @@
+# Descriptors in the stream (SCM_RIGHTS). They travel on the kernel socket: a record is one byte there, with the control
+# data of the program's sendmsg() attached, and counts as a doorbell. Where it belongs in the byte stream stands in the
+# segment (record_at, record_bytes), published before the tail that covers it; so a receive takes a record with the first
+# byte it goes with, and ends with that message, as on a kernel socket.
+#
+# Whoever reads the kernel socket (the leader) may come upon a record early: its descriptors wait in the stash.
+from libc.stdint cimport uint32_t, uint64_t
+from libc.stdlib cimport malloc, free
+from kvoshim.layout cimport *
+from kvoshim.runtime cimport *
+from kvoshim.connection cimport conn_t, stash_t, table_set
+
+cdef enum:
+    CONTROL_BYTES = 1152  # room for 253 descriptors (the kernel's most) and credentials
+
+
+cdef inline void stash(conn_t *c, msghdr *m) noexcept nogil:
+    """Keeps the descriptors of a message just received; m has no control data afterwards."""
+    cdef cmsghdr *part = CMSG_FIRSTHDR(m)
+    cdef stash_t *s
+    cdef stash_t **end = &c.stash
+    cdef int i, count
+    while part != NULL:
+        if part.cmsg_level == SOL_SOCKET and part.cmsg_type == SCM_RIGHTS:
+            count = <int>((part.cmsg_len - CMSG_LEN(0)) / sizeof(int))
+            s = <stash_t *>malloc(sizeof(stash_t))
+            if s != NULL:
+                s.next = NULL
+                s.count = count
+                memcpy(s.fds, CMSG_DATA(part), <size_t>count * sizeof(int))
+                while end[0] != NULL:
+                    end = &end[0].next
+                end[0] = s
+            for i in range(count):
+                if s == NULL:
+                    kvo_next.close((<int *>CMSG_DATA(part))[i])
+                else:
+                    table_set(s.fds[i], KVO_INTERNAL)
+        part = CMSG_NXTHDR(m, part)
+    m.msg_controllen = 0
+
+
+cdef inline ssize_t take_bytes(conn_t *c, int fd, char *scratch, size_t most, int flags) noexcept nogil:
+    """Reads bells and records off the kernel socket, as the leader, and counts them. Bytes or -errno."""
+    cdef msghdr m
+    cdef iovec v
+    cdef char control[CONTROL_BYTES]
+    cdef ssize_t n
+    memset(&m, 0, sizeof(m))
+    v.iov_base = scratch
+    v.iov_len = most
+    m.msg_iov = &v
+    m.msg_iovlen = 1
+    m.msg_control = control
+    m.msg_controllen = sizeof(control)
+    n = kvo_next.recvmsg(fd, &m, flags | MSG_CMSG_CLOEXEC)
+    if n < 0:
+        return -errno
+    if m.msg_controllen:
+        stash(c, &m)
+    kvo_add32(&c.me.drained, <uint32_t>n)
+    return n
+
+
+cdef inline ssize_t send_record(conn_t *c, int fd, const msghdr *m, size_t total) noexcept nogil:
+    """Sends the control data of m ahead of its bytes. Under my send lock, with room in the ring. 0 or -errno; -EAGAIN:
+    too many records are under way."""
+    cdef msghdr one
+    cdef iovec v
+    cdef char byte = 1
+    cdef uint32_t number = kvo_load32(&c.me.records)
+    if number - kvo_acquire32(&c.peer.records_taken) >= KVO_RECORDS:
+        return -EAGAIN
+    memset(&one, 0, sizeof(one))
+    v.iov_base = &byte
+    v.iov_len = 1
+    one.msg_iov = &v
+    one.msg_iovlen = 1
+    one.msg_control = m.msg_control
+    one.msg_controllen = m.msg_controllen
+    if kvo_next.sendmsg(fd, &one, MSG_DONTWAIT | MSG_NOSIGNAL) != 1:
+        return -errno
+    kvo_add32(&c.peer.rung, 1)
+    kvo_store64(&c.me.record_at[number % KVO_RECORDS], kvo_load64(&c.me.tail))
+    kvo_store32(&c.me.record_bytes[number % KVO_RECORDS], <uint32_t>(total if total < 0x7fffffff else 0x7fffffff))
+    kvo_release32(&c.me.records, number + 1)  # SYNC POINT record: place and length become visible with the count
+    return 0
+
+
+cdef inline size_t record_limit(conn_t *c, size_t want, uint64_t *gap) noexcept nogil:
+    """How much of want may be read at once: to the end of the next record's message. gap: bytes before that record; a
+    read of more than gap bytes takes it."""
+    cdef uint32_t taken = kvo_load32(&c.me.records_taken)
+    cdef uint64_t end
+    gap[0] = <uint64_t>-1
+    if kvo_acquire32(&c.peer.records) == taken:  # SYNC POINT record
+        return want
+    gap[0] = kvo_load64(&c.peer.record_at[taken % KVO_RECORDS]) - kvo_load64(&c.me.head)
+    end = gap[0] + kvo_load32(&c.peer.record_bytes[taken % KVO_RECORDS])
+    return want if end > want or end == 0 else <size_t>end
+
+
+cdef inline void deliver(conn_t *c, msghdr *m, int flags) noexcept nogil:
+    """Hands the oldest stashed descriptors to the program; those that find no room are closed, as the kernel does."""
+    cdef stash_t *s = c.stash
+    cdef cmsghdr *part = <cmsghdr *>m.msg_control
+    cdef int i, fit = 0
+    if s == NULL:
+        m.msg_flags |= MSG_CTRUNC
+        m.msg_controllen = 0
+        return
+    c.stash = s.next
+    if part != NULL and m.msg_controllen > CMSG_LEN(0):
+        fit = <int>((m.msg_controllen - CMSG_LEN(0)) / sizeof(int))
+        if fit > s.count:
+            fit = s.count
+    for i in range(s.count):
+        table_set(s.fds[i], 0)
+        if i >= fit:
+            kvo_next.close(s.fds[i])
+        elif not flags & MSG_CMSG_CLOEXEC:
+            kvo_next.fcntl(s.fds[i], F_SETFD, 0)
+    if fit < s.count:
+        m.msg_flags |= MSG_CTRUNC
+    if fit:
+        part.cmsg_level = SOL_SOCKET
+        part.cmsg_type = SCM_RIGHTS
+        part.cmsg_len = CMSG_LEN(<size_t>fit * sizeof(int))
+        memcpy(CMSG_DATA(part), s.fds, <size_t>fit * sizeof(int))
+        if m.msg_controllen > CMSG_SPACE(<size_t>fit * sizeof(int)):
+            m.msg_controllen = CMSG_SPACE(<size_t>fit * sizeof(int))
+    else:
+        m.msg_controllen = 0
+    free(s)
+
+
+cdef inline void drop_stash(conn_t *c) noexcept nogil:
+    cdef stash_t *s
+    cdef int i
+    while c.stash != NULL:
+        s = c.stash
+        c.stash = s.next
+        for i in range(s.count):
+            table_set(s.fds[i], 0)
+            kvo_next.close(s.fds[i])
+        free(s)
