@@ -1,0 +1,15 @@
+"""kvoshim's benchmark: the same programs on kernel sockets and through the shim, in one run.
+
+Layers, each importing only those above it in this list:
+
+    machine   build            the computer; the C drivers
+    processes proof            starting, waiting, ending; was the run accelerated?
+    cases                      what is measured, and what is asked of it, as data
+    drivers   applications     one measured run of one case
+    verdict                    repetitions to medians, ratios and verdicts
+    runner                     the order of the runs
+    table                      what a person reads
+    __main__                   the command line
+
+A benchmark is not a test: nothing here fails because something was slow.
+"""
