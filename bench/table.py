@@ -23,10 +23,10 @@ from bench.verdict import (
 )
 
 LEGEND = (
-    "Medians over repetitions [min..max]. cpus: server-client, 'any' is unpinned, * is the kernel's best placement."
-    " x kernel: how many times faster than the kernel's socket in the same placement; x best: than in the kernel's"
-    " best placement. / ring: how many times the bare ring's time for the same size. at least: the row's demands,"
-    " and in how many repetitions they were met. Only ratios within this run carry to another machine."
+    "Medians over repetitions [min..max]. cpus: server-client, 'any' is unpinned, * is the kernel's best. "
+    "x kernel: how many times faster than the kernel's socket in the same placement; x best: than in its "
+    "best. / ring: how many times the bare ring's time for the same size. at least: the row's demands, and "
+    "in how many repetitions they were met. Only ratios within this run carry to another machine."
 )
 STYLES = {MEETS: "green", MISSES: "red"}
 

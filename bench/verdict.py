@@ -1,6 +1,6 @@
 """From repetitions to medians, ratios and verdicts. Pure: no clock, no process, no file."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from statistics import median
 
 from bench.cases import CONTROL, KERNEL, SHIM, Block, Target
@@ -163,6 +163,7 @@ def as_json(row: Row, best: Row | None) -> dict[str, object]:
         "shape": row.block.case.shape,
         "state": row.state(),
         "verdict": row_verdict(row, best),
+        "medians": {name: asdict(spread) for name in row.runs if (spread := row.spread(name))},
         "ratios": ratios if compared else None,
         "best_kernel_placement": best.placement if best else None,
         "errors": row.errors,

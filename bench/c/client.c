@@ -43,7 +43,7 @@ static struct usage account_of(struct stream *s, uint64_t count) {
     struct account account;
     must_receive(s, &account, sizeof account);
     if (account.count != count || account.bytes != count * size)
-        die("the server counts %llu messages, not %llu", (unsigned long long)account.count, (unsigned long long)count);
+        die("the server counts %llu messages, not %llu", BIG(account.count), BIG(count));
     return (struct usage){account.cpu_ns, account.switches};
 }
 
@@ -54,8 +54,7 @@ static inline void trip(struct stream *s, char *buffer, uint64_t number) {
     send_all(s, buffer, size);
     must_receive(s, buffer, size);
     memcpy(&answer, buffer, sizeof answer);
-    if (answer != number)
-        die("answer %llu to request %llu", (unsigned long long)answer, (unsigned long long)number);
+    if (answer != number) die("answer %llu to request %llu", BIG(answer), BIG(number));
 }
 
 /* Round trips back to back; how long they took goes to *took. Negotiation happens in the first few. */
@@ -75,7 +74,7 @@ static void run_trips(struct stream *s, char *buffer, int paced) {
     warm_up(s, buffer, warm, &took);
     uint64_t count = paced ? (uint64_t)(seconds * 1e9 / PACE_NS) : fill(seconds, warm, took, 200, MOST_TRIPS);
     if (count < 20) count = 20;
-    struct measure m = {.count = count, .bytes = count * size, .samples = new_samples(count), .sample_count = count};
+    struct measure m = new_measure(count, size);
     announce(s, PHASE_ECHO, count);
     struct usage start = usage_now();
     uint64_t begin = now_ns(), before = begin;
@@ -148,21 +147,21 @@ static void run_connect(void) {
     request(REQUEST_RESET, &answer, sizeof answer);
 
     size = sizeof answer;
-    struct measure m = {.count = count, .bytes = count * size, .samples = new_samples(count), .sample_count = count};
+    struct measure m = new_measure(count, size);
     struct usage start = usage_now();
     begin = now_ns();
     for (uint64_t i = 0; i < count; i++) {
         uint64_t before = now_ns();
         request(i, &answer, sizeof answer);
         m.samples[i] = (double)(now_ns() - before);
-        if (answer != i) die("answer %llu to request %llu", (unsigned long long)answer, (unsigned long long)i);
+        if (answer != i) die("answer %llu to request %llu", BIG(answer), BIG(i));
     }
     m.wall_ns = now_ns() - begin;
     m.near = usage_since(start);
     struct account account;
     request(REQUEST_END, &account, sizeof account);
-    if (account.count != count) die("the server answered %llu requests, not %llu",
-                                    (unsigned long long)account.count, (unsigned long long)count);
+    if (account.count != count)
+        die("the server answered %llu requests, not %llu", BIG(account.count), BIG(count));
     m.far = (struct usage){account.cpu_ns, account.switches};
     print_measure("connect", size, &m);
 }
@@ -181,8 +180,8 @@ static void run_idle(struct stream *s, char *buffer) {
 
 int main(int argc, char **argv) {
     static const struct option options[] = {
-        {"path", 1, 0, 'p'}, {"mode", 1, 0, 'm'}, {"size", 1, 0, 's'}, {"seconds", 1, 0, 't'}, {"warm", 1, 0, 'w'},
-        {"cpu", 1, 0, 'c'}, {"api", 1, 0, 'a'}, {"take", 1, 0, 'k'}, {0}};
+        {"path", 1, 0, 'p'}, {"mode", 1, 0, 'm'}, {"size", 1, 0, 's'}, {"seconds", 1, 0, 't'},
+        {"warm", 1, 0, 'w'}, {"cpu", 1, 0, 'c'},  {"api", 1, 0, 'a'},  {"take", 1, 0, 'k'},    {0}};
     const char *mode = "rtt";
     int cpu = -1;
     for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {

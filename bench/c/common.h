@@ -17,6 +17,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#define BIG(number) ((unsigned long long)(number)) /* for %llu */
+
 #if defined(__x86_64__)
 #define cpu_pause() __builtin_ia32_pause()
 #elif defined(__aarch64__)
@@ -95,15 +97,14 @@ static inline void print_measure(const char *what, size_t size, struct measure *
     size_t last = m->sample_count - 1;
     double seconds = (double)m->wall_ns / 1e9;
     printf("{\"what\": \"%s\", \"size\": %zu, \"count\": %llu, \"seconds\": %.6f, "
-           "\"median_ns\": %.1f, \"p99_ns\": %.1f, \"min_ns\": %.1f, \"mean_ns\": %.1f, "
-           "\"messages_per_s\": %.1f, \"bytes_per_s\": %.1f, "
+           "\"median_ns\": %.3f, \"p99_ns\": %.3f, \"min_ns\": %.3f, \"mean_ns\": %.3f, "
+           "\"messages_per_s\": %.3f, \"bytes_per_s\": %.3f, "
            "\"cpu_client_s\": %.6f, \"cpu_server_s\": %.6f, "
            "\"switches_client\": %llu, \"switches_server\": %llu}\n",
-           what, size, (unsigned long long)m->count, seconds, m->samples[last / 2],
+           what, size, BIG(m->count), seconds, m->samples[last / 2],
            m->samples[(size_t)((double)last * 0.99)], m->samples[0], (double)m->wall_ns / (double)m->count,
            (double)m->count / seconds, (double)m->bytes / seconds, (double)m->near.cpu_ns / 1e9,
-           (double)m->far.cpu_ns / 1e9, (unsigned long long)m->near.switches,
-           (unsigned long long)m->far.switches);
+           (double)m->far.cpu_ns / 1e9, BIG(m->near.switches), BIG(m->far.switches));
     fflush(stdout);
 }
 
@@ -113,6 +114,12 @@ static inline double *new_samples(size_t count) {
     /* Touch the pages now: a fault in the middle of a round trip would be counted as the transport's. */
     memset(samples, 0xff, count * sizeof *samples);
     return samples;
+}
+
+/* Room for one sample of each of `count` operations on `size` bytes. */
+static inline struct measure new_measure(uint64_t count, size_t size) {
+    double *samples = new_samples(count);
+    return (struct measure){.count = count, .bytes = count * size, .samples = samples, .sample_count = count};
 }
 
 /* How many operations fill `seconds`, given that `done` took `took_ns`. */

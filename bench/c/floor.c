@@ -1,8 +1,9 @@
 /* The limits that transports are held against: two processes, shared memory, no kernel on the way.
  *
- *   floor line|rtt|oneway [--cpus A,B] [--size BYTES] [--seconds S] [--yield-after N] [--capacity BYTES]
+ *   floor line|rtt|oneway [--cpus A,B] [--size BYTES] [--seconds S] [--yield-after N]
+ *         [--capacity BYTES]
  *
- * line    L: one cache line to and fro; the time is of batches, since a clock reading would be a third of it
+ * line    L: one cache line to and fro; timed in batches, since a clock reading would be a third of it
  * rtt     R: a round trip through two single-producer single-consumer byte rings, one clock reading a trip,
  *         as in the stream client
  * oneway  messages through one such ring
@@ -184,9 +185,11 @@ int main(int argc, char **argv) {
     char mode = !strcmp(what, "line") ? 'l' : !strcmp(what, "rtt") ? 'r' : !strcmp(what, "oneway") ? 'o' : 0;
     if (!mode) die("say which floor: line, rtt or oneway");
     if (!size) die("--size must be at least 1");
-    if (capacity < PUBLISH || capacity & (capacity - 1)) die("--capacity must be a power of two of at least %d", PUBLISH);
+    if (capacity < PUBLISH || capacity & (capacity - 1))
+        die("--capacity must be a power of two of at least %d", PUBLISH);
     die_with_parent();
-    shared = mmap(NULL, sizeof *shared + 2 * capacity, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    size_t room = sizeof *shared + 2 * capacity;
+    shared = mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (shared == MAP_FAILED) die("mmap: %s", strerror(errno));
     memset(shared->bytes, 0, 2 * capacity);
 
@@ -211,6 +214,6 @@ int main(int argc, char **argv) {
     print_measure(what, mode == 'l' ? sizeof(uint64_t) : size, &m);
     free(m.samples);
     free(p.buffer);
-    munmap(shared, sizeof *shared + 2 * capacity);
+    munmap(shared, room);
     return 0;
 }

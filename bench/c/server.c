@@ -24,14 +24,14 @@ static void take_messages(struct stream *s, char *buffer, const struct phase *ph
         uint64_t number;
         must_receive(s, buffer, phase->size);
         memcpy(&number, buffer, sizeof number);
-        if (number != i) die("message %llu carries number %llu", (unsigned long long)i, (unsigned long long)number);
+        if (number != i) die("message %llu carries number %llu", BIG(i), BIG(number));
     }
 }
 
 static void take_bytes(struct stream *s, char *buffer, const struct phase *phase) {
     for (uint64_t left = phase->count * phase->size; left;) {
         size_t got = receive_some(s, buffer, left < TAKE_ROOM ? left : TAKE_ROOM);
-        if (!got) die("the stream ended %llu bytes early", (unsigned long long)left);
+        if (!got) die("the stream ended %llu bytes early", BIG(left));
         left -= got;
     }
 }
@@ -41,7 +41,7 @@ static void serve_phases(struct stream *s) {
     char *buffer = NULL;
     while (receive(s, &phase, sizeof phase) && phase.what != PHASE_END) {
         size_t room = phase.size > TAKE_ROOM ? phase.size : TAKE_ROOM;
-        if (!(buffer = realloc(buffer, room))) die("no memory for messages of %llu bytes", (unsigned long long)phase.size);
+        if (!(buffer = realloc(buffer, room))) die("no memory for messages of %llu bytes", BIG(phase.size));
         struct usage start = usage_now();
         if (phase.what == PHASE_ECHO) echo(s, buffer, &phase);
         else if (phase.take == TAKE_EXACT) take_messages(s, buffer, &phase);

@@ -40,7 +40,8 @@ static inline struct stream stream_open(int fd, enum api api) {
         if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK)) die("fcntl: %s", strerror(errno));
         s.epoll = epoll_create1(EPOLL_CLOEXEC);
         struct epoll_event interest = {.events = EPOLLIN, .data.fd = fd};
-        if (s.epoll < 0 || epoll_ctl(s.epoll, EPOLL_CTL_ADD, fd, &interest)) die("epoll: %s", strerror(errno));
+        if (s.epoll < 0 || epoll_ctl(s.epoll, EPOLL_CTL_ADD, fd, &interest))
+            die("epoll: %s", strerror(errno));
     }
     return s;
 }

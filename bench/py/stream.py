@@ -1,7 +1,7 @@
 """The stream benchmark in Python: server and client, over the socket module named on the command line.
 
-    stream.py server --path PATH [--module socket|kvoshim.socket] [--cpu N]
-    stream.py client --path PATH --mode rtt|oneway [--size BYTES] [--seconds S] [--warm N] [--module M] [--cpu N]
+    stream.py server|client --path PATH [--module socket|kvoshim.socket] …
+    stream.py client --path PATH --mode rtt|oneway [--size BYTES] [--seconds S] [--warm N] [--cpu N]
 
 The program is the same for both modules; only the import differs. It speaks the protocol of bench/c/wire.h
 and prints the C client's line of JSON. In oneway mode the server takes what is there; times are per message.

@@ -1,0 +1,82 @@
+"""The command line end to end, with the shortest of runs."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from bench.processes import installed_library
+
+from .conftest import ROOT
+
+SHORT = ("--repetitions", "2", "--seconds", "0.02")
+
+
+def test_a_run_prints_the_table_and_writes_json(bench_command, tmp_path):
+    target = tmp_path / "out.json"
+    done = bench_command("--only", "c-rtt/8B", "--only", "control", *SHORT, "--json", str(target))
+    assert done.returncode == 0, done.stderr
+    assert "c-rtt" in done.stdout and "Round trips" in done.stdout and "kernel / shim >= 50" in done.stdout
+    assert "c-rtt/8B" in done.stderr and "c-rtt/8B" not in done.stdout, "progress belongs on standard error"
+    document = json.loads(target.read_text())
+    assert document["format"] == 1 and document["machine"]["cpus"] >= 1
+    by_name = {(row["block"], row["placement"]): row for row in document["rows"]}
+    row = by_name["c-rtt/8B", "0-0"]
+    assert len(row["runs"]["kernel"]) == len(row["runs"]["R"]) == len(row["runs"]["L"]) == 2
+    assert (
+        row["medians"]["kernel"]["low"]
+        <= row["medians"]["kernel"]["median"]
+        <= row["medians"]["kernel"]["high"]
+    )
+    if installed_library() is not None:
+        assert len(row["runs"]["shim"]) == 2 and "proof" in row["runs"]["shim"][0]
+    control = by_name["control/8B", "0-0"]
+    assert control["state"] == "ok" and control["ratios"]["faster"] > 0
+
+
+def test_list_names_every_case(bench_command):
+    done = bench_command("--list")
+    assert done.returncode == 0
+    assert {"c-rtt", "c-idle", "py-rtt", "redis-get-c1", "pgbench"} <= {
+        line.split()[0] for line in done.stdout.splitlines()
+    }
+
+
+@pytest.mark.parametrize(
+    "words, complaint",
+    [
+        (["--only", "nonsense"], "--only nonsense: no such case"),
+        (["--repetitions", "0"], "--repetitions must be at least 1"),
+        (["--seconds", "-1"], "--seconds must be more than 0"),
+        (["--quick", "--full"], "not allowed with"),
+    ],
+)
+def test_a_bad_command_line_is_refused(bench_command, words, complaint):
+    done = bench_command(*words)
+    assert done.returncode == 2 and complaint in done.stderr and not done.stdout
+
+
+def test_a_terminated_run_ends_its_programs(tmp_path):
+    command = [sys.executable, "-m", "bench", "--only", "c-paced/8B", "--seconds", "50", "--repetitions", "1"]
+    with open(tmp_path / "err", "wb") as err:
+        bench = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=err)
+    try:
+        process = psutil.Process(bench.pid)
+        deadline = time.monotonic() + 60
+        while len([child for child in process.children() if child.name() in ("server", "client")]) < 2:
+            assert bench.poll() is None and time.monotonic() < deadline, (tmp_path / "err").read_text()
+            time.sleep(0.02)
+        started = process.children(recursive=True)
+        bench.send_signal(signal.SIGTERM)
+        assert bench.wait(60) == 143
+    finally:
+        if bench.poll() is None:
+            os.kill(bench.pid, signal.SIGKILL)
+            bench.wait()
+    gone, alive = psutil.wait_procs(started, timeout=30)
+    assert not alive and len(gone) >= 2
