@@ -88,12 +88,12 @@ cdef inline ssize_t send_record(conn_t *c, int fd, const msghdr *m, size_t total
 
 
 cdef inline size_t record_limit(conn_t *c, size_t want, uint64_t *gap) noexcept nogil:
-    """How much of want may be read at once: to the end of the next record's message. gap: bytes before that record; a
+    """How much of want (bytes known to wait, from ring_look) may be read at once: to the end of the next record's message. gap: bytes before that record; a
     read of more than gap bytes takes it."""
     cdef uint32_t taken = kvo_load32(&c.me.records_taken)
     cdef uint64_t end
     gap[0] = <uint64_t>-1
-    if kvo_acquire32(&c.peer.records) == taken:  # SYNC POINT record
+    if kvo_load32(&c.me.records_seen) == taken:
         return want
     gap[0] = kvo_load64(&c.peer.record_at[taken % KVO_RECORDS]) - kvo_load64(&c.me.head)
     end = gap[0] + kvo_load32(&c.peer.record_bytes[taken % KVO_RECORDS])

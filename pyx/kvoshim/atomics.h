@@ -25,6 +25,10 @@ static inline int kvo_cas32(uint32_t *p, uint32_t expected, uint32_t v) {
 /* Orders every earlier store before every later load: the StoreLoad fence of the arm/ring protocol. */
 static inline void kvo_fence(void) { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 
+/* Orders them for the compiler only. Where the other side has promised to make all CPUs fence (kvo_fence_everywhere)
+ * between its own store and load, this is enough on ours. */
+static inline void kvo_light_fence(void) { __atomic_signal_fence(__ATOMIC_SEQ_CST); }
+
 static inline void kvo_relax(void) {
 #if defined(__x86_64__)
   __builtin_ia32_pause();

@@ -50,6 +50,7 @@ cdef struct conn_t:
     uint32_t gone            # the kernel says that the peer has closed
     uint32_t closing_seen
     uint32_t shadow          # poll, select or epoll on it go through us
+    uint32_t shared          # forked since it went live: another process may use it too
     uint32_t native_shut     # the kernel socket itself has been shut down
     uint32_t lock            # negotiation, within this process
     uint32_t barred          # PENDING: not to be attached any more

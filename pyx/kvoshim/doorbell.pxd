@@ -6,10 +6,14 @@
 # descriptor is needed, and a loop whose registration we never saw wakes all the same.
 #
 #   sleeper:  old = bells outstanding            writer:  publish tail
-#             wait |= WANT_DATA  (full fence)             full fence
+#             wait |= WANT_DATA                           fence
+#             fence                                       .
 #             look at the ring again                      if wait & WANT_DATA: clear it (swap);
 #             drain exactly old bells                        if it was set: rung += 1, send one byte
 #             sleep
+#
+# The fences are StoreLoad: without them each could miss the other's store. Sleeping is rare and writing is not, so where
+# both processes take part in membarrier's expedited fences the sleeper makes every CPU fence, and the writer's is free.
 #
 # Only the leader reads the kernel socket of a side; other threads and forked processes of the side wait for it to leave.
 # Bells are counted (rung, drained), so nobody asks the kernel for a bell that was never rung.
@@ -29,6 +33,26 @@ cdef enum:
     DRAIN_MOST = 256
 
 
+cdef inline bint light(conn_t *c) noexcept nogil:
+    """Both processes take part in expedited fences: the sleeper fences for both, the one that publishes does not."""
+    return (kvo_load32(&c.me.flags) & kvo_load32(&c.peer.flags) & KVO_EXPEDITED) != 0
+
+
+cdef inline void fence_after_publishing(conn_t *c) noexcept nogil:
+    """Between the store of an index and the look whether the peer sleeps."""
+    if light(c):
+        kvo_light_fence()
+    else:
+        kvo_fence()
+
+
+cdef inline void want(conn_t *c, uint32_t bits) noexcept nogil:
+    """Arms, and fences before the second look at the ring."""
+    kvo_or32(&c.me.wait, bits)
+    if light(c):
+        kvo_fence_everywhere()
+
+
 cdef inline void look_at_kernel(conn_t *c, int fd) noexcept nogil:
     """Asks the kernel whether the peer has closed."""
     cdef pollfd p
@@ -42,11 +66,11 @@ cdef inline void look_at_kernel(conn_t *c, int fd) noexcept nogil:
     kvo_set_errno(saved)
 
 
-cdef inline void ring_bell(conn_t *c, int fd, uint32_t want) noexcept nogil:
-    """Rings the peer if it waits for want, once a sleep. My direction has been cut before (LIVE)."""
+cdef inline void ring_bell(conn_t *c, int fd, uint32_t what) noexcept nogil:
+    """Rings the peer if it waits for what, once a sleep. My direction has been cut before (LIVE)."""
     cdef char byte = 0
     cdef int saved = errno
-    if not (kvo_and32(&c.peer.wait, ~want) & want):
+    if not (kvo_and32(&c.peer.wait, ~what) & what):
         return
     kvo_add32(&c.peer.rung, 1)
     if kvo_next.send(fd, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL) != 1:
@@ -115,7 +139,7 @@ cdef inline bint settle(conn_t *c, int fd) noexcept nogil:
     cdef uint32_t old = outstanding(c)
     if kvo_load32(&c.me.wait) & KVO_WANT_DATA and not old:
         return kvo_load64(&c.peer.tail) == kvo_load64(&c.me.head)
-    kvo_or32(&c.me.wait, KVO_WANT_DATA)
+    want(c, KVO_WANT_DATA)
     if kvo_load64(&c.peer.tail) != kvo_load64(&c.me.head):
         kvo_and32(&c.me.wait, ~KVO_WANT_DATA)
         return False

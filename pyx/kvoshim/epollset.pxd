@@ -381,14 +381,20 @@ cdef inline bint arm_hot(set_t *s) noexcept nogil:
     cdef conn_t *c
     cdef uint32_t old
     cdef bint ready = False, quiet
+    cdef int32_t at = link[0]
+    while at:
+        r = s.regs[at - 1]
+        at = r.next_hot
+        if r.mode == RING and not r.spent:
+            c = conn_at(r.ident)
+            arm(c, r.events & EPOLLOUT and not writable(c))
+    fence_for_sleep()
     while link[0]:
         index = link[0] - 1
         r = s.regs[index]
         if r.mode == RING and not r.spent:
             c = conn_at(r.ident)
             old = outstanding(c)
-            arm(c, r.events & EPOLLOUT and not writable(c))
-            # SYNC POINT sleep: arm() is the full fence before this second look
             if r.events & EPOLLET:
                 quiet = not (kvo_load64(&c.peer.tail) != r.tail_seen and readiness(c, r.fd) & r.events)
                 quiet = quiet and not (r.events & EPOLLOUT and r.full_seen != c.full and writable(c))

@@ -25,7 +25,7 @@
 enum { KVO_OFFERED = 1, KVO_ATTACHED = 2, KVO_WITHDRAWN = 3 };
 
 /* side.flags, set by that side alone. */
-enum { KVO_CUT = 1, KVO_SHUT_WR = 2, KVO_SHUT_RD = 4, KVO_NONBLOCK = 8 };
+enum { KVO_CUT = 1, KVO_SHUT_WR = 2, KVO_SHUT_RD = 4, KVO_NONBLOCK = 8, KVO_EXPEDITED = 16 /* membarrier is ours */ };
 
 /* side.wait: what that side wants a doorbell for. Set by the side, cleared by the peer that rings. */
 enum { KVO_WANT_DATA = 1, KVO_WANT_SPACE = 2 };
@@ -63,7 +63,8 @@ struct kvo_side {
   uint32_t followers;   /* how many wait for that */
   uint32_t reset_seen;  /* ECONNRESET has been delivered */
   uint32_t records_taken; /* ancillary records I have delivered */
-  uint32_t pad5[8];
+  uint32_t records_seen;  /* the peer's count when tail_cache was loaded: covers every byte up to there */
+  uint32_t pad5[7];
   /* lines 5 to 7: where my ancillary records stand in my outgoing stream, by record number modulo KVO_RECORDS */
   uint64_t record_at[KVO_RECORDS];    /* position of the first byte it goes with */
   uint32_t record_bytes[KVO_RECORDS]; /* bytes of the message it goes with */
@@ -113,6 +114,7 @@ KVO_AT(struct kvo_side, handover, 272);
 KVO_AT(struct kvo_side, followers, 276);
 KVO_AT(struct kvo_side, reset_seen, 280);
 KVO_AT(struct kvo_side, records_taken, 284);
+KVO_AT(struct kvo_side, records_seen, 288);
 KVO_AT(struct kvo_side, record_at, 320);
 KVO_AT(struct kvo_side, record_bytes, 448);
 static_assert(sizeof(struct kvo_side) == 8 * KVO_LINE, "kvo_side");

@@ -8,13 +8,13 @@ cdef extern from "layout.h" nogil:
     const uint32_t KVO_RECORDS
     const uint64_t KVO_RING_MIN, KVO_RING_MAX
     const uint32_t KVO_OFFERED, KVO_ATTACHED, KVO_WITHDRAWN
-    const uint32_t KVO_CUT, KVO_SHUT_WR, KVO_SHUT_RD, KVO_NONBLOCK
+    const uint32_t KVO_CUT, KVO_SHUT_WR, KVO_SHUT_RD, KVO_NONBLOCK, KVO_EXPEDITED
     const uint32_t KVO_WANT_DATA, KVO_WANT_SPACE
 
     ctypedef struct side_t "struct kvo_side":
         uint64_t tail, cut, head, kernel_read, head_cache, kernel_sent, tail_cache
         uint32_t flags, closing, cpu, wait, rung, drained
-        uint32_t send_lock, recv_lock, leader, handover, followers, reset_seen, records, records_taken
+        uint32_t send_lock, recv_lock, leader, handover, followers, reset_seen, records, records_taken, records_seen
         uint64_t record_at[16]
         uint32_t record_bytes[16]
 
@@ -44,5 +44,6 @@ cdef extern from "atomics.h" nogil:
     uint32_t kvo_add32(uint32_t *p, uint32_t v)
     int kvo_cas32(uint32_t *p, uint32_t expected, uint32_t v)
     void kvo_fence()
+    void kvo_light_fence()
     void kvo_relax()
     uint64_t kvo_ticks()

@@ -241,6 +241,7 @@ cdef inline void life_before_fork() noexcept nogil:
     cdef conn_t *c
     for i in range(kvo_process.slot_high):
         c = (<conn_t *>kvo_process.slots) + i
+        c.shared = 1
         if c.fd < 0:
             continue
         if c.state == PENDING:

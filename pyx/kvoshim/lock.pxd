@@ -4,6 +4,7 @@
 from libc.stdint cimport int32_t, uint32_t
 from kvoshim.layout cimport *
 from kvoshim.runtime cimport *
+from kvoshim.connection cimport conn_t
 
 
 cdef inline bint thread_is_dead(uint32_t tid) noexcept nogil:
@@ -32,14 +33,21 @@ cdef inline int side_lock_slow(uint32_t *word, uint32_t me) noexcept nogil:
             sched_yield()
 
 
-cdef inline int side_lock(uint32_t *word) noexcept nogil:
+cdef inline bint alone(conn_t *c) noexcept nogil:
+    return kvo_single_threaded() and not c.shared
+
+
+cdef inline int side_lock(conn_t *c, uint32_t *word) noexcept nogil:
     """0, or -EAGAIN when this thread holds it already."""
     cdef uint32_t me = <uint32_t>kvo_tid()
+    if alone(c) and kvo_load32(word) == 0:
+        kvo_store32(word, me)
+        kvo_light_fence()
+        return 0
     if kvo_cas32(word, 0, me):
         return 0
     return side_lock_slow(word, me)
 
 
 cdef inline void side_unlock(uint32_t *word) noexcept nogil:
-    """Releases, and is the full fence between publishing an index and looking whether the peer sleeps."""
-    kvo_exchange32(word, 0)
+    kvo_release32(word, 0)

@@ -111,12 +111,12 @@ cdef inline void go_live(conn_t *c, int fd) noexcept nogil:
     """Both ends are attached: publishes my cut. Kernel sends hold my send lock, so the count is final."""
     cdef ucred who
     cdef bint first
-    if side_lock(&c.me.send_lock):
+    if side_lock(c, &c.me.send_lock):
         return
     first = not (kvo_load32(&c.me.flags) & KVO_CUT)
     if first:
         kvo_store64(&c.me.cut, kvo_load64(&c.me.kernel_sent))
-        kvo_or32(&c.me.flags, KVO_CUT)  # SYNC POINT cut: the count becomes visible with the flag
+        kvo_or32(&c.me.flags, KVO_CUT | (KVO_EXPEDITED if kvo_process.expedited else 0))  # SYNC POINT cut: the count becomes visible with the flag
     c.send_ring = 1
     side_unlock(&c.me.send_lock)
     if kvo_next.fcntl(fd, F_GETFL) & O_NONBLOCK:

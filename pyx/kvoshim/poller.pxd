@@ -55,6 +55,7 @@ cdef inline void arm_all(pollfd *fds, nfds_t n) noexcept nogil:
             c = live_at(fds[i].fd)
             if c != NULL:
                 arm(c, fds[i].events & (POLLOUT | POLLWRNORM) and not writable(c))
+    fence_for_sleep()
 
 
 cdef inline void drain_all(pollfd *fds, nfds_t n, const uint32_t *old) noexcept nogil:

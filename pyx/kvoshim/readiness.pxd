@@ -54,5 +54,10 @@ cdef inline short readiness(conn_t *c, int fd) noexcept nogil:
 
 
 cdef inline void arm(conn_t *c, bint for_space) noexcept nogil:
-    """Before the second look. Not armed means that the peer has rung since."""
+    """Arms one of several connections; fence_for_sleep() follows once, then the second looks."""
     kvo_or32(&c.me.wait, KVO_WANT_DATA | (KVO_WANT_SPACE if for_space else 0))
+
+
+cdef inline void fence_for_sleep() noexcept nogil:
+    if kvo_process.expedited:
+        kvo_fence_everywhere()

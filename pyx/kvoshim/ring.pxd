@@ -50,7 +50,7 @@ cdef inline ssize_t ring_space(conn_t *c) noexcept nogil:
     return used if used < 0 else <ssize_t>c.size - used
 
 
-cdef inline ssize_t ring_write(conn_t *c, const iovec *iov, size_t count, size_t skip, size_t want) noexcept nogil:
+cdef inline ssize_t ring_write(conn_t *c, const iovec *iov, size_t skip, size_t want) noexcept nogil:
     """Copies up to want bytes, at most one piece, from an iovec array, starting skip bytes into it; publishes them.
     Under my send lock. Bytes written (0: full) or -EPROTO."""
     cdef uint64_t tail = kvo_load64(&c.me.tail)
@@ -76,21 +76,24 @@ cdef inline ssize_t ring_write(conn_t *c, const iovec *iov, size_t count, size_t
     return <ssize_t>n
 
 
-cdef inline ssize_t ring_read(conn_t *c, const iovec *iov, size_t count, size_t skip, size_t want,
-                              bint peek) noexcept nogil:
-    """Copies up to want waiting bytes out, to an iovec array from skip bytes on. Under my receive lock. Bytes read
-    (0: empty) or -EPROTO."""
+cdef inline ssize_t ring_look(conn_t *c, size_t want) noexcept nogil:
+    """Bytes known to wait; asks for the peer's tail only if fewer than want are known. Under my receive lock."""
     cdef uint64_t head = kvo_load64(&c.me.head)
     cdef ssize_t used = ring_used(c, kvo_load64(&c.me.tail_cache), head)
-    cdef size_t n, done = 0, part
     cdef uint64_t tail
     if used < 0 or <size_t>used < want:
         tail = kvo_acquire64(&c.peer.tail)  # SYNC POINT ring-data
         used = ring_used(c, tail, head)
-        if used < 0:
-            return used
-        kvo_store64(&c.me.tail_cache, tail)
-    n = least(want, <size_t>used)
+        if used >= 0:
+            kvo_store64(&c.me.tail_cache, tail)
+            kvo_store32(&c.me.records_seen, kvo_acquire32(&c.peer.records))  # SYNC POINT record
+    return used
+
+
+cdef inline ssize_t ring_read(conn_t *c, const iovec *iov, size_t skip, size_t n, bint peek) noexcept nogil:
+    """Copies n bytes, known to wait, out to an iovec array from skip bytes on. Under my receive lock. Returns n."""
+    cdef uint64_t head = kvo_load64(&c.me.head)
+    cdef size_t done = 0, part
     while done < n:
         while skip >= iov.iov_len:
             skip -= iov.iov_len

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/membarrier.h>
 #include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -10,6 +11,7 @@
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/resource.h>
+#include <sys/single_threaded.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -27,8 +29,24 @@ int32_t kvo_tid(void) {
   return thread_id;
 }
 
+static void join_expedited_fences(void) {
+  int commands = (int)syscall(SYS_membarrier, MEMBARRIER_CMD_QUERY, 0, 0);
+  int both = MEMBARRIER_CMD_GLOBAL_EXPEDITED | MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED;
+  kvo_process.expedited = commands > 0 && (commands & both) == both &&
+                          syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0) == 0;
+}
+
+void kvo_fence_everywhere(void) {
+  int saved = errno;
+  syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0);
+  errno = saved;
+}
+
+int kvo_single_threaded(void) { return __libc_single_threaded; }
+
 void kvo_forked_child(void) {
   thread_id = 0;
+  if (kvo_process.expedited) join_expedited_fences();
   kvo_process.pid = (int32_t)getpid();
   kvo_process.slot_lock = 0;
 }
@@ -143,6 +161,7 @@ int kvo_start(const char *paths) {
   p->ticks_per_us = measure_ticks_per_us();
   p->spin_ticks = spin_us * p->ticks_per_us;
   p->pause_ticks = p->ticks_per_us;
+  join_expedited_fences();
   struct rlimit limit;
   uint64_t descriptors = getrlimit(RLIMIT_NOFILE, &limit) ? 1024 : limit.rlim_max;
   if (descriptors > 1u << 20) descriptors = 1u << 20;

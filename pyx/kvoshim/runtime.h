@@ -97,6 +97,7 @@ struct kvo_process {
   uint64_t spin_ticks, pause_ticks; /* longest spin; how long of it without yielding */
   uint64_t ticks_per_us;
   uint32_t usable_cpus;
+  uint32_t expedited;    /* this process takes part in membarrier's expedited fences */
   uint32_t log_level;
   char **paths;          /* globs; NULL at the end */
   uint64_t accelerated;
@@ -116,6 +117,9 @@ enum kvo_kind {
 /* Reads the environment, makes the table. Safe to call again; 0 or -errno. With no usable KVOSHIM_PATHS the table
  * stays empty. paths overrides the variable when not NULL. */
 int kvo_start(const char *paths);
+/* Makes every CPU that runs a process of ours execute a full fence. */
+void kvo_fence_everywhere(void);
+int kvo_single_threaded(void);
 int kvo_path_selected(const char *path, size_t length);
 int32_t kvo_tid(void);
 void kvo_forked_child(void);

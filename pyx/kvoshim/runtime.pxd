@@ -160,12 +160,14 @@ cdef extern from "runtime.h" nogil:
         int32_t pid
         uint32_t foreign_wait
         uint64_t ring_bytes, spin_ticks, pause_ticks, ticks_per_us
-        uint32_t usable_cpus, log_level
+        uint32_t usable_cpus, expedited, log_level
         uint64_t accelerated
         uint64_t refused[32]
     process_t kvo_process
 
     int kvo_start(const char *paths)
+    void kvo_fence_everywhere()
+    int kvo_single_threaded()
     int kvo_path_selected(const char *path, size_t length)
     int32_t kvo_tid()
     void kvo_forked_child()

@@ -75,7 +75,7 @@ cdef inline ssize_t receive_kernel(conn_t *c, int fd, msghdr *m, size_t skip, in
         follow(c)
         return -EINPROGRESS
     if c.state == LIVE:
-        kvo_or32(&c.me.wait, KVO_WANT_DATA)
+        want(c, KVO_WANT_DATA)
     if switch_receiving(c):
         unlead(c)
         return -EINPROGRESS
@@ -118,7 +118,7 @@ cdef inline ssize_t receive_end(conn_t *c) noexcept nogil:
     return 0
 
 
-cdef inline ssize_t receive_live(conn_t *c, int fd, msghdr *m, size_t want, int flags) noexcept nogil:
+cdef inline ssize_t receive_live(conn_t *c, int fd, msghdr *m, size_t asked, int flags) noexcept nogil:
     cdef bint peek = (flags & MSG_PEEK) != 0
     cdef bint all_of_it = flags & MSG_WAITALL and not peek
     cdef size_t got = 0, limit
@@ -134,21 +134,22 @@ cdef inline ssize_t receive_live(conn_t *c, int fd, msghdr *m, size_t want, int 
             if n <= 0:
                 return <ssize_t>got if got else n
         else:
-            if side_lock(&c.me.recv_lock):
+            if side_lock(c, &c.me.recv_lock):
                 return <ssize_t>got if got else -EAGAIN
-            limit = record_limit(c, want - got, &gap)
-            if gap < limit and c.stash == NULL and ring_readable(c) > <ssize_t>gap and lead(c):
-                drain(c, fd, DRAIN_MOST)
-                unlead(c)
-            n = ring_read(c, m.msg_iov, m.msg_iovlen, got, limit, peek)
+            n = ring_look(c, asked - got)
+            if n > 0:
+                limit = record_limit(c, least(<size_t>n, asked - got), &gap)
+                if gap < limit and c.stash == NULL and lead(c):
+                    drain(c, fd, DRAIN_MOST)
+                    unlead(c)
+                n = ring_read(c, m.msg_iov, got, limit, peek)
             record = n > 0 and <uint64_t>n > gap and not peek
             if record:
                 kvo_add32(&c.me.records_taken, 1)
-            if peek:
-                kvo_release32(&c.me.recv_lock, 0)
-            else:
-                side_unlock(&c.me.recv_lock)
-                if n > 0 and kvo_load32(&c.peer.wait) & KVO_WANT_SPACE:
+            side_unlock(&c.me.recv_lock)
+            if n > 0 and not peek:
+                fence_after_publishing(c)
+                if kvo_load32(&c.peer.wait) & KVO_WANT_SPACE:
                     if 2 * ring_readable(c) <= <ssize_t>c.size:
                         ring_bell(c, fd, KVO_WANT_SPACE)
             if n < 0:
@@ -160,13 +161,13 @@ cdef inline ssize_t receive_live(conn_t *c, int fd, msghdr *m, size_t want, int 
                     return <ssize_t>got + n
                 m.msg_controllen = 0
         got += <size_t>n
-        if n and (got == want or not all_of_it):
+        if n and (got == asked or not all_of_it):
             c.silent_sends = 0
             if not peek:
                 c.stat_received += got
                 c.stat_receives += 1
             return <ssize_t>got
-        if want == 0 and ring_readable(c):
+        if asked == 0 and ring_readable(c):
             return 0
         if n:
             continue
@@ -315,19 +316,19 @@ cdef inline ssize_t send_live(conn_t *c, int fd, const msghdr *m, size_t total, 
     while True:
         if kvo_load32(&c.peer.closing) != c.closing_seen:
             look_at_kernel(c, fd)
-        if c.silent_sends:
+        c.silent_sends += 1
+        if c.silent_sends & 7 == 0:
             peer_stopped(c, fd)
-        c.silent_sends = 1
         if send_ended(c):
             return <ssize_t>done if done else broken_pipe(flags)
         n = 0
         if total:
-            if side_lock(&c.me.send_lock):
+            if side_lock(c, &c.me.send_lock):
                 return <ssize_t>done if done else -EAGAIN
             if carries and done == 0 and ring_space(c) > 0:
                 n = send_record(c, fd, m, total)
             if n == 0 and (done or not carries or ring_space(c) > 0):
-                n = ring_write(c, m.msg_iov, m.msg_iovlen, done, total - done)
+                n = ring_write(c, m.msg_iov, done, total - done)
             side_unlock(&c.me.send_lock)
             if n == -EAGAIN:  # as many records are under way as there is room for
                 if not (flags & MSG_DONTWAIT or kvo_load32(&c.me.flags) & KVO_NONBLOCK):
@@ -336,8 +337,10 @@ cdef inline ssize_t send_live(conn_t *c, int fd, const msghdr *m, size_t total, 
                 n = 0
             if n < 0:
                 return -ECONNRESET if n == -EPROTO else n
-            if n and kvo_load32(&c.peer.wait) & KVO_WANT_DATA:
-                ring_bell(c, fd, KVO_WANT_DATA)
+            if n:
+                fence_after_publishing(c)
+                if kvo_load32(&c.peer.wait) & KVO_WANT_DATA:
+                    ring_bell(c, fd, KVO_WANT_DATA)
         done += <size_t>n
         if done == total:
             c.stat_sent += total
@@ -405,7 +408,7 @@ cdef inline ssize_t send_offered(conn_t *c, int fd, const msghdr *m, int flags) 
             n = kvo_next.sendmsg(fd, &part, flags)
             n = n if n >= 0 else -errno
         else:
-            if side_lock(&c.me.send_lock):
+            if side_lock(c, &c.me.send_lock):
                 return <ssize_t>done if done else -EAGAIN
             if kvo_load32(&c.me.flags) & KVO_CUT:  # another process of my side has switched
                 side_unlock(&c.me.send_lock)

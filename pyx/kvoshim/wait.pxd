@@ -78,7 +78,7 @@ cdef inline int wait_data(conn_t *c, int fd) noexcept nogil:
         follow(c)
         return 0
     old = outstanding(c)
-    kvo_or32(&c.me.wait, KVO_WANT_DATA)
+    want(c, KVO_WANT_DATA)
     if kvo_load64(&c.peer.tail) != kvo_load64(&c.me.head) or receive_ended(c):
         kvo_and32(&c.me.wait, ~KVO_WANT_DATA)
         unlead(c)
@@ -106,6 +106,7 @@ cdef inline int wait_data(conn_t *c, int fd) noexcept nogil:
 cdef inline int wait_space(conn_t *c, int fd) noexcept nogil:
     """As wait_data(), for room in my outgoing ring."""
     cdef uint32_t old
+    cdef bint quiet
     cdef int r
     if spin_until(c, &c.sending, &c.peer.head, kvo_load64(&c.me.head_cache)):
         return 0
@@ -113,12 +114,18 @@ cdef inline int wait_space(conn_t *c, int fd) noexcept nogil:
         follow(c)
         return 0
     old = outstanding(c)
-    kvo_or32(&c.me.wait, KVO_WANT_SPACE)
+    # With no data waiting, data are waited for as well: then an old bell tells nobody anything, and may be drained.
+    quiet = kvo_load64(&c.peer.tail) == kvo_load64(&c.me.head)
+    want(c, KVO_WANT_SPACE | (KVO_WANT_DATA if quiet else 0))
     if ring_space(c) > 0 or send_ended(c):
         kvo_and32(&c.me.wait, ~KVO_WANT_SPACE)
         unlead(c)
         return 0
-    if old and (c.shadow or c.registrations != NULL or kvo_process.foreign_wait):
+    if quiet and kvo_load64(&c.peer.tail) != kvo_load64(&c.me.head):
+        kvo_and32(&c.me.wait, ~KVO_WANT_DATA)
+        quiet = False
+    if (old and not quiet and not kvo_load32(&c.me.wait) & KVO_WANT_DATA
+            and (c.shadow or c.registrations != NULL or kvo_process.foreign_wait)):
         # A bell lies there for somebody who waits for data; it must stay readable. Look again soon.
         unlead(c)
         nap()
