@@ -58,6 +58,7 @@ cdef struct conn_t:
     uint32_t sleepers        # threads asleep on it: its memory stays
     uint32_t rang            # the peer slept when I last sent
     uint32_t silent_sends    # sends since I last received
+    uint32_t silent_receives # receives since I last sent
     uint32_t full            # counts sends that found the ring full
     uint32_t answers         # receives with data while PENDING
     int32_t rendezvous       # client: listening, offers come here

@@ -7,6 +7,8 @@
 #     sleepers find back to spinning because a probe of one of them sees the other's next message come at once.
 #   * on the peer's own CPU, pausing can't help, only yielding can; and once yielding no longer switches to anybody,
 #     nobody there is about to answer.
+#   * in a stream (I only receive), looking at once would take the peer's cache line from it for every message; a few
+#     pauses between two looks let it write a batch.
 #   * elsewhere: a microsecond of pauses, then pauses with sched_yield between, in case that CPU has other work.
 from libc.stdint cimport uint32_t, uint64_t
 from kvoshim.layout cimport *
@@ -14,6 +16,7 @@ from kvoshim.runtime cimport *
 from kvoshim.connection cimport conn_t, spin_t
 
 cdef enum:
+    STREAM = 16         # receives in a row that make a stream
     SPIN_SCORE = 64     # at least this: spin
     PROBE_LONGEST = 64  # waits between two probes, at most
 
@@ -53,7 +56,11 @@ cdef inline bint spin_until(conn_t *c, spin_t *s, const uint64_t *word, uint64_t
     cdef bint same, won = False
     cdef int idle = 0, i
     cdef bint slept = c.rang != 0
+    cdef bint stream = c.silent_receives > STREAM
     c.rang = 0
+    if stream:
+        for i in range(8):
+            kvo_relax()
     if not spin_worth(s, slept):
         return changed(c, word, old, flags)
     mine = <uint32_t>kvo_cpu() + 1
@@ -64,7 +71,7 @@ cdef inline bint spin_until(conn_t *c, spin_t *s, const uint64_t *word, uint64_t
     if not same:
         while now - start < kvo_process.pause_ticks and not won:
             for i in range(8):
-                if changed(c, word, old, flags):
+                if (not stream or i == 0) and changed(c, word, old, flags):
                     won = True
                     break
                 kvo_relax()

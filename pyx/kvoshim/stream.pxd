@@ -163,6 +163,7 @@ cdef inline ssize_t receive_live(conn_t *c, int fd, msghdr *m, size_t asked, int
         got += <size_t>n
         if n and (got == asked or not all_of_it):
             c.silent_sends = 0
+            c.silent_receives += 1
             if not peek:
                 c.stat_received += got
                 c.stat_receives += 1
@@ -317,6 +318,7 @@ cdef inline ssize_t send_live(conn_t *c, int fd, const msghdr *m, size_t total, 
         if kvo_load32(&c.peer.closing) != c.closing_seen:
             look_at_kernel(c, fd)
         c.silent_sends += 1
+        c.silent_receives = 0
         if c.silent_sends & 7 == 0:
             peer_stopped(c, fd)
         if send_ended(c):
