@@ -140,6 +140,14 @@ cdef public void kvo_after_fork_in_child() noexcept nogil:
     life_forked_child()
 
 
+cdef public void kvo_before_exec(int inherit) noexcept nogil:
+    life_before_exec(inherit)
+
+
+cdef public void kvo_inherit(int memfd, int fd) noexcept nogil:
+    life_inherit(memfd, fd)
+
+
 # ---- the Python half ----
 
 include "bindings.pxi"

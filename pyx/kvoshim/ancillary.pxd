@@ -62,6 +62,15 @@ cdef inline ssize_t take_bytes(conn_t *c, int fd, char *scratch, size_t most, in
     return n
 
 
+cdef inline bint has_rights(const msghdr *m) noexcept nogil:
+    cdef cmsghdr *part = CMSG_FIRSTHDR(<msghdr *>m)
+    while part != NULL:
+        if part.cmsg_level == SOL_SOCKET and part.cmsg_type == SCM_RIGHTS:
+            return True
+        part = CMSG_NXTHDR(<msghdr *>m, part)
+    return False
+
+
 cdef inline ssize_t send_record(conn_t *c, int fd, const msghdr *m, size_t total) noexcept nogil:
     """Sends the control data of m ahead of its bytes. Under my send lock, with room in the ring. 0 or -errno; -EAGAIN:
     too many records are under way."""
@@ -69,6 +78,8 @@ cdef inline ssize_t send_record(conn_t *c, int fd, const msghdr *m, size_t total
     cdef iovec v
     cdef char byte = 1
     cdef uint32_t number = kvo_load32(&c.me.records)
+    if not has_rights(m):
+        return 0  # credentials alone: the kernel has those of the peer
     if number - kvo_acquire32(&c.peer.records_taken) >= KVO_RECORDS:
         return -EAGAIN
     memset(&one, 0, sizeof(one))
@@ -105,6 +116,7 @@ cdef inline void deliver(conn_t *c, msghdr *m, int flags) noexcept nogil:
     cdef stash_t *s = c.stash
     cdef cmsghdr *part = <cmsghdr *>m.msg_control
     cdef int i, fit = 0
+    m.msg_flags |= flags & MSG_CMSG_CLOEXEC
     if s == NULL:
         m.msg_flags |= MSG_CTRUNC
         m.msg_controllen = 0

@@ -63,6 +63,7 @@ cdef struct conn_t:
     uint32_t answers         # receives with data while PENDING
     int32_t rendezvous       # client: listening, offers come here
     int32_t offering         # client: accepted on the rendezvous, the offer not read yet
+    int32_t memfd            # the segment, kept for a successor by exec; -1: no descriptor to spare
     int32_t next_free
     uint64_t kernel_sent     # counts while PENDING
     uint64_t kernel_read
@@ -130,7 +131,7 @@ cdef inline conn_t *conn_new(int fd, uint32_t state, int role) noexcept nogil:
     c.role = role
     c.fds = 1
     c.fd = fd
-    c.rendezvous = c.offering = -1
+    c.rendezvous = c.offering = c.memfd = -1
     c.receiving.score = c.sending.score = 128
     c.receiving.period = c.sending.period = 16
     kvo_release32(&c.state, state)
@@ -160,3 +161,17 @@ cdef inline void close_quietly(int32_t *fd) noexcept nogil:
         kvo_next.close(fd[0])
         fd[0] = -1
         kvo_set_errno(saved)
+
+
+cdef inline int32_t make_internal(int fd) noexcept nogil:
+    """Moves one of our own descriptors out of the program's way; -1 (and closed) when there is no room."""
+    cdef int saved = errno
+    cdef int32_t high
+    if fd < 0:
+        return -1
+    high = kvo_next.fcntl(fd, F_DUPFD_CLOEXEC, kvo_process.internal_from)
+    kvo_next.close(fd)
+    if high >= 0:
+        table_set(high, KVO_INTERNAL)
+    kvo_set_errno(saved)
+    return high

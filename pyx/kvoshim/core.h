@@ -22,5 +22,7 @@ int kvo_socket_error(int32_t ident, int fd);       /* SO_ERROR, a positive errno
 void kvo_set_nonblock(int32_t ident, int on);
 int kvo_withdraw(int32_t ident, int fd, int reason); /* 1: it is on the kernel for good; 0: too late */
 void kvo_hide_mark(struct sockaddr *address, socklen_t *length, socklen_t room);
+void kvo_before_exec(int inherit); /* 0: exec has failed */
+void kvo_inherit(int memfd, int fd); /* after exec: do they belong together? */
 void kvo_before_fork(void);
 void kvo_after_fork_in_child(void);

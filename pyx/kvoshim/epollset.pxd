@@ -35,7 +35,7 @@ cdef struct reg_t:
     uint8_t hot          # on the hot list
     uint8_t fresh        # added or modified: an edge by itself
     uint8_t spent        # EPOLLONESHOT has fired
-    uint8_t hung         # the end has been reported (edge-triggered)
+    uint32_t hung        # which bits of the end have been reported (edge-triggered)
     uint32_t generation
     int32_t fd
     int32_t ident
@@ -237,7 +237,8 @@ cdef inline int epollset_ctl(int epfd, int op, int fd, epoll_event *event) noexc
         r.events = event.events
         r.data = event.data.u64
         r.fresh = 1
-        r.spent = r.hung = 0
+        r.spent = 0
+        r.hung = 0
         if r.mode == RING:
             make_hot(s, index)
             if s.sleepers:
@@ -315,13 +316,12 @@ cdef inline uint32_t due(reg_t *r, conn_t *c) noexcept nogil:
     if r.events & EPOLLET:
         if not (r.fresh or (mask & EPOLLIN and tail != r.tail_seen)
                 or (mask & EPOLLOUT and full != r.full_seen)
-                or (mask & (EPOLLHUP | EPOLLRDHUP | EPOLLERR) and not r.hung)):
+                or mask & (EPOLLHUP | EPOLLRDHUP | EPOLLERR) & ~r.hung):
             return 0
         r.tail_seen = tail
         if mask & EPOLLOUT:
             r.full_seen = full
-        if mask & (EPOLLHUP | EPOLLRDHUP | EPOLLERR):
-            r.hung = 1
+        r.hung = mask & (EPOLLHUP | EPOLLRDHUP | EPOLLERR)
     r.fresh = 0
     if r.events & EPOLLONESHOT:
         r.spent = 1
@@ -398,6 +398,8 @@ cdef inline bint arm_hot(set_t *s) noexcept nogil:
             if r.events & EPOLLET:
                 quiet = not (kvo_load64(&c.peer.tail) != r.tail_seen and readiness(c, r.fd) & r.events)
                 quiet = quiet and not (r.events & EPOLLOUT and r.full_seen != c.full and writable(c))
+                quiet = quiet and not (<uint32_t><unsigned short>readiness(c, r.fd) & (r.events | EPOLLHUP | EPOLLERR)
+                                       & (EPOLLHUP | EPOLLRDHUP | EPOLLERR) & ~r.hung)
                 quiet = quiet and not (r.fresh and readiness(c, r.fd) & (r.events | EPOLLHUP))
             else:
                 quiet = not (<uint32_t><unsigned short>readiness(c, r.fd) & (r.events | EPOLLERR | EPOLLHUP))

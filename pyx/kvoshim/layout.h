@@ -54,7 +54,8 @@ struct kvo_side {
   uint32_t pad3;
   uint64_t head_cache;  /* the peer's head when last looked at */
   uint64_t kernel_sent; /* bytes sent through the kernel so far */
-  uint64_t pad4[5];
+  uint64_t inode;       /* of my kernel socket: a successor by exec finds its descriptor by it */
+  uint64_t pad4[4];
   /* line 4: my receivers among themselves */
   uint32_t recv_lock;
   uint32_t leader;      /* thread id of the one that may read the kernel socket */
@@ -107,6 +108,7 @@ KVO_AT(struct kvo_side, drained, 136);
 KVO_AT(struct kvo_side, send_lock, 192);
 KVO_AT(struct kvo_side, head_cache, 200);
 KVO_AT(struct kvo_side, kernel_sent, 208);
+KVO_AT(struct kvo_side, inode, 216);
 KVO_AT(struct kvo_side, recv_lock, 256);
 KVO_AT(struct kvo_side, leader, 260);
 KVO_AT(struct kvo_side, tail_cache, 264);

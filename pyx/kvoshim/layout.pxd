@@ -12,7 +12,7 @@ cdef extern from "layout.h" nogil:
     const uint32_t KVO_WANT_DATA, KVO_WANT_SPACE
 
     ctypedef struct side_t "struct kvo_side":
-        uint64_t tail, cut, head, kernel_read, head_cache, kernel_sent, tail_cache
+        uint64_t tail, cut, head, kernel_read, head_cache, kernel_sent, inode, tail_cache
         uint32_t flags, closing, cpu, wait, rung, drained
         uint32_t send_lock, recv_lock, leader, handover, followers, reset_seen, records, records_taken, records_seen
         uint64_t record_at[16]

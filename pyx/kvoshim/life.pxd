@@ -157,9 +157,11 @@ cdef inline void move_internal(int fd) noexcept nogil:
             held = &c.rendezvous
         elif c.state != FREE and c.offering == fd:
             held = &c.offering
+        elif c.state != FREE and c.memfd == fd:
+            held = &c.memfd
     table_set(fd, 0)
     if held != NULL:
-        held[0] = kvo_next.fcntl(fd, F_DUPFD_CLOEXEC, 3)
+        held[0] = kvo_next.fcntl(fd, F_DUPFD_CLOEXEC, kvo_process.internal_from)
         if held[0] >= 0:
             table_set(held[0], KVO_INTERNAL)
 
@@ -184,6 +186,7 @@ cdef inline void dispose(conn_t *c) noexcept nogil:
                 c.stat_spins_won, c.stat_spins_lost)
     close_quietly(&c.rendezvous)
     close_quietly(&c.offering)
+    close_quietly(&c.memfd)
     drop_stash(c)
     if kvo_load32(&c.sleepers):
         return  # a thread sleeps on it still: its memory stays, the slot is not used again
@@ -262,3 +265,58 @@ cdef inline void life_forked_child() noexcept nogil:
     for i in range(kvo_process.slot_high):
         c = (<conn_t *>kvo_process.slots) + i
         c.lock = c.busy = c.sleepers = 0
+
+
+cdef inline void life_before_exec(bint inherit) noexcept nogil:
+    """A program that is shimmed takes over the segments with the connections (inherit); if it could not be started,
+    they are not inherited after all. Its start (life_inherit) closes those it has no descriptor for."""
+    cdef uint32_t i
+    cdef conn_t *c
+    for i in range(kvo_process.slot_high):
+        c = (<conn_t *>kvo_process.slots) + i
+        if (c.state == OFFERED or c.state == LIVE) and c.memfd >= 0:
+            kvo_next.fcntl(c.memfd, F_SETFD, 0 if inherit else FD_CLOEXEC)
+
+
+cdef inline void life_inherit(int memfd, int fd) noexcept nogil:
+    """After exec: memfd may be the segment of the connection under fd. Takes the connection up if so."""
+    cdef stat_t segment, own
+    cdef uint64_t size
+    cdef header_t *h
+    cdef conn_t *c = NULL
+    cdef int role
+    cdef void *at
+    cdef uint32_t i
+    if fstat(memfd, &segment) or fstat(fd, &own) or (kvo_next.fcntl(memfd, F_GET_SEALS) & SEALS) != SEALS:
+        return
+    size = (<uint64_t>segment.st_size - KVO_HEADER_BYTES) // 2
+    if size < KVO_RING_MIN or size > KVO_RING_MAX or size & (size - 1) \
+            or segment_bytes(size) != <uint64_t>segment.st_size:
+        return
+    for i in range(kvo_process.slot_high):
+        c = (<conn_t *>kvo_process.slots) + i
+        if c.state != FREE and c.header != NULL and c.me.inode == own.st_ino:
+            c.fds += 1  # another name of a connection that is taken up already
+            table_set(fd, ident_of(c))
+            return
+    at = mmap(NULL, segment_bytes(size), PROT_READ | PROT_WRITE, MAP_SHARED, memfd, 0)
+    if at == MAP_FAILED:
+        return
+    h = <header_t *>at
+    role = 0 if h.side[0].inode == own.st_ino else 1
+    if h.magic == KVO_MAGIC and h.version == KVO_VERSION and h.side[role].inode == own.st_ino:
+        c = conn_new(fd, OFFERED, role)
+    else:
+        c = NULL
+    if c == NULL:
+        munmap(at, segment_bytes(size))
+        return
+    memcpy(c.path, b"(inherited)", 12)
+    segment_adopt(c, h, size)
+    c.shared = 1
+    kvo_cas32(&c.me.leader, <uint32_t>kvo_tid(), 0)  # what this process held before exec
+    kvo_cas32(&c.me.send_lock, <uint32_t>kvo_tid(), 0)
+    kvo_cas32(&c.me.recv_lock, <uint32_t>kvo_tid(), 0)
+    c.memfd = kvo_next.fcntl(memfd, F_DUPFD_CLOEXEC, kvo_process.internal_from)
+    table_set(c.memfd, KVO_INTERNAL)
+    refresh(c, fd)

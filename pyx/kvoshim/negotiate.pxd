@@ -72,6 +72,12 @@ cdef inline bint credentials(int fd, ucred *out) noexcept nogil:
     return kvo_next.getsockopt(fd, SOL_SOCKET, SO_PEERCRED, out, &n) == 0
 
 
+cdef inline void note_inode(conn_t *c, int fd) noexcept nogil:
+    cdef stat_t info
+    if fstat(fd, &info) == 0:
+        c.me.inode = info.st_ino
+
+
 cdef inline void log_plain(conn_t *c, int fd, int reason) noexcept nogil:
     kvo_process.refused[reason] += 1
     kvo_log(b"plain fd=%d side=%s path=%s reason=%s", fd, b"server" if c.role else b"client", &c.path[0],
@@ -83,6 +89,7 @@ cdef inline void turn_plain(conn_t *c, int fd, int reason) noexcept nogil:
     log_plain(c, fd, reason)
     close_quietly(&c.rendezvous)
     close_quietly(&c.offering)
+    close_quietly(&c.memfd)
     # A mapped segment stays until close(): another thread may be looking at it.
     kvo_release32(&c.state, PLAIN)
 
@@ -155,9 +162,8 @@ cdef inline void mark(int fd, const sockaddr_un *address, socklen_t length) noex
     if n > sizeof(unsigned short):
         reason = KVO_BOUND
     elif kvo_random(c.nonce, KVO_NONCE_BYTES) == 0:
-        c.rendezvous = kvo_next.socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)
+        c.rendezvous = make_internal(kvo_next.socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0))
         if c.rendezvous >= 0:
-            table_set(c.rendezvous, KVO_INTERNAL)
             n = name_of(&own, c.nonce, c'r')
             if bind(c.rendezvous, <sockaddr *>&own, n) == 0 and listen(c.rendezvous, 4) == 0:
                 n = name_of(&own, c.nonce, c'-')
@@ -206,10 +212,9 @@ cdef inline void accept_offer(conn_t *c, int fd) noexcept nogil:
         return
     while c.offering < 0 and tries < 4:
         tries += 1
-        c.offering = kvo_next.accept4(c.rendezvous, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)
+        c.offering = make_internal(kvo_next.accept4(c.rendezvous, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK))
         if c.offering < 0:
             return
-        table_set(c.offering, KVO_INTERNAL)
         if (not credentials(c.offering, &offerer) or not credentials(fd, &listener)
                 or (offerer.pid != listener.pid and offerer.uid != listener.uid)):
             close_quietly(&c.offering)  # a stranger: the real offer may still come
@@ -223,10 +228,11 @@ cdef inline void accept_offer(conn_t *c, int fd) noexcept nogil:
         turn_plain(c, fd, KVO_BAD_OFFER)
         return
     result = segment_attach(c, memfd, &offer)
-    close_quietly(&memfd)
+    c.memfd = make_internal(memfd)
     if result < 0:
         turn_plain(c, fd, KVO_NO_SEGMENT if result == -ENOMEM else KVO_BAD_OFFER)
         return
+    note_inode(c, fd)
     c.me.kernel_sent = c.kernel_sent
     c.me.kernel_read = c.kernel_read
     # SYNC POINT attach: pairs with the acquire of state in refresh(). Only one of attach and withdraw can win.
@@ -296,8 +302,9 @@ cdef inline void offer(conn_t *c, int fd) noexcept nogil:
         if memfd < 0:
             turn_plain(c, fd, KVO_NO_SEGMENT)
         else:
+            note_inode(c, fd)
             reason = send_offer(c, fd, memfd)
-            close_quietly(&memfd)
+            c.memfd = make_internal(memfd)
             if reason:
                 turn_plain(c, fd, reason)
             else:

@@ -41,6 +41,8 @@ cdef inline int look_at_rings(pollfd *fds, nfds_t n) noexcept nogil:
         c = live_at(fds[i].fd)
         if c != NULL:
             c.shadow = 1
+            if fds[i].events & POLLRDHUP:
+                look_at_kernel(c, fds[i].fd)  # the program wants to know of the end behind the bytes that wait
             fds[i].revents = readiness(c, fds[i].fd) & (fds[i].events | ALWAYS)
             if fds[i].revents:
                 ready += 1

@@ -164,6 +164,7 @@ int kvo_start(const char *paths) {
   join_expedited_fences();
   struct rlimit limit;
   uint64_t descriptors = getrlimit(RLIMIT_NOFILE, &limit) ? 1024 : limit.rlim_max;
+  p->internal_from = descriptors < 1024 || limit.rlim_cur < 1024 ? 64 : 512;
   if (descriptors > 1u << 20) descriptors = 1u << 20;
   p->slot_limit = 1u << 16;
   /* Mapped, not filled: a page costs memory when a descriptor in its range is first used. */

@@ -53,9 +53,8 @@ struct kvo_next {
   int (*epoll_pwait)(int, struct epoll_event *, int, int, const sigset_t *);
   int (*epoll_pwait2)(int, struct epoll_event *, int, const struct timespec *, const sigset_t *);
   int (*execve)(const char *, char *const[], char *const[]);
+  int (*execvpe)(const char *, char *const[], char *const[]);
   int (*fexecve)(int, char *const[], char *const[]);
-  int (*posix_spawn)(pid_t *, const char *, const void *, const void *, char *const[], char *const[]);
-  int (*posix_spawnp)(pid_t *, const char *, const void *, const void *, char *const[], char *const[]);
   void *(*fdopen)(int, const char *);
 };
 extern struct kvo_next kvo_next;
@@ -85,6 +84,7 @@ enum kvo_reason {
 struct kvo_process {
   int32_t *table;        /* by descriptor: < 0 a connection ID, 0 unknown, > 0 a kind (enum kvo_kind) */
   uint32_t table_len;    /* 0 while nothing is accelerated */
+  int32_t internal_from; /* our own descriptors take numbers from here on, to leave the low ones to the program */
   uint32_t fd_high;      /* no entry above this descriptor was ever set */
   void *slots;           /* struct conn[], see connection.pxd */
   uint32_t slot_limit, slot_high;

@@ -189,7 +189,7 @@ cdef inline ssize_t receive_live(conn_t *c, int fd, msghdr *m, size_t asked, int
                     if not r or receive_ended(c):
                         continue
             return -EAGAIN
-        r = wait_data(c, fd)
+        r = wait_data(c, fd, got > 0)
         if r < 0:
             return <ssize_t>got if got else r
 

@@ -5,11 +5,13 @@ from kvoshim.runtime cimport *
 from kvoshim.connection cimport *
 from kvoshim.ancillary cimport take_bytes
 from kvoshim.doorbell cimport *
+from kvoshim.lock cimport alone
 from kvoshim.ring cimport ring_readable, ring_space
 from kvoshim.spin cimport spin_until
 
 cdef enum:
     NAP_NS = 1000000
+    SLICE_NS = 100000000
 
 
 cdef inline bint receive_ended(conn_t *c) noexcept nogil:
@@ -50,24 +52,34 @@ cdef inline timespec *socket_timeout(int fd, int option, timespec *out) noexcept
 
 cdef inline int sleep_polling(conn_t *c, int fd, int option) noexcept nogil:
     """Sleeps until a bell or the peer's end, and leaves the bell where it is. 0 or -errno."""
+    cdef timespec slice
+    if option == SO_SNDTIMEO and not alone(c) and socket_timeout(fd, option, &slice) == NULL:
+        # Another thread may shut the connection down, which rings no bell here.
+        slice.tv_sec = 0
+        slice.tv_nsec = SLICE_NS
+        return sleep_for(c, fd, &slice, 0)
+    return sleep_for(c, fd, socket_timeout(fd, option, &slice), -EAGAIN)
+
+
+cdef inline int sleep_for(conn_t *c, int fd, const timespec *span, int when_over) noexcept nogil:
     cdef pollfd p
-    cdef timespec limit
     cdef int r
     p.fd = fd
     p.events = POLLIN | POLLRDHUP
     p.revents = 0
-    r = kvo_next.ppoll(&p, 1, socket_timeout(fd, option, &limit), NULL)
+    r = kvo_next.ppoll(&p, 1, span, NULL)
     if r < 0:
         return -errno
     if r == 0:
-        return -EAGAIN
+        return when_over
     if p.revents & POLLHUP:
         look_at_kernel(c, fd)
     return 0
 
 
-cdef inline int wait_data(conn_t *c, int fd) noexcept nogil:
-    """Returns 0 when there is something to look at, -EAGAIN after SO_RCVTIMEO, -EINTR."""
+cdef inline int wait_data(conn_t *c, int fd, bint part_read) noexcept nogil:
+    """Returns 0 when there is something to look at, -EAGAIN after SO_RCVTIMEO, -EINTR. part_read: bytes have been read
+    already, so a signal ends the wait even if its handler restarts calls."""
     cdef char scratch[64]
     cdef uint32_t old
     cdef ssize_t n
@@ -89,7 +101,7 @@ cdef inline int wait_data(conn_t *c, int fd) noexcept nogil:
         return 0
     c.stat_sleeps += 1
     kvo_add32(&c.sleepers, 1)
-    if kvo_process.foreign_wait:
+    if kvo_process.foreign_wait or part_read:
         r = sleep_polling(c, fd, SO_RCVTIMEO)
     else:
         # The bell is drained by the very call that sleeps: as many system calls as a plain blocking recv.

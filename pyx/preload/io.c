@@ -98,6 +98,7 @@ EXPORT ssize_t sendto(int fd, const void *buffer, size_t n, int flags, const str
 EXPORT ssize_t recvmsg(int fd, struct msghdr *message, int flags) {
   int32_t ident = ident_of(fd);
   if (likely(ident >= 0)) return NEXT(recvmsg)(fd, message, flags);
+  if (message->msg_iovlen > 1024) return errno = EMSGSIZE, -1;
   struct msghdr m = *message;
   m.msg_name = NULL;
   m.msg_namelen = 0;
@@ -111,9 +112,22 @@ EXPORT ssize_t recvmsg(int fd, struct msghdr *message, int flags) {
   return r;
 }
 
+/* A connection of ours that is about to be given to another process had better stay on the kernel, if it still can. */
+static void given_away(const struct msghdr *message) {
+  for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c; c = CMSG_NXTHDR((struct msghdr *)message, c)) {
+    if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) continue;
+    for (size_t i = 0; i < (c->cmsg_len - CMSG_LEN(0)) / sizeof(int); i++) {
+      int fd = ((int *)CMSG_DATA(c))[i];
+      if (ident_of(fd) < 0) kvo_withdraw(ident_of(fd), fd, KVO_ANCILLARY);
+    }
+  }
+}
+
 EXPORT ssize_t sendmsg(int fd, const struct msghdr *message, int flags) {
   int32_t ident = ident_of(fd);
+  if (unlikely(message && message->msg_control && kvo_process.table_len)) given_away(message);
   if (likely(ident >= 0) || message->msg_namelen) return NEXT(sendmsg)(fd, message, flags);
+  if (message->msg_iovlen > 1024) return errno = EMSGSIZE, -1;
   int saved = errno;
   if (unlikely(message->msg_control && message->msg_controllen))
     kvo_withdraw(ident, fd, KVO_ANCILLARY); /* before the switch they stay together on the kernel */

@@ -1,9 +1,12 @@
 /* The next symbols, and what happens when the library is loaded and when the process forks. */
 #include "next.h"
 
+#include <dirent.h>
 #include <dlfcn.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 struct kvo_next kvo_next;
 
@@ -16,14 +19,40 @@ void kvo_resolve(void) {
   FIND(socket), FIND(connect), FIND(accept4), FIND(getsockname), FIND(getpeername), FIND(getsockopt);
   FIND(setsockopt), FIND(shutdown), FIND(close), FIND(close_range), FIND(dup), FIND(dup2), FIND(dup3);
   FIND(fcntl), FIND(ioctl), FIND(poll), FIND(ppoll), FIND(select), FIND(pselect);
-  FIND(epoll_ctl), FIND(epoll_pwait), FIND(epoll_pwait2), FIND(fdopen);
+  FIND(epoll_ctl), FIND(epoll_pwait), FIND(epoll_pwait2), FIND(fdopen), FIND(execve), FIND(execvpe), FIND(fexecve);
   errno = saved;
+}
+
+/* Connections that came through exec: their segments are inherited memfds, recognised by name. Those that belong to no
+ * descriptor are closed. */
+static void inherit(void) {
+  int memfds[256], count = 0, sockets[1024], found = 0;
+  DIR *directory = opendir("/proc/self/fd");
+  if (!directory) return;
+  for (struct dirent *entry; (entry = readdir(directory));) {
+    char path[64], target[64];
+    int fd = atoi(entry->d_name);
+    if (entry->d_name[0] == '.' || fd == dirfd(directory)) continue;
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    ssize_t n = readlink(path, target, sizeof target - 1);
+    target[n > 0 ? n : 0] = 0;
+    if (!strncmp(target, "/memfd:kvoshim ", 15) && count < 256) memfds[count++] = fd;
+    else if (!strncmp(target, "socket:", 7) && found < 1024) sockets[found++] = fd;
+  }
+  closedir(directory);
+  for (int i = 0; i < count; i++) {
+    for (int j = 0; j < found; j++) kvo_inherit(memfds[i], sockets[j]);
+    NEXT(close)(memfds[i]);
+  }
 }
 
 __attribute__((constructor(101))) static void loaded(void) {
   kvo_resolve();
-  if (kvo_start(NULL) == 0 && kvo_process.table_len)
-    pthread_atfork(kvo_before_fork, NULL, kvo_after_fork_in_child);
+  if (kvo_start(NULL) || !kvo_process.table_len) return;
+  int saved = errno;
+  inherit();
+  errno = saved;
+  pthread_atfork(kvo_before_fork, NULL, kvo_after_fork_in_child);
 }
 
 /* For the extension module in the same process: a descriptor's connection ID (0: none); of -1, whether this library is

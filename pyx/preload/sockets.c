@@ -2,6 +2,7 @@
 #include "next.h"
 
 #include <stdint.h>
+#include <string.h>
 
 EXPORT int connect(int fd, const struct sockaddr *address, socklen_t length) {
   if (!kvo_process.table_len) return NEXT(connect)(fd, address, length);
@@ -19,10 +20,15 @@ EXPORT int accept(int fd, struct sockaddr *restrict address, socklen_t *restrict
 
 /* Names: a mark is hidden from its owner and from the peer. */
 static int name(int (*ask)(int, struct sockaddr *, socklen_t *), int fd, struct sockaddr *address, socklen_t *length) {
-  socklen_t room = length ? *length : 0;
-  int r = ask(fd, address, length);
-  if (r == 0 && address && kvo_process.table_len) kvo_hide_mark(address, length, room);
-  return r;
+  if (!kvo_process.table_len || !address || !length || (int)*length < 0) return ask(fd, address, length);
+  struct sockaddr_storage whole; /* the program's buffer may be too short to recognise a mark */
+  socklen_t n = sizeof whole;
+  int r = ask(fd, (struct sockaddr *)&whole, &n);
+  if (r) return r;
+  kvo_hide_mark((struct sockaddr *)&whole, &n, sizeof whole);
+  memcpy(address, &whole, n < *length ? n : *length);
+  *length = n;
+  return 0;
 }
 
 EXPORT int getsockname(int fd, struct sockaddr *restrict address, socklen_t *restrict length) {
