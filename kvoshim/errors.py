@@ -1,0 +1,91 @@
+"""Every exception of kvoshim, in one tree. An error whose kind Python knows is of that kind as well.
+
+    KvoshimError
+      InvalidKeyError (ValueError)          a key that is empty or too long
+        InvalidKeyTypeError (TypeError)     a key that is not a str
+      InvalidNameError (ValueError)         the name of an observable is not usable
+      InvalidValueError (TypeError)         a value that a store cannot hold
+      ValueTooLargeError (ValueError)       a value longer than the store admits
+      UnknownKeyError (KeyError)            the observable has no such key
+      UnknownNameError (LookupError)        no observable of that name, or of that process
+        AmbiguousTargetError                the process has several observables
+      NameInUseError                        another process's observable has the name
+      LimitError                            a limit on keys, memory, registrations or clients is reached
+      CorruptStoreError                     shared memory holds what its owner cannot have written
+      ReadContentionError                   the owner rewrote the value during every attempt to read it
+      ControllerUnavailableError (ConnectionError)   no controller, and none could be started
+        ProtocolError                       the other side does not speak this version's protocol
+      ClosedError                           the object was closed before
+      ForkedError                           the object belongs to the process that this one was forked from
+"""
+
+
+class KvoshimError(Exception):
+    """Root of all errors that kvoshim raises on purpose."""
+
+
+class InvalidKeyError(KvoshimError, ValueError):
+    """A key is a str of 1 to 255 bytes in UTF-8; this one is not."""
+
+
+class InvalidKeyTypeError(InvalidKeyError, TypeError):
+    """A key is a str; this one is of another type."""
+
+
+class InvalidNameError(KvoshimError, ValueError):
+    """An observable's name is a str of 1 to 255 bytes in UTF-8; this one is not."""
+
+
+class InvalidValueError(KvoshimError, TypeError):
+    """A value of this type cannot be stored; the message names the type and those that can."""
+
+
+class ValueTooLargeError(KvoshimError, ValueError):
+    """The value takes more bytes than the store's largest value may."""
+
+
+class UnknownKeyError(KvoshimError, KeyError):
+    """The observable exists but has no value under this key."""
+
+    def __str__(self) -> str:  # KeyError would show the message's repr
+        return Exception.__str__(self)
+
+
+class UnknownNameError(KvoshimError, LookupError):
+    """No observable is known under this name (or in this process, if the target is a PID)."""
+
+
+class AmbiguousTargetError(UnknownNameError):
+    """The process has several observables: name the one that is meant."""
+
+
+class NameInUseError(KvoshimError):
+    """A live observable of another owner already has this name."""
+
+
+class LimitError(KvoshimError):
+    """A configured limit is reached; the message names it."""
+
+
+class CorruptStoreError(KvoshimError):
+    """Shared memory contradicts itself: a checksum, an offset or a size is wrong."""
+
+
+class ReadContentionError(KvoshimError):
+    """No attempt to read the value lay between two writes; try again later."""
+
+
+class ControllerUnavailableError(KvoshimError, ConnectionError):
+    """No controller answers at the path, and none was or could be started."""
+
+
+class ProtocolError(ControllerUnavailableError):
+    """The other side sent something that is no message of this version."""
+
+
+class ClosedError(KvoshimError):
+    """The object was closed before this call."""
+
+
+class ForkedError(KvoshimError, RuntimeError):
+    """The object belongs to the parent process; make a new one in the child."""

@@ -1,0 +1,66 @@
+from libc.stdint cimport uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memset
+
+from kvoshim._store cimport Reader
+from kvoshim.store_protocol cimport kvoa_load32_relaxed, kvoa_load_acquire, ring_head, slot_enter
+
+
+cdef class Monitor(Reader):
+    """The controller's view of a store: which slots were written since the last look."""
+    cdef uint64_t tail       # entries of the dirty ring that were taken
+    cdef unsigned char *met  # per slot: met in this look already
+
+    def __init__(self, int fd):
+        Reader.__init__(self, fd)
+        self.met = <unsigned char *> calloc(self.slot_count, 1)
+        if self.met == NULL:
+            raise MemoryError()
+        self.tail = ring_head(self.header)
+
+    def __dealloc__(self):
+        free(self.met)
+
+    def waiting(self) -> bool:
+        """Whether drain() would find something."""
+        return ring_head(self.header) != self.tail
+
+    def drain(self):
+        """The slots written since the last look, each once; None if the ring ran over: look at all of them."""
+        cdef uint64_t head = ring_head(self.header)
+        cdef uint64_t i
+        cdef uint32_t number
+        if head - self.tail >= self.ring_count:
+            self.tail = head
+            return None
+        slots = []
+        for i in range(self.tail, head):
+            number = kvoa_load32_relaxed(&self.ring[i & (self.ring_count - 1)])
+            if number < self.slot_count and not self.met[number]:
+                self.met[number] = 1
+                slots.append(number)
+        for number in slots:
+            self.met[number] = 0
+        # Were entries overwritten while they were read?
+        if ring_head(self.header) - self.tail >= self.ring_count:
+            self.tail = ring_head(self.header)
+            return None
+        self.tail = head
+        return slots
+
+    def slot_version(self, uint32_t number) -> int:
+        """The version in force in a slot."""
+        return slot_enter(&self.slots[number]) if number < self.slot_count else 0
+
+    def slot_binding(self, uint32_t number) -> int:
+        """Changes whenever the slot comes to stand for another key."""
+        return kvoa_load_acquire(&self.slots[number].binding) if number < self.slot_count else 0
+
+    def slots_used(self) -> int:
+        """Slots that were ever bound."""
+        return min(kvoa_load_acquire(&self.header.slots_used), <uint64_t> self.slot_count)
+
+    def directory(self) -> dict:
+        """The keys bound now, removed ones included, and their slots."""
+        self.rescan()
+        return dict(self.index)

@@ -1,0 +1,211 @@
+from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memcpy, memset
+from posix.unistd cimport close, getpid
+
+from kvoshim._memory cimport fork_generation, memory_create, memory_open, memory_unmap
+from kvoshim._values cimport key_utf8
+from kvoshim.store_protocol cimport (
+    KVO_LAYOUT, KVO_PAGE, KVOS_KEY_MAX, KVOS_SLOTS_MAX, KVOT_ALL, KVOT_BITMAP, KVOT_MAGIC, KVOT_NEW, KVOT_SOME,
+    kvoa_fence_acquire, kvoa_fence_full, kvoa_fence_release, kvoa_load32_acquire, kvoa_load_relaxed, kvoa_load32_relaxed, kvoa_store32_relaxed,
+    kvoa_store32_release, kvoa_store_relaxed, kvoa_store_release, kvot_entry, kvot_header, kvot_row)
+
+from kvoshim.errors import CorruptStoreError, LimitError
+
+cdef uint32_t NO_STORE = 0xffffffff
+
+
+cdef class Table:
+    """A registration table, mapped read-only from a descriptor that the controller sent. The caller keeps `fd`.
+
+    Raises CorruptStoreError if it is none of this version.
+    """
+
+    def __cinit__(self, *args, **kwargs):
+        self.fd = -1
+        self.generation = fork_generation()
+
+    def __init__(self, int fd):
+        self.base = memory_open(fd, KVO_PAGE, &self.size)
+        self.header = <kvot_header *> self.base
+        self.store_count = self.header.store_count
+        self.row_count = self.header.row_count
+        cdef uint64_t entries = self.header.entries_offset
+        cdef uint64_t bitmaps = self.header.bitmaps_offset
+        cdef uint64_t rows = self.header.rows_offset
+        # Load once, check, then use: the offsets must be those that follow from the counts.
+        if self.header.magic != KVOT_MAGIC or self.header.layout != KVO_LAYOUT:
+            raise CorruptStoreError(f"no registration table of layout {KVO_LAYOUT} (magic {self.header.magic:#x}, "
+                                    f"layout {self.header.layout})")
+        if (self.store_count > 1 << 20 or self.row_count > 1 << 24 or entries != KVO_PAGE
+                or bitmaps != entries + 64 * <uint64_t> self.store_count
+                or rows != bitmaps + <uint64_t> KVOT_BITMAP * self.store_count
+                or rows + sizeof(kvot_row) * <uint64_t> self.row_count > self.size):
+            raise CorruptStoreError("the registration table's offsets do not fit its size")
+        self.place()
+
+    cdef int place(self) except -1:
+        self.entries = <kvot_entry *> (self.base + KVO_PAGE)
+        self.bitmaps = <uint64_t *> (<char *> self.entries + 64 * <size_t> self.store_count)
+        self.row_array = <kvot_row *> (<char *> self.bitmaps + <size_t> KVOT_BITMAP * self.store_count)
+        self.instance = self.header.instance[:16]
+        return 0
+
+    def __dealloc__(self):
+        if self.base != NULL and (self.fd < 0 or self.generation == fork_generation()):
+            memory_unmap(self.base, self.size)
+        if self.fd >= 0:
+            close(self.fd)
+
+    @property
+    def epoch(self) -> int:
+        """Odd: the controller sleeps, or is about to. Even: it is awake."""
+        return kvoa_load_relaxed(&self.header.epoch)
+
+    @property
+    def controller(self) -> tuple[int, int]:
+        """The controller's PID and start time (clock ticks since boot)."""
+        return self.header.controller_pid, self.header.controller_start
+
+    def flags(self, uint32_t store) -> set[str]:
+        """What is asked of a store: 'some' keys are observed, 'all' are, 'new' ones are awaited."""
+        if store >= self.store_count:
+            raise IndexError(store)
+        cdef uint32_t flags = kvoa_load32_relaxed(&self.entries[store].flags)
+        return {name for bit, name in ((KVOT_SOME, "some"), (KVOT_ALL, "all"), (KVOT_NEW, "new")) if flags & bit}
+
+    def observed(self, uint32_t store, uint32_t slot) -> bool:
+        """Whether somebody observes the key in this slot by its name."""
+        if store >= self.store_count or slot >= KVOS_SLOTS_MAX:
+            raise IndexError((store, slot))
+        return bool(kvoa_load_relaxed(&self.bitmaps[store * (KVOT_BITMAP // 8) + slot // 64]) >> (slot & 63) & 1)
+
+    def rows(self) -> list[dict]:
+        """The registrations: observer_pid, observable_pid (0: not there yet), name, key (None: all), registered (s)."""
+        cdef kvot_row copy
+        cdef uint32_t i
+        found = []
+        for i in range(self.row_count):
+            # SYNC POINT: the row's fields; pairs with TableWriter.add_row().
+            if kvoa_load32_acquire(&self.row_array[i].live) != 1:
+                continue
+            memcpy(&copy, &self.row_array[i], sizeof(copy))
+            kvoa_fence_acquire()
+            if kvoa_load32_relaxed(&self.row_array[i].live) != 1:
+                continue  # removed while it was copied
+            if copy.key_length > KVOS_KEY_MAX or copy.name_length > KVOS_KEY_MAX:
+                continue
+            found.append({
+                "observer_pid": copy.observer_pid, "observable_pid": copy.observable_pid,
+                "name": copy.name[:copy.name_length].decode("utf-8", "replace"),
+                "key": copy.key[:copy.key_length].decode("utf-8", "replace") if copy.key_length else None,
+                "registered": copy.registered_ns / 1e9})
+        return found
+
+
+cdef class TableWriter(Table):
+    """The controller's side: makes the table, sealed so that every other process can only read it.
+
+    store_count: stores at the same time (each may have 65536 keys); row_count: registrations at the same time.
+    """
+
+    def __init__(self, bytes instance, uint32_t store_count=1024, uint32_t row_count=16384, uint64_t start=0):
+        assert len(instance) == 16
+        cdef uint64_t bitmaps = KVO_PAGE + 64 * <uint64_t> store_count
+        cdef uint64_t rows = bitmaps + <uint64_t> KVOT_BITMAP * store_count
+        self.size = (rows + sizeof(kvot_row) * <uint64_t> row_count + KVO_PAGE - 1) // KVO_PAGE * KVO_PAGE
+        self.fd = memory_create("kvoshim-table", self.size, &self.base)
+        self.header = <kvot_header *> self.base
+        self.header.magic = KVOT_MAGIC
+        self.header.layout = KVO_LAYOUT
+        self.header.header_size = sizeof(kvot_header)
+        self.header.size = self.size
+        self.header.store_count = self.store_count = store_count
+        self.header.row_count = self.row_count = row_count
+        self.header.entry_size = sizeof(kvot_entry)
+        self.header.row_size = sizeof(kvot_row)
+        self.header.entries_offset = KVO_PAGE
+        self.header.bitmaps_offset = bitmaps
+        self.header.rows_offset = rows
+        self.header.controller_pid = getpid()
+        self.header.controller_start = start
+        memcpy(self.header.instance, <const char *> instance, 16)
+        self.place()
+        self.free_rows = []
+
+    def arm(self):
+        """Says that the controller is about to sleep. Whatever was set before the caller's next look, it will see."""
+        kvoa_store_relaxed(&self.header.epoch, kvoa_load_relaxed(&self.header.epoch) + 1)
+        # SYNC POINT: an observable either sees the odd epoch and rings, or its entry is seen by the second look that
+        # follows; pairs with the full fence in Writer.tell().
+        kvoa_fence_full()
+
+    def disarm(self):
+        """Says that the controller is awake and will look at the dirty rings by itself before it sleeps again."""
+        kvoa_store_relaxed(&self.header.epoch, kvoa_load_relaxed(&self.header.epoch) + 1)
+        kvoa_fence_full()
+
+    def set_flags(self, uint32_t store, bint some, bint all, bint new):
+        if store >= self.store_count:
+            raise IndexError(store)
+        kvoa_store32_relaxed(&self.entries[store].flags,
+                             (KVOT_SOME if some else 0) | (KVOT_ALL if all else 0) | (KVOT_NEW if new else 0))
+        # What was set before and told nobody is visible after this; pairs with the full fence in Writer.tell().
+        kvoa_fence_full()
+
+    def set_observed(self, uint32_t store, uint32_t slot, bint observed):
+        if store >= self.store_count or slot >= KVOS_SLOTS_MAX:
+            raise IndexError((store, slot))
+        cdef uint64_t *word = &self.bitmaps[store * (KVOT_BITMAP // 8) + slot // 64]
+        cdef uint64_t bit = <uint64_t> 1 << (slot & 63)
+        cdef uint64_t value = kvoa_load_relaxed(word)
+        kvoa_store_relaxed(word, value | bit if observed else value & ~bit)
+        kvoa_fence_full()  # as in set_flags()
+
+    def clear(self, uint32_t store):
+        """Empties a store's entry before another store takes its place."""
+        self.set_flags(store, False, False, False)
+        cdef uint64_t *bitmap = &self.bitmaps[store * (KVOT_BITMAP // 8)]
+        cdef uint32_t i
+        for i in range(KVOT_BITMAP // 8):
+            if bitmap[i]:  # untouched pages stay untouched
+                kvoa_store_relaxed(&bitmap[i], 0)
+
+    def add_row(self, int observer_pid, uint64_t observer_start, str name, key, uint64_t registered_ns) -> int:
+        """Notes a registration; returns the row's number. LimitError if the table is full."""
+        cdef Py_ssize_t length
+        cdef const char *utf8
+        cdef uint32_t number
+        if self.free_rows:
+            number = self.free_rows.pop()
+        elif self.rows_used < self.row_count:
+            number = self.rows_used
+            self.rows_used += 1
+        else:
+            raise LimitError(f"the registration table is full ({self.row_count} registrations)")
+        cdef kvot_row *row = &self.row_array[number]
+        row.observer_pid = observer_pid
+        row.observer_start = observer_start
+        row.observable_pid = 0
+        row.store = NO_STORE
+        row.registered_ns = registered_ns
+        if key is not None:
+            utf8 = key_utf8(key, &length)
+            memcpy(row.key, utf8, length)
+            row.key_length = length
+        utf8 = key_utf8(name, &length)
+        memcpy(row.name, utf8, length)
+        row.name_length = length
+        # SYNC POINT: the fields above; pairs with Table.rows().
+        kvoa_store32_release(&row.live, 1)
+        return number
+
+    def bind_row(self, uint32_t number, int observable_pid, store):
+        """Notes which store a registration has found (None: none)."""
+        self.row_array[number].observable_pid = observable_pid
+        self.row_array[number].store = NO_STORE if store is None else store
+
+    def remove_row(self, uint32_t number):
+        kvoa_store32_relaxed(&self.row_array[number].live, 0)
+        kvoa_fence_release()
+        memset(<char *> &self.row_array[number] + 4, 0, sizeof(kvot_row) - 4)
+        self.free_rows.append(number)
