@@ -1,3 +1,5 @@
+"""python -m kvoshim: the same as the command kvoshim."""
+
 import sys
 
 from kvoshim.cli import main

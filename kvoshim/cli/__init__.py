@@ -1,30 +1,64 @@
-"""The kvoshim command. Each subcommand is a module of this package with HELP, configure(parser) and run(args) -> exit
-code; it is imported only when it is the one that was asked for."""
+"""The `kvoshim` command. Each module of this package whose name has no underscore in front is a subcommand:
+
+    HELP                  one line
+    configure(parser)     adds its arguments to an argparse parser
+    run(args) -> int      does it and returns the exit code
+
+Only the module of the command that is used is imported. Exit codes: 0 done, 1 refused or failed (one line on standard
+error says why), 2 wrong usage, 130 interrupted; a command may have others and says so in its help.
+"""
+
+from __future__ import annotations
 
 import argparse
 import importlib
+import os
+import pkgutil
 import sys
 
-COMMANDS = {
-    "run": "kvoshim.cli.run",
-    "env": "kvoshim.cli.env",
-    "demo": "kvoshim.cli.demo",
-}
+from kvoshim import __version__
+from kvoshim.errors import KvoshimError
 
 
-def main(argv=None):
-    """Runs one command line (list of str; default: sys.argv). Returns the exit code."""
-    argv = sys.argv[1:] if argv is None else argv
-    import kvoshim
+def commands() -> list[str]:
+    """The names of all subcommands."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
 
-    parser = argparse.ArgumentParser(prog="kvoshim", description=kvoshim.__doc__.splitlines()[0])
-    parser.add_argument("--version", action="version", version=f"kvoshim {kvoshim.__version__}")
-    commands = parser.add_subparsers(dest="subcommand", metavar="COMMAND", required=True)
-    wanted = argv[0] if argv and argv[0] in COMMANDS else None
-    for name, module_name in COMMANDS.items():
-        if wanted is not None and name != wanted:
-            continue
-        module = importlib.import_module(module_name)
-        module.configure(commands.add_parser(name, help=module.HELP, description=module.HELP))
-    args = parser.parse_args(argv)
-    return importlib.import_module(COMMANDS[args.subcommand]).run(args)
+
+class _Parser(argparse.ArgumentParser):
+    """An option that only begins like a known one is an error: it would change its meaning with a new option."""
+
+    def __init__(self, **options) -> None:
+        super().__init__(allow_abbrev=False, **options)
+
+
+def _parser(chosen: str | None) -> argparse.ArgumentParser:
+    parser = _Parser(prog="kvoshim", description="Processes of one host talk at the speed of memory.")
+    parser.add_argument("--version", action="version", version=f"kvoshim {__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
+    for name in commands() if chosen is None else [chosen]:
+        module = importlib.import_module(f"{__name__}.{name}")
+        subparser = subparsers.add_parser(name, help=module.HELP, description=module.HELP)
+        module.configure(subparser)
+        subparser.set_defaults(run=module.run)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command line and returns the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    chosen = arguments[0] if arguments and arguments[0] in commands() else None
+    args = _parser(chosen).parse_args(arguments)
+    try:
+        code = args.run(args)
+        sys.stdout.flush()
+        return code
+    except KvoshimError as error:
+        print(f"kvoshim {args.command}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has enough. Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1

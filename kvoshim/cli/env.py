@@ -1,13 +1,13 @@
 """kvoshim env: print the variables for a shell."""
 
 from kvoshim import launcher
-from kvoshim.cli import shim_options
+from kvoshim.cli import _shim_options
 
 HELP = "print the variables that put a shell's commands under the shim (eval \"$(kvoshim env)\")"
 
 
 def configure(parser):
-    shim_options.add(parser)
+    _shim_options.add(parser)
 
 
 def run(args):

@@ -6,7 +6,7 @@ import shutil
 import sys
 
 from kvoshim import launcher
-from kvoshim.cli import shim_options
+from kvoshim.cli import _shim_options
 
 HELP = "start a command with its Unix sockets in shared memory"
 
@@ -15,12 +15,12 @@ NOT_EXECUTABLE, NOT_FOUND = 126, 127  # the shell's exit codes
 
 def configure(parser):
     parser.usage = "kvoshim run [--paths GLOBS] [--spin-us N] [--ring-size BYTES] -- CMD [ARGS ...]"
-    shim_options.add(parser)
-    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- CMD ARGS", help="the command and its arguments")
+    _shim_options.add(parser)
+    parser.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- CMD ARGS", help="the command and its arguments")
 
 
 def run(args):
-    command = args.command[1:] if args.command[:1] == ["--"] else args.command
+    command = args.argv[1:] if args.argv[:1] == ["--"] else args.argv
     if not command:
         print("kvoshim run: no command given; usage: kvoshim run [OPTIONS] -- CMD ARGS", file=sys.stderr)
         return 2

@@ -9,6 +9,7 @@ from rich.live import Live
 from rich.table import Table
 
 import kvoshim
+from kvoshim.errors import UnknownNameError
 from kvoshim.demo.sockets import await_path, running
 
 NAME = "machine"
@@ -65,7 +66,7 @@ def observe(directory, seconds, console: Console):
 def keys_of(observer):
     try:
         return observer.keys(NAME)
-    except kvoshim.UnknownNameError:
+    except UnknownNameError:
         return ()  # the publisher is still starting
 
 

@@ -59,8 +59,3 @@ cdef class Monitor(Reader):
     def slots_used(self) -> int:
         """Slots that were ever bound."""
         return min(kvoa_load_acquire(&self.header.slots_used), <uint64_t> self.slot_count)
-
-    def directory(self) -> dict:
-        """The keys bound now, removed ones included, and their slots."""
-        self.rescan()
-        return dict(self.index)

@@ -260,6 +260,18 @@ cdef class Segment:
                 found.append(key)
         return found
 
+    def directory(self) -> dict[str, int]:
+        """The keys that are bound to a slot, with or without a value, and their slots."""
+        self.usable()
+        self.rescan()
+        return dict(self.index)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the owner has closed the store itself: its values are the last ones."""
+        self.usable()
+        return kvoa_load_acquire(&self.header.closed) != 0
+
     @property
     def limits(self) -> dict:
         """What the store was made for: max_keys, capacity (bytes of heap), ring (entries)."""

@@ -105,7 +105,8 @@ typedef struct {
   uint8_t reserved0[152];
   uint64_t directory;  /* grows whenever a key is bound to a slot */
   uint64_t slots_used; /* slots that were ever bound */
-  uint64_t reserved1[6];
+  uint64_t closed;     /* 1: the owner has closed the store; its values are the last ones */
+  uint64_t reserved1[5];
   uint64_t ring_head; /* entries ever appended to the dirty ring */
   uint64_t reserved2[7];
   uint8_t reserved3[3456];

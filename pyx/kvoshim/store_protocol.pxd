@@ -36,7 +36,7 @@ cdef extern from "store_layout.h" nogil:
         uint64_t owner_start
         uint8_t instance[16]
         uint8_t name[256]
-        uint64_t directory, slots_used, ring_head
+        uint64_t directory, slots_used, closed, ring_head
 
     ctypedef struct kvot_header:
         uint32_t magic

@@ -385,6 +385,11 @@ cdef class Writer(Segment):
         if ring and self.bell is not None:
             self.bell()
 
+    def finish(self):
+        """Marks the store as closed by its owner, for readers that have no controller to tell them."""
+        self.usable()
+        kvoa_store_release(&self.header.closed, 1)
+
     def attach(self, Table table, uint32_t store, bell):
         """Connects the store with its entry in the registration table; `bell()` wakes the controller.
 

@@ -1,0 +1,437 @@
+"""What the controller knows: observables with their stores, registrations, and which store was written to.
+
+An observable's life:
+
+    claimed   a client has asked for the name; nobody sees it yet; it takes over what a predecessor left
+    live      its store is published and its owner connected
+    retained  its owner has closed it or died: the last values stay readable under the name
+    dropped   discarded by its owner, replaced by a successor, or retained for long enough
+
+A registration is bound to a name, not to a store: it waits while nobody has published the name, and moves to the
+successor's store by itself. Within a store it is bound to a slot as soon as its key has one.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from kvoshim._monitor import Monitor
+from kvoshim._table import TableWriter
+from kvoshim._values import check_key, check_name
+from kvoshim.errors import (
+    AmbiguousTargetError, CorruptStoreError, LimitError, NameInUseError, ProtocolError, UnknownNameError)
+from kvoshim.kvo import wire
+from kvoshim.kvo.controller.session import Session
+
+log = logging.getLogger("kvoshim.controller")
+
+_FLOORS_MAX = 4096
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What clients may ask for."""
+    stores: int = 1024
+    registrations: int = 16384
+    registrations_per_client: int = 4096
+    names_per_client: int = 256
+    retained: int = 512
+    retain_s: float = 3600.0  # how long the values of an ended observable stay readable; 0: for ever
+
+
+@dataclass(eq=False)
+class Registration:
+    session: Session
+    number: int
+    name: str
+    key: str | None
+    row: int
+    since: float
+    store: Store | None = None
+
+
+@dataclass(eq=False)
+class Store:
+    number: int  # its entry in the registration table
+    name: str
+    fd: int
+    monitor: Monitor
+    owner: Session | None
+    program: str
+    ended: float = 0.0
+    everything: set[Registration] = field(default_factory=set)  # registrations of all keys
+    by_key: dict[str, set[Registration]] = field(default_factory=dict)
+    bound: dict[int, str] = field(default_factory=dict)  # slot -> observed key
+    slots: dict[str, int] = field(default_factory=dict)  # and back
+    missing: set[str] = field(default_factory=set)  # observed keys that have no slot
+    seen: dict[int, int] = field(default_factory=dict)  # slot -> newest version that observers were told of
+
+    @property
+    def observed(self) -> bool:
+        return bool(self.everything or self.by_key)
+
+
+class Catalog:
+    """Registration manager and monitoring engine. Notifications are left in the sessions' `pending`."""
+
+    def __init__(self, table: TableWriter, limits: Limits) -> None:
+        self.table = table
+        self.limits = limits
+        self.stores: dict[str, Store] = {}
+        self._watched: set[Store] = set()  # live and observed
+        self._claims: dict[str, Session] = {}
+        self._waiting: dict[str, set[Registration]] = {}  # by name, while there is no store
+        self._floors: dict[str, tuple[int, bytes]] = {}  # versions seen of a name, and in which store
+        self._numbers = list(range(limits.stores - 1, -1, -1))
+        self.changed: set[Session] = set()  # sessions that have something to be sent
+
+    # --- observables -------------------------------------------------------------------------------------------------
+
+    def claim(self, session: Session, name: str, instance: bytes) -> tuple[int, int]:
+        """Reserves a name; returns the floor for its versions and the predecessor's descriptor (-1: none)."""
+        check_name(name)
+        store = self.stores.get(name)
+        owner = store.owner if store is not None else None
+        if owner is not None or self._claims.get(name, session) is not session:
+            raise NameInUseError(f"the name {name!r} belongs to {owner or self._claims[name]}; names are unique for one "
+                                 "controller")
+        if len(session.names) >= self.limits.names_per_client:
+            raise LimitError(f"a client may publish {self.limits.names_per_client} observables at a time")
+        self._claims[name] = session
+        session.names.add(name)
+        floor, seen_in = self._floors.get(name, (0, b""))
+        if seen_in == instance:
+            floor = 0
+        if store is None:
+            return floor, -1
+        return max(floor, store.monitor.highest()), store.fd
+
+    def holder(self, name: str) -> Session | None:
+        """The session whose death would free the name."""
+        store = self.stores.get(name)
+        return store.owner if store is not None and store.owner is not None else self._claims.get(name)
+
+    def publish(self, session: Session, name: str, fd: int) -> Store:
+        """Takes over the store of a claimed name; `fd` is the catalog's from here, whatever happens."""
+        try:
+            if self._claims.get(name) is not session:
+                raise ProtocolError(f"the name {name!r} was not claimed")
+            monitor = Monitor(fd)
+            if monitor.name != name:
+                raise CorruptStoreError(f"the store published as {name!r} calls itself {monitor.name!r}")
+            if session.pid and monitor.owner_pid != session.pid:
+                raise CorruptStoreError(f"the store of {name!r} says that it belongs to PID {monitor.owner_pid}, but "
+                                        f"PID {session.pid} sent it")
+            old = self.stores.get(name)
+            if old is None and not self._numbers:
+                self._drop_oldest()
+            if old is None and not self._numbers:
+                raise LimitError(f"the controller serves {self.limits.stores} observables at a time")
+        except BaseException:
+            os.close(fd)
+            if self._claims.get(name) is session:
+                del self._claims[name]
+                session.names.discard(name)
+            raise
+        moving = self._drop(old) if old is not None else self._waiting.pop(name, set())
+        number = self._numbers.pop()
+        self.table.clear(number)
+        store = Store(number, name, fd, monitor, session, session.program)
+        self.stores[name] = store
+        del self._claims[name]
+        log.info("%s publishes %r", session, name)
+        floor, seen_in = self._floors.pop(name, (0, b""))
+        if floor and seen_in != monitor.instance:
+            self._raise(store, floor)  # if it became known after the claim was answered
+        for registration in moving:
+            self._enter(registration, store)
+        return store
+
+    def _raise(self, store: Store, floor: int) -> None:
+        store.owner.send(wire.Raise(store.name, floor))
+        self.changed.add(store.owner)
+
+    def interested(self, name: str) -> set[Session]:
+        """The sessions that observe the name or have its store open."""
+        store = self.stores.get(name)
+        registrations: Iterable[Registration] = self._waiting.get(name, ())
+        sessions = {registration.session for registration in registrations}
+        if store is not None:
+            sessions.update(registration.session for registration in self._registrations(store))
+        return sessions
+
+    def end(self, store: Store, discard: bool = False) -> None:
+        """The owner is gone. What it wrote last is found first, then the values are retained or dropped."""
+        self.look(store, everything=True)
+        if store.owner is not None:
+            store.owner.names.discard(store.name)
+        log.info("observable %r of PID %d has ended%s", store.name, store.monitor.owner_pid,
+                 ", its values are discarded" if discard else "")
+        store.owner = None
+        store.ended = time.monotonic()
+        self._watched.discard(store)
+        if discard:
+            self._await(store.name, self._drop(store))
+        elif sum(store.owner is None for store in self.stores.values()) > self.limits.retained:
+            self._drop_oldest()
+
+    def expire(self) -> None:
+        """Drops what has been retained for long enough and is not observed."""
+        if not self.limits.retain_s:
+            return
+        horizon = time.monotonic() - self.limits.retain_s
+        for store in list(self.stores.values()):
+            if store.owner is None and store.ended < horizon and not store.observed:
+                self._drop(store)
+
+    def _drop_oldest(self) -> None:
+        ended = [store for store in self.stores.values() if store.owner is None]
+        if ended:
+            store = min(ended, key=lambda store: store.ended)
+            self._await(store.name, self._drop(store))
+
+    def _drop(self, store: Store) -> set[Registration]:
+        """Forgets a store; returns its registrations, which have no store now."""
+        moving = set(self._registrations(store))
+        for registration in moving:
+            registration.store = None
+            self.table.bind_row(registration.row, 0, None)
+        if len(self._floors) < _FLOORS_MAX:
+            self._floors[store.name] = store.monitor.highest(), store.monitor.instance
+        del self.stores[store.name]
+        self._watched.discard(store)
+        self._numbers.append(store.number)
+        self.table.clear(store.number)
+        store.monitor.close()
+        os.close(store.fd)
+        return moving
+
+    def _await(self, name: str, registrations: set[Registration]) -> None:
+        if registrations:
+            self._waiting.setdefault(name, set()).update(registrations)
+
+    @staticmethod
+    def _registrations(store: Store) -> Iterable[Registration]:
+        yield from store.everything
+        for registrations in store.by_key.values():
+            yield from registrations
+
+    def close(self) -> None:
+        """Releases all stores."""
+        for store in list(self.stores.values()):
+            self._drop(store)
+
+    # --- registrations -----------------------------------------------------------------------------------------------
+
+    def resolve(self, target: str | int) -> str:
+        """The name that a target stands for: itself, or that of the process's only observable."""
+        if isinstance(target, str):
+            check_name(target)
+            return target
+        stores = [store for store in self.stores.values() if store.monitor.owner_pid == target]
+        stores = [store for store in stores if store.owner is not None] or stores
+        if not stores:
+            raise UnknownNameError(f"no observable is known of the process with PID {target}")
+        if len(stores) > 1:
+            names = ", ".join(sorted(repr(store.name) for store in stores))
+            raise AmbiguousTargetError(f"PID {target} has several observables: {names}; name the one that is meant")
+        return stores[0].name
+
+    def store_of(self, name: str) -> Store:
+        store = self.stores.get(name)
+        if store is None:
+            raise UnknownNameError(f"no observable is known by the name {name!r}")
+        return store
+
+    def register(self, session: Session, message: wire.Observe) -> Registration:
+        """Adds a registration. From here on every change of its key reaches the session's `pending`."""
+        if message.key is not None:
+            check_key(message.key)
+        name = self.resolve(message.target)
+        store = self.stores.get(name)
+        if store is None and not message.wait:
+            raise UnknownNameError(f"no observable is known by the name {name!r}")
+        if message.registration in session.registrations:
+            self.unregister(session, message.registration)
+        if len(session.registrations) >= self.limits.registrations_per_client:
+            raise LimitError(f"a client may observe {self.limits.registrations_per_client} keys at a time")
+        now = time.time()
+        row = self.table.add_row(session.pid, session.start, name, message.key, int(now * 1e9))
+        registration = Registration(session, message.registration, name, message.key, row, now)
+        session.registrations[message.registration] = registration
+        if message.last and (store is None or store.monitor.instance != message.instance):
+            # An observer that has seen higher versions: the name's owner must go on above them.
+            if store is not None and store.owner is not None:
+                self._raise(store, message.last)
+            elif message.last > self._floors.get(name, (0, b""))[0] and len(self._floors) < _FLOORS_MAX:
+                self._floors[name] = message.last, message.instance
+        if store is None:
+            self._await(name, {registration})
+        else:
+            self._enter(registration, store)
+        log.info("%s observes %s of %r%s", session, "all keys" if message.key is None else repr(message.key), name,
+                 "" if store else ", which is not there yet")
+        return registration
+
+    def unregister(self, session: Session, number: int) -> None:
+        """Ends a registration; an unknown one is no error."""
+        registration = session.registrations.pop(number, None)
+        if registration is None:
+            return
+        self.table.remove_row(registration.row)
+        store = registration.store
+        if store is None:
+            waiting = self._waiting.get(registration.name)
+            if waiting is not None:
+                waiting.discard(registration)
+                if not waiting:
+                    del self._waiting[registration.name]
+            return
+        key = registration.key
+        if key is None:
+            store.everything.discard(registration)
+        else:
+            registrations = store.by_key[key]
+            registrations.discard(registration)
+            if not registrations:
+                del store.by_key[key]
+                store.missing.discard(key)
+                if key in store.slots:
+                    self._unbind(store, store.slots[key])
+        if not store.everything:
+            store.seen = {slot: version for slot, version in store.seen.items() if slot in store.bound}
+        self._tell_owner(store)
+        if not store.observed:
+            self._watched.discard(store)
+
+    def _enter(self, registration: Registration, store: Store) -> None:
+        """Ties a registration to a store. The order is what makes it safe: first the owner is told (the table's
+        writes end in a full fence), then the directory and the versions are read; a value set in between is seen here
+        or marked dirty there."""
+        self.look(store)  # for those who observe already: what is dirty must not be taken for known below
+        registration.store = store
+        self.table.bind_row(registration.row, store.monitor.owner_pid, store.number)
+        if registration.key is None:
+            store.everything.add(registration)
+        else:
+            if registration.key not in store.by_key:
+                store.by_key[registration.key] = set()
+                store.missing.add(registration.key)
+            store.by_key[registration.key].add(registration)
+        if store.owner is not None:
+            self._watched.add(store)
+        self._tell_owner(store)
+        self._bind_missing(store)
+        if registration.key is None:
+            for slot in range(store.monitor.slots_used()):
+                store.seen.setdefault(slot, store.monitor.slot_version(slot))
+
+    def _tell_owner(self, store: Store) -> None:
+        self.table.set_flags(store.number, bool(store.bound), bool(store.everything), bool(store.missing))
+
+    def _bind_missing(self, store: Store) -> None:
+        """Finds slots for observed keys that have none yet, and lets their observers look."""
+        if not store.missing:
+            return
+        directory = store.monitor.directory()
+        for key in [key for key in store.missing if key in directory]:
+            slot = directory[key]
+            store.missing.discard(key)
+            store.bound[slot] = key
+            store.slots[key] = slot
+            self.table.set_observed(store.number, slot, True)
+            self._tell_owner(store)
+            store.seen[slot] = store.monitor.slot_version(slot)
+            self._notify(store.by_key[key], slot, store.seen[slot])
+
+    def _unbind(self, store: Store, slot: int) -> None:
+        del store.slots[store.bound.pop(slot)]
+        store.seen.pop(slot, None)
+        self.table.set_observed(store.number, slot, False)
+
+    # --- monitoring --------------------------------------------------------------------------------------------------
+
+    def waiting(self) -> bool:
+        """The second look before sleeping: whether any observed store was written to."""
+        return any(store.monitor.waiting() for store in self._watched)
+
+    def look_all(self) -> bool:
+        """Takes in what the dirty rings say; whether there was anything."""
+        found = False
+        for store in list(self._watched):
+            if store.monitor.waiting():
+                self.look(store)
+                found = True
+        return found
+
+    def repair(self) -> None:
+        """Compares all versions with those told: finds what a writer stored but was stopped from saying."""
+        for store in list(self._watched):
+            self.look(store, everything=True)
+
+    @property
+    def watching(self) -> bool:
+        return bool(self._watched)
+
+    def look(self, store: Store, everything: bool = False) -> None:
+        """Leaves a notification for each change in one store."""
+        slots = store.monitor.drain()
+        if not store.observed:
+            return
+        if slots is None or everything:
+            # The ring ran over, or is not to be relied on.
+            slots = range(store.monitor.slots_used()) if store.everything or store.missing else list(store.bound)
+        for slot in slots:
+            version = store.monitor.slot_version(slot)
+            if store.seen.get(slot) == version:
+                continue
+            key = store.monitor.key_of(slot)
+            old = store.bound.get(slot)
+            if old is not None and old != key:
+                # The key was removed and its slot given to another one.
+                self._unbind(store, slot)
+                store.missing.add(old)
+                self._tell_owner(store)
+                self._notify(store.by_key[old], slot, version)
+            if key in store.missing or old is not None and old != key:
+                self._bind_missing(store)
+                version = store.monitor.slot_version(slot)
+            store.seen[slot] = version
+            self._notify(store.by_key.get(key, ()), slot, version)
+            self._notify(store.everything, slot, version)
+
+    def _notify(self, registrations: Iterable[Registration], slot: int, version: int) -> None:
+        for registration in registrations:
+            registration.session.pending[registration.number, slot] = version
+            self.changed.add(registration.session)
+
+    # --- sessions ----------------------------------------------------------------------------------------------------
+
+    def leave(self, session: Session) -> list[Store]:
+        """Forgets a client: its registrations and claims; returns the observables that ended with it."""
+        for number in list(session.registrations):
+            self.unregister(session, number)
+        for name in [name for name, holder in self._claims.items() if holder is session]:
+            del self._claims[name]
+        ended = [store for store in self.stores.values() if store.owner is session]
+        session.names.clear()
+        self.changed.discard(session)
+        return ended
+
+    def rows(self) -> list[wire.Row]:
+        """All observables, and names that are only awaited."""
+        rows = []
+        for name in sorted(self.stores.keys() | self._waiting.keys()):
+            store = self.stores.get(name)
+            registrations = self._waiting.get(name, ()) if store is None else self._registrations(store)
+            observers = [wire.Observation(registration.session.pid, registration.key, registration.since)
+                         for registration in registrations]
+            if store is None:
+                rows.append(wire.Row(name, 0, False, "", observers))
+            else:
+                rows.append(wire.Row(name, store.monitor.owner_pid, store.owner is not None, store.program, observers))
+        return rows

@@ -1,0 +1,161 @@
+"""The controller's end of one client: bytes in and out, who it is, what it was given."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import select
+import socket as kernel
+import time
+from collections import deque
+
+from kvoshim import socket
+from kvoshim.errors import ProtocolError
+from kvoshim.kvo import identity, wire
+from kvoshim.kvo.fdchannel import Channel
+
+log = logging.getLogger("kvoshim.controller")
+
+_READ_SIZE = 1 << 16
+_READS = 4  # reads in a row before other clients have their turn
+_NOTIFY_MAX = 4096  # changes in one message
+_OUT_MAX = 8 << 20  # bytes that a client may leave unread before it is given up
+
+
+class Session:
+    """A client's connection. Changes wait in `pending`, where a newer one of the same key takes the older one's place,
+    until the client has room: a slow client costs the controller no memory and misses no final value."""
+
+    def __init__(self, sock: socket.socket, number: int) -> None:
+        self.sock = sock
+        self.number = number
+        self.pid, self.uid, _ = identity.peer(sock)
+        self.start = identity.start_time(self.pid) if self.pid else 0
+        self.pidfd = identity.peer_pidfd(sock, self.pid)
+        self.since = time.monotonic()
+        self.program = ""
+        self.token = b""
+        self.channel: Channel | None = None
+        self.closed = False
+        self.pending: dict[tuple[int, int], int] = {}  # (registration, slot) -> version
+        self.registrations: dict[int, object] = {}
+        self.names: set[str] = set()  # claimed or published
+        self.given: dict[str, bytes] = {}  # name -> instance of the store it holds
+        self.wants_write = False
+        self._frames = wire.Frames(wire.CLIENT_MESSAGES, wire.CLIENT_MAX)
+        self._out: deque[bytes] = deque()
+        self._out_size = 0
+        self._descriptors: deque[tuple[int, int]] = deque()  # (ticket, fd) that did not fit into the channel yet
+        self._ticket = 0
+
+    def __str__(self) -> str:
+        return f"client {self.number} ({self.program or 'unknown'}, PID {self.pid})"
+
+    @property
+    def greeted(self) -> bool:
+        return bool(self.token)
+
+    def greet(self, program: str) -> bytes:
+        self.program = program
+        self.token = secrets.token_bytes(16)
+        return self.token
+
+    def read(self) -> tuple[list[wire.Message], bool]:
+        """The messages that have come, and whether there may be more. ProtocolError; ConnectionError at the end.
+
+        The descriptor's readiness is only to be trusted again after a read that found nothing, so the caller comes back
+        without waiting as long as there may be more.
+        """
+        messages: list[wire.Message] = []
+        for _ in range(_READS):
+            try:
+                data = self.sock.recv(_READ_SIZE)
+            except BlockingIOError:
+                return messages, False
+            except InterruptedError:
+                continue
+            if not data:
+                if messages:
+                    return messages, True
+                raise ConnectionError("closed by the client")
+            messages.extend(self._frames.feed(data))
+        return messages, True
+
+    def send(self, message: wire.Message) -> None:
+        data = wire.frame(message)
+        self._out.append(data)
+        self._out_size += len(data)
+
+    def send_descriptor(self, fd: int) -> int:
+        """Sends a copy of `fd` over the channel; returns its ticket."""
+        if self.channel is None:
+            raise ProtocolError("the descriptor channel is not open")
+        self._ticket += 1
+        self._descriptors.append((self._ticket, os.dup(fd)))
+        self._flush_descriptors()
+        return self._ticket
+
+    def open_channel(self, sock: kernel.socket, table_fd: int) -> None:
+        self.channel = Channel(sock)
+        self.channel.send(0, table_fd)
+
+    def _flush_descriptors(self) -> None:
+        while self._descriptors:
+            ticket, fd = self._descriptors[0]
+            try:
+                self.channel.send(ticket, fd)
+            except BlockingIOError:
+                return  # tried again with the next flush: the client takes them one by one
+            except OSError as error:
+                log.warning("%s: a descriptor cannot be sent: %s", self, error)
+            self._descriptors.popleft()
+            os.close(fd)
+
+    @property
+    def descriptors_wait(self) -> bool:
+        return bool(self._descriptors)
+
+    def flush(self) -> bool:
+        """Sends what there is; True if the stream has no room for the rest. OSError if the connection is broken."""
+        if self._descriptors:
+            self._flush_descriptors()
+        while True:
+            while self._out:
+                data = self._out[0]
+                try:
+                    sent = self.sock.send(data)
+                except BlockingIOError:
+                    if self._out_size > _OUT_MAX:
+                        raise ConnectionError(f"{self._out_size} bytes of answers were not read") from None
+                    return True
+                self._out_size -= sent
+                if sent < len(data):
+                    self._out[0] = data[sent:]
+                else:
+                    self._out.popleft()
+            if not self.pending:
+                return False
+            items = [(registration, slot, version) for (registration, slot), version in self.pending.items()]
+            self.pending.clear()
+            for start in range(0, len(items), _NOTIFY_MAX):
+                self.send(wire.Notify(items[start:start + _NOTIFY_MAX]))
+
+    def process_ended(self) -> bool:
+        """Whether the client's process is dead, even if a descendant still holds its connection open."""
+        if self.pidfd < 0:
+            return False
+        poll = select.poll()
+        poll.register(self.pidfd, select.POLLIN)
+        return bool(poll.poll(0))
+
+    def close(self) -> None:
+        self.closed = True
+        self.sock.close()
+        if self.channel is not None:
+            self.channel.close()
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
+        while self._descriptors:
+            os.close(self._descriptors.popleft()[1])

@@ -1,0 +1,81 @@
+"""Starting a controller on demand: many clients may try at once, exactly one succeeds.
+
+The client that gets the start lock looks once more for a controller and starts one if there is still none. The command
+`kvoshim controller --detach` binds its socket before it lets its parent go, so its exit code says that it is ready; a
+second lock, held by the controller for life, rules out two at one path whatever happens here.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+import time
+
+from kvoshim.errors import ControllerUnavailableError, ProtocolError
+from kvoshim.kvo import paths
+from kvoshim.kvo.link import Link
+
+START_S = 20.0  # to wait for a controller to come up, whoever starts it
+
+
+def connect(path: str, autostart: bool) -> Link:
+    """A link to the controller at `path`, which is started if there is none.
+
+    ControllerUnavailableError if none runs and `autostart` is false, or if none could be started.
+    """
+    try:
+        return Link(path)
+    except ProtocolError:
+        raise
+    except ControllerUnavailableError as error:
+        if not autostart:
+            raise ControllerUnavailableError(
+                f"{error}; start one with `kvoshim controller`, or allow autostart") from None
+    return _start(path)
+
+
+def _start(path: str) -> Link:
+    deadline = time.monotonic() + START_S
+    lock = os.open(paths.start_lock(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        while True:
+            locked = _try_lock(lock)
+            try:
+                return Link(path)  # somebody else's start may have succeeded meanwhile
+            except ProtocolError:
+                raise
+            except ControllerUnavailableError as error:
+                if locked:
+                    _spawn(path, deadline)
+                    locked = False  # next round: the link, or another try if the controller went down again
+                if time.monotonic() > deadline:
+                    raise ControllerUnavailableError(f"no controller came up at {path} within {START_S:g} s: {error}"
+                                                     ) from None
+            time.sleep(0.01)
+    finally:
+        os.close(lock)
+
+
+def _try_lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except BlockingIOError:
+        return False
+
+
+def _spawn(path: str, deadline: float) -> None:
+    if not sys.executable:
+        raise ControllerUnavailableError("no controller can be started: this program does not know its Python "
+                                         "interpreter; start `kvoshim controller` by hand")
+    command = [sys.executable, "-m", "kvoshim.cli", "controller", "--socket", path, "--detach"]
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                              cwd="/", timeout=max(1.0, deadline - time.monotonic()), check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ControllerUnavailableError(f"the controller could not be started: {error}") from None
+    if done.returncode not in (0, 3):  # 3: another one runs at this path
+        text = done.stderr.decode("utf-8", "replace").strip()
+        raise ControllerUnavailableError(f"`kvoshim controller` exited with {done.returncode}: {text[-500:]}")
