@@ -118,6 +118,9 @@ class Client:
                 self._link.shut()
         if threading.current_thread() is not self._thread:
             self._thread.join(ANSWER_S)
+        for handle in list(self.handles.values()):
+            handle.reader.close()
+        self.handles.clear()
 
     def check(self) -> None:
         """ForkedError in a forked child: connection and thread are the parent's."""

@@ -70,7 +70,7 @@ def _spawn(path: str, deadline: float) -> None:
     if not sys.executable:
         raise ControllerUnavailableError("no controller can be started: this program does not know its Python "
                                          "interpreter; start `kvoshim controller` by hand")
-    command = [sys.executable, "-m", "kvoshim.cli", "controller", "--socket", path, "--detach"]
+    command = [sys.executable, "-P", "-m", "kvoshim", "controller", "--socket", path, "--detach"]
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
                               cwd="/", timeout=max(1.0, deadline - time.monotonic()), check=False)

@@ -33,6 +33,7 @@ class Link:
         self._unsent = b""
         self._frames = wire.Frames(wire.CONTROLLER_MESSAGES, wire.CONTROLLER_MAX)
         self._ticket = 0
+        self.table: Table | None = None
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         channel = kernel.socket(kernel.AF_UNIX, kernel.SOCK_SEQPACKET)
         self.channel = Channel(channel)
@@ -132,6 +133,7 @@ class Link:
     def close(self) -> None:
         self.sock.close()
         self.channel.close()
+        self.table = None
 
 
 def program_name() -> str:

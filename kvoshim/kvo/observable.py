@@ -117,6 +117,8 @@ class Observable:
                 writer = publication.writer = larger
             if inherit:
                 _take_over(writer, predecessor)
+            # One version is left for the removal that an observer infers of a key that was not taken over.
+            writer.begin_above(predecessor.highest() + 1)
             predecessor.close()
         if floor:
             writer.raise_floor(floor)

@@ -201,7 +201,9 @@ cdef class Segment:
         """The value of `key` now. UnknownKeyError if there is none and no default."""
         cdef kvos_record record
         cdef object big = self.load(key, &record)
+        cdef Py_ssize_t length
         if record.type == KVO_UNSET or record.type == KVO_REMOVED:
+            key_utf8(key, &length)  # a key that can't be any key is an error, whatever the default
             if default is RAISE:
                 raise UnknownKeyError(f"{self.name!r} has no key {key!r}")
             return default

@@ -385,6 +385,10 @@ cdef class Writer(Segment):
         if ring and self.bell is not None:
             self.bell()
 
+    def begin_above(self, uint64_t floor):
+        """Lets the versions of keys that are not set yet begin above `floor`."""
+        self.floor = max(self.floor, floor)
+
     def finish(self):
         """Marks the store as closed by its owner, for readers that have no controller to tell them."""
         self.usable()

@@ -92,7 +92,7 @@ class Catalog:
     # --- observables -------------------------------------------------------------------------------------------------
 
     def claim(self, session: Session, name: str, instance: bytes) -> tuple[int, int]:
-        """Reserves a name; returns the floor for its versions and the predecessor's descriptor (-1: none)."""
+        """Reserves a name; returns the versions that observers saw of it, and the predecessor's descriptor (-1: none)."""
         check_name(name)
         store = self.stores.get(name)
         owner = store.owner if store is not None else None
@@ -106,9 +106,7 @@ class Catalog:
         floor, seen_in = self._floors.get(name, (0, b""))
         if seen_in == instance:
             floor = 0
-        if store is None:
-            return floor, -1
-        return max(floor, store.monitor.highest()), store.fd
+        return floor, -1 if store is None else store.fd
 
     def holder(self, name: str) -> Session | None:
         """The session whose death would free the name."""
@@ -153,7 +151,6 @@ class Catalog:
 
     def _raise(self, store: Store, floor: int) -> None:
         store.owner.send(wire.Raise(store.name, floor))
-        self.changed.add(store.owner)
 
     def interested(self, name: str) -> set[Session]:
         """The sessions that observe the name or have its store open."""
@@ -175,7 +172,7 @@ class Catalog:
         store.ended = time.monotonic()
         self._watched.discard(store)
         if discard:
-            self._await(store.name, self._drop(store))
+            self._forget(store)
         elif sum(store.owner is None for store in self.stores.values()) > self.limits.retained:
             self._drop_oldest()
 
@@ -186,13 +183,19 @@ class Catalog:
         horizon = time.monotonic() - self.limits.retain_s
         for store in list(self.stores.values()):
             if store.owner is None and store.ended < horizon and not store.observed:
-                self._drop(store)
+                self._forget(store)
 
     def _drop_oldest(self) -> None:
         ended = [store for store in self.stores.values() if store.owner is None]
         if ended:
             store = min(ended, key=lambda store: store.ended)
-            self._await(store.name, self._drop(store))
+            self._forget(store)
+
+    def _forget(self, store: Store) -> None:
+        """Drops a store that no other replaces; a successor will go on above its versions."""
+        if len(self._floors) < _FLOORS_MAX:
+            self._floors[store.name] = store.monitor.highest() + 1, store.monitor.instance
+        self._await(store.name, self._drop(store))
 
     def _drop(self, store: Store) -> set[Registration]:
         """Forgets a store; returns its registrations, which have no store now."""
@@ -200,8 +203,6 @@ class Catalog:
         for registration in moving:
             registration.store = None
             self.table.bind_row(registration.row, 0, None)
-        if len(self._floors) < _FLOORS_MAX:
-            self._floors[store.name] = store.monitor.highest(), store.monitor.instance
         del self.stores[store.name]
         self._watched.discard(store)
         self._numbers.append(store.number)
@@ -264,11 +265,13 @@ class Catalog:
         registration = Registration(session, message.registration, name, message.key, row, now)
         session.registrations[message.registration] = registration
         if message.last and (store is None or store.monitor.instance != message.instance):
-            # An observer that has seen higher versions: the name's owner must go on above them.
+            # An observer that has seen higher versions: the name's owner must go on above them. One version more is
+            # left for the removal that an observer infers if a key has gone with the store.
+            floor = message.last + 1
             if store is not None and store.owner is not None:
-                self._raise(store, message.last)
-            elif message.last > self._floors.get(name, (0, b""))[0] and len(self._floors) < _FLOORS_MAX:
-                self._floors[name] = message.last, message.instance
+                self._raise(store, floor)
+            elif floor > self._floors.get(name, (0, b""))[0] and len(self._floors) < _FLOORS_MAX:
+                self._floors[name] = floor, message.instance
         if store is None:
             self._await(name, {registration})
         else:

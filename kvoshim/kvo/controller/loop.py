@@ -198,7 +198,7 @@ class Controller:
                 raise
             sock.setblocking(False)
             self._count += 1
-            session = Session(sock, self._count)
+            session = Session(sock, self._count, self._catalog.changed)
             if session.uid not in (os.geteuid(), 0):
                 log.warning("connection of UID %d refused: this controller serves UID %d", session.uid, os.geteuid())
                 session.close()
@@ -322,7 +322,6 @@ class Controller:
                 session.send(gone)
                 if discard and store.name in session.given:
                     session.given[store.name] = b""
-                self._catalog.changed.add(session)
 
     def _interested(self, name: str) -> set[Session]:
         sessions = self._catalog.interested(name)
@@ -334,7 +333,6 @@ class Controller:
     def _handle(self, session: Session, message: wire.Message) -> None:
         if isinstance(message, wire.Bell):
             return
-        self._catalog.changed.add(session)
         if not session.greeted:
             if not isinstance(message, wire.Hello):
                 raise ProtocolError("the first message must be Hello")
@@ -370,7 +368,6 @@ class Controller:
         session.send(wire.Published(message.request, store.number))
         for other in self._interested(store.name):
             other.send(wire.Offered(self._info(other, store)))
-            self._catalog.changed.add(other)
 
     def _on_withdraw(self, session: Session, message: wire.Withdraw) -> None:
         store = self._catalog.stores.get(message.name)

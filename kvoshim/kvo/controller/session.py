@@ -27,9 +27,10 @@ class Session:
     """A client's connection. Changes wait in `pending`, where a newer one of the same key takes the older one's place,
     until the client has room: a slow client costs the controller no memory and misses no final value."""
 
-    def __init__(self, sock: socket.socket, number: int) -> None:
+    def __init__(self, sock: socket.socket, number: int, changed: set[Session]) -> None:
         self.sock = sock
         self.number = number
+        self._changed = changed  # sessions to be flushed
         self.pid, self.uid, _ = identity.peer(sock)
         self.start = identity.start_time(self.pid) if self.pid else 0
         self.pidfd = identity.peer_pidfd(sock, self.pid)
@@ -86,6 +87,7 @@ class Session:
         data = wire.frame(message)
         self._out.append(data)
         self._out_size += len(data)
+        self._changed.add(self)
 
     def send_descriptor(self, fd: int) -> int:
         """Sends a copy of `fd` over the channel; returns its ticket."""

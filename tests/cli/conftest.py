@@ -1,0 +1,6 @@
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "kvo"))
+
+from kvo_harness import no_leaks, place, watchdog  # noqa: E402,F401  fixtures

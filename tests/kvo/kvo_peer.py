@@ -1,0 +1,111 @@
+"""A process at a test's command: a JSON list a line, [command, arguments…]; answers {"result": …} or {"error": …}, and
+{"event": …} for each change seen. Ends in order when its input ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+
+import kvoshim
+
+_out = threading.Lock()
+
+
+def say(message: dict) -> None:
+    with _out:
+        sys.stdout.write(json.dumps(message) + "\n")
+        sys.stdout.flush()
+
+
+class Commands:
+    def __init__(self) -> None:
+        self.observables: dict[str, kvoshim.Observable] = {}
+        self.observer: kvoshim.Observer | None = None
+        self.tokens: dict[tuple, object] = {}
+        self.tally: dict[str, dict] = {}
+
+    def the_observer(self) -> kvoshim.Observer:
+        if self.observer is None:
+            self.observer = kvoshim.Observer()
+        return self.observer
+
+    def publish(self, name, options=None):
+        self.observables[name] = kvoshim.Observable(name, **(options or {}))
+
+    def set(self, name, key, value):
+        return self.observables[name].set(key, value)
+
+    def count(self, name, key, first, last):
+        """Sets key to first, …, last as fast as possible."""
+        set_value = self.observables[name].set
+        for number in range(first, last + 1):
+            set_value(key, number)
+        return self.observables[name].version(key)
+
+    def remove(self, name, key):
+        return self.observables[name].remove(key)
+
+    def close(self, name, discard=False):
+        self.observables.pop(name).close(discard)
+
+    def connected(self, name):
+        return self.observables[name].connected
+
+    def get(self, target, key):
+        return self.the_observer().get(target, key)
+
+    def version(self, target, key):
+        return self.the_observer().version(target, key)
+
+    def observables_known(self):
+        return self.the_observer().observables()
+
+    def observe(self, target, key, options=None):
+        def seen(change):
+            say({"event": {field: getattr(change, field) for field in change.__struct_fields__}})
+        self.tokens[target, key] = self.the_observer().observe(target, key, seen, **(options or {}))
+
+    def observe_quietly(self, target, key):
+        """Observes without an event a change: only counts, and checks that versions rise."""
+        tally = self.tally[key] = {"changes": 0, "last": None, "version": 0, "falls": 0}
+
+        def seen(change):
+            tally["falls"] += change.version <= tally["version"]
+            tally.update(changes=tally["changes"] + 1, last=change.value, version=change.version)
+        self.tokens[target, key] = self.the_observer().observe(target, key, seen)
+
+    def seen(self, key):
+        return self.tally[key]
+
+    def unobserve(self, target, key):
+        self.tokens.pop((target, key)).close()
+
+    def descriptors(self):
+        return len(os.listdir("/proc/self/fd"))
+
+    def cpu(self):
+        times = os.times()
+        return times.user + times.system
+
+    def sleep(self, seconds):
+        time.sleep(seconds)
+
+
+def main() -> None:
+    commands = Commands()
+    for line in sys.stdin:
+        name, *arguments = json.loads(line)
+        try:
+            say({"result": getattr(commands, name)(*arguments)})
+        except Exception as error:
+            say({"error": f"{type(error).__name__}: {error}"})
+    for observable in commands.observables.values():
+        observable.close()
+    if commands.observer is not None:
+        commands.observer.close()
+
+
+main()
