@@ -327,6 +327,8 @@ class Client:
         fd = link.channel.take(info.ticket) if info.ticket else -1
         try:
             if handle is not None and handle.instance == info.instance:
+                if handle.live == info.live and handle not in self._suspects:
+                    return  # nothing new
                 handle.live = info.live
             elif fd < 0:
                 raise ProtocolError(f"the controller gave no descriptor for {info.name!r}")

@@ -38,7 +38,10 @@ def connect(path: str, autostart: bool) -> Link:
 
 def _start(path: str) -> Link:
     deadline = time.monotonic() + START_S
-    lock = os.open(paths.start_lock(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        lock = os.open(paths.start_lock(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ControllerUnavailableError(f"no controller can be started at {path}: {error}") from None
     try:
         while True:
             locked = _try_lock(lock)

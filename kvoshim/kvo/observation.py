@@ -61,9 +61,10 @@ class _Seen:
 class Observation:
     """The client's record of a registration; knows nothing of the Observer object, so that one can be collected."""
 
-    def __init__(self, client: Client, number: int, target: str | int, key: str | None,
+    def __init__(self, client: Client, group: set[Observation], number: int, target: str | int, key: str | None,
                  callback: Callable[[Change], object], initial: bool, wait: bool) -> None:
         self.client = client
+        self.group = group  # its Observer's
         self.number = number
         self.target = target
         self.name = target if isinstance(target, str) else ""
@@ -201,6 +202,7 @@ class Observation:
         self.closed = True
         with self._gate:
             pass
+        self.group.discard(self)
         self.client.forget(self)
 
 

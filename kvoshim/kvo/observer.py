@@ -85,9 +85,9 @@ class Observer:
         if not callable(callback):
             raise TypeError(f"the callback {callback!r} cannot be called")
         observation = self._client.observe(
-            lambda number: Observation(self._client, number, target, key, callback, initial, wait))
-        self._observations.difference_update([old for old in self._observations if old.closed])
-        self._observations.add(observation)
+            lambda number: Observation(self._client, self._observations, number, target, key, callback, initial, wait))
+        if not observation.closed:  # by its first callback
+            self._observations.add(observation)
         return Token(observation)
 
     def observables(self) -> list[dict]:

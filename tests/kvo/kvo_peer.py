@@ -73,6 +73,8 @@ class Commands:
         tally = self.tally[key] = {"changes": 0, "last": None, "version": 0, "falls": 0}
 
         def seen(change):
+            if change.kind in ("gone", "back"):
+                return
             tally["falls"] += change.version <= tally["version"]
             tally.update(changes=tally["changes"] + 1, last=change.value, version=change.version)
         self.tokens[target, key] = self.the_observer().observe(target, key, seen)

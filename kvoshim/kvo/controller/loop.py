@@ -30,7 +30,7 @@ log = logging.getLogger("kvoshim.controller")
 _GREETING_S = 10.0  # for a new connection to say who it is
 _REPAIR_S = 1.0
 _RETRY_S = 0.01  # for descriptors that did not fit
-_EXPIRE_S = 10.0
+_EXPIRE_S = 10.0  # between looks at what has been silent, idle or retained for too long
 _ROWS = 100  # observables in one part of a list
 
 
@@ -55,6 +55,8 @@ class Controller:
         self._readable: set[Session] = set()  # may have more to read
         self._count = 0
         self._idle_since = time.monotonic()
+        limits = [limit for limit in (idle_exit_s, self._limits.retain_s) if limit]
+        self._expire_s = max(0.05, min([_EXPIRE_S, *limits]))
         self._accepting = True
         self._lock = self._take_lock()
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -139,7 +141,7 @@ class Controller:
                 repair = now
                 self._catalog.repair()
                 self._flush()
-            if now - expire >= _EXPIRE_S:
+            if now - expire >= self._expire_s:
                 expire = now
                 self._catalog.expire()
                 self._drop_silent(now)
@@ -164,7 +166,7 @@ class Controller:
             return max(0.0, repair + _REPAIR_S - now)
         pending = self._strangers or any(not session.greeted for session in self._sessions.values())
         if pending or not self._accepting or self._idle_exit_s or self._limits.retain_s and self._catalog.stores:
-            return max(0.0, expire + _EXPIRE_S - now)
+            return max(0.0, expire + self._expire_s - now)
         return None
 
     def _poll(self, timeout: float | None) -> bool:
