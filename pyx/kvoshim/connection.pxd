@@ -12,6 +12,7 @@ from kvoshim.runtime cimport *
 
 cdef enum:
     FIRST_ID = -100
+    QUARANTINE = 16  # closed slots that keep their memory for a while, in a process with threads
 
 cdef enum:
     FREE = 0
@@ -110,6 +111,12 @@ cdef inline void private_unlock(uint32_t *word) noexcept nogil:
     kvo_release32(word, 0)
 
 
+cdef inline void conn_unmap(conn_t *c) noexcept nogil:
+    if c.header != NULL:
+        munmap(c.header, KVO_HEADER_BYTES + 2 * c.size)
+        c.header = NULL
+
+
 cdef inline conn_t *conn_new(int fd, uint32_t state, int role) noexcept nogil:
     """A slot for a descriptor that is in the table's range; NULL when all are taken."""
     cdef conn_t *c = NULL
@@ -118,9 +125,12 @@ cdef inline conn_t *conn_new(int fd, uint32_t state, int role) noexcept nogil:
         return NULL
     private_lock(&kvo_process.slot_lock)
     free = kvo_process.slot_free - 1
-    if free >= 0:
+    if free >= 0 and (kvo_process.slots_free > QUARANTINE or kvo_single_threaded()
+                      or kvo_process.slot_high == kvo_process.slot_limit):
         c = (<conn_t *>kvo_process.slots) + free
         kvo_process.slot_free = c.next_free
+        kvo_process.slots_free -= 1
+        conn_unmap(c)
     elif kvo_process.slot_high < kvo_process.slot_limit:
         c = (<conn_t *>kvo_process.slots) + kvo_process.slot_high
         kvo_process.slot_high += 1
@@ -139,17 +149,21 @@ cdef inline conn_t *conn_new(int fd, uint32_t state, int role) noexcept nogil:
     return c
 
 
-cdef inline void conn_unmap(conn_t *c) noexcept nogil:
-    if c.header != NULL:
-        munmap(c.header, KVO_HEADER_BYTES + 2 * c.size)
-        c.header = NULL
-
-
 cdef inline void slot_free(conn_t *c) noexcept nogil:
+    """The slot may be used again, but not at once where there are threads: one that was in the middle of a call on the
+    connection finds the state FREE, in memory that is still there."""
+    cdef int32_t place = <int32_t>(c - <conn_t *>kvo_process.slots) + 1
     private_lock(&kvo_process.slot_lock)
-    c.state = FREE
-    c.next_free = kvo_process.slot_free
-    kvo_process.slot_free = <int32_t>(c - <conn_t *>kvo_process.slots) + 1
+    kvo_release32(&c.state, FREE)
+    if kvo_single_threaded():
+        conn_unmap(c)
+    c.next_free = 0
+    if kvo_process.slots_free == 0:
+        kvo_process.slot_free = place
+    else:
+        ((<conn_t *>kvo_process.slots) + kvo_process.slot_last - 1).next_free = place
+    kvo_process.slot_last = place
+    kvo_process.slots_free += 1
     private_unlock(&kvo_process.slot_lock)
 
 

@@ -420,6 +420,29 @@ cdef inline bint arm_hot(set_t *s) noexcept nogil:
     return ready
 
 
+cdef inline bint set_ready(set_t *s) noexcept nogil:
+    """For a poll of the epoll descriptor itself: would a wait return something from the rings? Takes nothing away."""
+    cdef int32_t at
+    cdef reg_t *r
+    cdef bint ready = False
+    private_lock(&s.lock)
+    at = s.hot_list
+    while at and not ready:
+        r = s.regs[at - 1]
+        at = r.next_hot
+        if r.mode == RING and not r.spent:
+            ready = (<uint32_t><unsigned short>readiness(conn_at(r.ident), r.fd)
+                     & (r.events | EPOLLHUP | EPOLLERR)) != 0
+    private_unlock(&s.lock)
+    return ready
+
+
+cdef inline void set_arm(set_t *s) noexcept nogil:
+    private_lock(&s.lock)
+    arm_hot(s)
+    private_unlock(&s.lock)
+
+
 cdef inline int translate(set_t *s, epoll_event *events, int n, int most) noexcept nogil:
     """Turns what the kernel returned into what the program asked for: others' events stay, ours are computed."""
     cdef int i, out = 0

@@ -190,7 +190,6 @@ cdef inline void dispose(conn_t *c) noexcept nogil:
     drop_stash(c)
     if kvo_load32(&c.sleepers):
         return  # a thread sleeps on it still: its memory stays, the slot is not used again
-    conn_unmap(c)
     slot_free(c)
 
 

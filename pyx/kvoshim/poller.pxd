@@ -9,6 +9,7 @@ from kvoshim.runtime cimport *
 from kvoshim.clock cimport *
 from kvoshim.connection cimport *
 from kvoshim.doorbell cimport *
+from kvoshim.epollset cimport set_at, set_ready, set_arm, set_t
 from kvoshim.negotiate cimport refresh
 from kvoshim.readiness cimport *
 from kvoshim.spin cimport spin_worth, spin_learn
@@ -46,14 +47,29 @@ cdef inline int look_at_rings(pollfd *fds, nfds_t n) noexcept nogil:
             fds[i].revents = readiness(c, fds[i].fd) & (fds[i].events | ALWAYS)
             if fds[i].revents:
                 ready += 1
+        else:
+            ready += look_at_set(&fds[i])
     return ready
+
+
+cdef inline int look_at_set(pollfd *p) noexcept nogil:
+    """An epoll descriptor is readable when a ring in its set is ready, whatever the kernel knows. 1: newly so."""
+    cdef set_t *s = set_at(p.fd)
+    if s == NULL or p.revents or not p.events & (POLLIN | POLLRDNORM) or not set_ready(s):
+        return 0
+    p.revents = p.events & (POLLIN | POLLRDNORM)
+    return 1
 
 
 cdef inline void arm_all(pollfd *fds, nfds_t n) noexcept nogil:
     cdef nfds_t i
     cdef conn_t *c
+    cdef set_t *s
     for i in range(n):
         if fds[i].fd >= 0:
+            s = set_at(fds[i].fd)
+            if s != NULL:
+                set_arm(s)
             c = live_at(fds[i].fd)
             if c != NULL:
                 arm(c, fds[i].events & (POLLOUT | POLLWRNORM) and not writable(c))
@@ -91,8 +107,9 @@ cdef inline int ask_kernel(pollfd *fds, pollfd *copy, nfds_t n, const timespec *
             continue
         c = live_at(fds[i].fd)
         if c == NULL:
-            fds[i].revents = copy[i].revents
-            ready += 1
+            if fds[i].revents == 0:
+                ready += 1
+            fds[i].revents |= copy[i].revents
         elif copy[i].revents & POLLHUP:
             look_at_kernel(c, fds[i].fd)
     return ready
@@ -162,7 +179,7 @@ cdef inline int poll_mixed(pollfd *fds, pollfd *copy, uint32_t *old, nfds_t n, c
             if ready == 0 and others == 0:
                 ready = look_at_rings(fds, n)  # the kernel may have told of a peer's end
             return ready + others
-        if not spun:
+        if not spun and first != NULL:
             spun = True
             if spin_on_rings(fds, copy, n, first, ours < n):
                 continue
@@ -192,6 +209,8 @@ cdef inline int poll_mixed(pollfd *fds, pollfd *copy, uint32_t *old, nfds_t n, c
                 fds[i].revents = readiness(c, fds[i].fd) & (fds[i].events | ALWAYS)
                 if fds[i].revents:
                     ready += 1
+            else:
+                ready += look_at_set(&fds[i])
         if ready + others:
             return ready + others
         if timeout != NULL and left.tv_sec == 0 and left.tv_nsec == 0:
@@ -211,14 +230,17 @@ cdef inline int poller_poll(pollfd *fds, nfds_t n, const timespec *timeout, cons
     cdef conn_t *first = NULL
     cdef conn_t *c
     cdef nfds_t i, ours = 0
+    cdef bint sets = False
     cdef int r
     for i in range(n):
+        if set_at(fds[i].fd) != NULL:
+            sets = True
         c = live_at(fds[i].fd)
         if c != NULL:
             ours += 1
             if first == NULL:
                 first = c
-    if first == NULL:
+    if first == NULL and not sets:
         # PENDING and OFFERED ones: the kernel's word, but it may be a bell that tells of the switch.
         while True:
             r = kvo_next.ppoll(fds, n, timeout, mask)

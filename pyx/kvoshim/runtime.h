@@ -89,7 +89,8 @@ struct kvo_process {
   void *slots;           /* struct conn[], see connection.pxd */
   uint32_t slot_limit, slot_high;
   uint32_t slot_lock;
-  int32_t slot_free;     /* first free slot + 1, 0: none */
+  int32_t slot_free, slot_last; /* free slots, oldest first: index + 1, 0: none */
+  uint32_t slots_free;
   void *sets;            /* epoll sets, see epollset.pxd */
   int32_t pid;
   uint32_t foreign_wait; /* others wait on our descriptors unseen (the extension module): keep the kernel's readiness */

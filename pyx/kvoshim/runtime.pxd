@@ -156,7 +156,8 @@ cdef extern from "runtime.h" nogil:
         void *slots
         uint32_t slot_limit, slot_high, slot_lock
         void *sets
-        int32_t slot_free, internal_from
+        int32_t slot_free, slot_last, internal_from
+        uint32_t slots_free
         int32_t pid
         uint32_t foreign_wait
         uint64_t ring_bytes, spin_ticks, pause_ticks, ticks_per_us

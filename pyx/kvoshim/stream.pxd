@@ -126,7 +126,11 @@ cdef inline ssize_t receive_live(conn_t *c, int fd, msghdr *m, size_t asked, int
     cdef uint64_t gap
     cdef ssize_t n
     cdef int r
+    if flags & MSG_OOB:
+        return -EINVAL
     while True:
+        if c.state != LIVE:
+            return <ssize_t>got if got else -EBADF  # closed by another thread
         if not c.recv_ring and not switch_receiving(c):
             n = receive_kernel(c, fd, m, got, flags)
             if n == -EINPROGRESS:
@@ -314,7 +318,11 @@ cdef inline ssize_t send_live(conn_t *c, int fd, const msghdr *m, size_t total, 
     cdef bint carries = m.msg_control != NULL and m.msg_controllen != 0
     cdef ssize_t n
     cdef int r
+    if flags & MSG_OOB:
+        return -EOPNOTSUPP
     while True:
+        if c.state != LIVE:
+            return <ssize_t>done if done else -EBADF  # closed by another thread
         if kvo_load32(&c.peer.closing) != c.closing_seen:
             look_at_kernel(c, fd)
         c.silent_sends += 1

@@ -7,7 +7,7 @@
 
 static int any_of_ours(const struct pollfd *fds, nfds_t n) {
   for (nfds_t i = 0; i < n; i++)
-    if (unlikely(ident_of(fds[i].fd) < 0)) return 1;
+    if (unlikely(ident_of(fds[i].fd) < 0) || unlikely(kvo_epoll_known(fds[i].fd))) return 1;
   return 0;
 }
 
@@ -49,7 +49,7 @@ static void set_bit(fd_set *set, int fd) {
 
 static int select_has_ours(int n, const fd_set *r, const fd_set *w, const fd_set *e) {
   for (int fd = 0; fd < n && (unsigned)fd <= kvo_process.fd_high; fd++)
-    if (ident_of(fd) < 0 && (bit(r, fd) || bit(w, fd) || bit(e, fd))) return 1;
+    if ((ident_of(fd) < 0 || kvo_epoll_known(fd)) && (bit(r, fd) || bit(w, fd) || bit(e, fd))) return 1;
   return 0;
 }
 
