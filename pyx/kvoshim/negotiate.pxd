@@ -114,28 +114,33 @@ cdef inline bint withdraw(conn_t *c, int fd, int reason) noexcept nogil:
     return plain
 
 
-cdef inline void go_live(conn_t *c, int fd) noexcept nogil:
-    """Both ends are attached: publishes my cut. Kernel sends hold my send lock, so the count is final."""
+cdef inline void go_live_locked(conn_t *c, int fd) noexcept nogil:
+    """Both ends are attached: publishes my cut. Under c.lock, which keeps other threads from one more kernel call with
+    the PENDING counts; OFFERED ones hold my send lock. So the count is final."""
     cdef ucred who
     cdef bint first
-    if side_lock(c, &c.me.send_lock):
+    if c.state == LIVE or side_lock(c, &c.me.send_lock):
         return
     first = not (kvo_load32(&c.me.flags) & KVO_CUT)
     if first:
         kvo_store64(&c.me.cut, kvo_load64(&c.me.kernel_sent))
-        kvo_or32(&c.me.flags, KVO_CUT | (KVO_EXPEDITED if kvo_process.expedited else 0))  # SYNC POINT cut: the count becomes visible with the flag
+        # SYNC POINT cut: the count becomes visible with the flag
+        kvo_or32(&c.me.flags, KVO_CUT | (KVO_EXPEDITED if kvo_process.expedited else 0))
     c.send_ring = 1
     side_unlock(&c.me.send_lock)
     if kvo_next.fcntl(fd, F_GETFL) & O_NONBLOCK:
         kvo_or32(&c.me.flags, KVO_NONBLOCK)
+    kvo_release32(&c.state, LIVE)
+    kvo_process.accelerated += 1
+    if not credentials(fd, &who):
+        who.pid = 0
+    kvo_log(b"accelerated id=%d fd=%d side=%s path=%s peer=%d", ident_of(c), fd,
+            b"server" if c.role else b"client", &c.path[0], who.pid)
+
+
+cdef inline void go_live(conn_t *c, int fd) noexcept nogil:
     private_lock(&c.lock)
-    if c.state != LIVE:
-        kvo_release32(&c.state, LIVE)
-        kvo_process.accelerated += 1
-        if not credentials(fd, &who):
-            who.pid = 0
-        kvo_log(b"accelerated id=%d fd=%d side=%s path=%s peer=%d", ident_of(c), fd,
-                b"server" if c.role else b"client", &c.path[0], who.pid)
+    go_live_locked(c, fd)
     private_unlock(&c.lock)
 
 
@@ -241,9 +246,7 @@ cdef inline void accept_offer(conn_t *c, int fd) noexcept nogil:
         return
     close_quietly(&c.rendezvous)
     close_quietly(&c.offering)
-    private_unlock(&c.lock)
-    go_live(c, fd)
-    private_lock(&c.lock)
+    go_live_locked(c, fd)
 
 
 # ---- server ----
