@@ -121,6 +121,17 @@ cdef inline uint32_t outstanding(conn_t *c) noexcept nogil:
     return <uint32_t>least(kvo_load32(&c.me.rung) - kvo_load32(&c.me.drained), DRAIN_MOST)
 
 
+cdef inline bint switch_receiving(conn_t *c) noexcept nogil:
+    """Has the peer's direction switched, and are its kernel bytes all read?"""
+    if c.recv_ring:
+        return True
+    # SYNC POINT cut: pairs with go_live()
+    if kvo_acquire32(&c.peer.flags) & KVO_CUT and kvo_load64(&c.me.kernel_read) >= kvo_load64(&c.peer.cut):
+        c.recv_ring = 1
+        return True
+    return False
+
+
 cdef inline void drain(conn_t *c, int fd, uint32_t bells) noexcept nogil:
     """Takes bells out of the kernel socket. As the leader, with the peer's direction cut and its bytes read."""
     cdef char scratch[DRAIN_MOST]

@@ -6,7 +6,6 @@ from kvoshim.connection cimport *
 from kvoshim.doorbell cimport *
 from kvoshim.ring cimport ring_readable, ring_space
 from kvoshim.wait cimport receive_ended, send_ended, unread_at_peer
-from kvoshim.stream cimport switch_receiving
 
 
 cdef inline bint kernel_readable(int fd) noexcept nogil:

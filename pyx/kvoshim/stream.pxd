@@ -20,17 +20,6 @@ cdef inline size_t total_of(const msghdr *m) noexcept nogil:
 
 # ---- receiving ----
 
-cdef inline bint switch_receiving(conn_t *c) noexcept nogil:
-    """Has the peer's direction switched, and are its kernel bytes all read?"""
-    if c.recv_ring:
-        return True
-    # SYNC POINT cut: pairs with go_live()
-    if kvo_acquire32(&c.peer.flags) & KVO_CUT and kvo_load64(&c.me.kernel_read) >= kvo_load64(&c.peer.cut):
-        c.recv_ring = 1
-        return True
-    return False
-
-
 cdef inline ssize_t account_kernel_bytes(conn_t *c, ssize_t n, bint peek) noexcept nogil:
     """n bytes came from the kernel. What lies beyond the peer's cut are doorbells, not data; they are always at the
     end. Returns the bytes of data. As the leader."""

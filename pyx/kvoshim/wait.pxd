@@ -136,9 +136,10 @@ cdef inline int wait_space(conn_t *c, int fd) noexcept nogil:
     if quiet and kvo_load64(&c.peer.tail) != kvo_load64(&c.me.head):
         kvo_and32(&c.me.wait, ~KVO_WANT_DATA)
         quiet = False
-    if (old and not quiet and not kvo_load32(&c.me.wait) & KVO_WANT_DATA
-            and (c.shadow or c.registrations != NULL or kvo_process.foreign_wait)):
-        # A bell lies there for somebody who waits for data; it must stay readable. Look again soon.
+    if not switch_receiving(c) or (old and not quiet and not kvo_load32(&c.me.wait) & KVO_WANT_DATA
+                                   and (c.shadow or c.registrations != NULL or kvo_process.foreign_wait)):
+        # Unread data lie there, which are not mine to take, or a bell for somebody who waits for data, which must
+        # stay readable. Look again soon.
         unlead(c)
         nap()
         look_at_kernel(c, fd)

@@ -132,8 +132,11 @@ def family(pid):
     """A process and its descendants."""
     found = [pid]
     for parent in found:
-        for task in Path(f"/proc/{parent}/task").glob("*/children"):
-            found += [int(child) for child in task.read_text().split()]
+        try:
+            for task in Path(f"/proc/{parent}/task").glob("*/children"):
+                found += [int(child) for child in task.read_text().split()]
+        except FileNotFoundError:  # it has just ended
+            pass
     return found
 
 
