@@ -57,7 +57,6 @@ cdef struct conn_t:
     uint32_t barred          # PENDING: not to be attached any more
     uint32_t busy            # kernel calls under way while PENDING
     uint32_t sleepers        # threads asleep on it: its memory stays
-    uint32_t pollers         # threads in poll() or select() on it
     uint32_t rang            # the peer slept when I last sent
     uint32_t silent_sends    # sends since I last received
     uint32_t silent_receives # receives since I last sent
@@ -71,7 +70,6 @@ cdef struct conn_t:
     uint64_t kernel_read
     uint64_t alive_ticks     # when the peer was last known to move
     uint64_t alive_head
-    uint64_t looked_ticks    # when the kernel was last asked on an empty, non-blocking receive
     spin_t receiving
     spin_t sending
     stash_t *stash           # ancillary records taken off the kernel socket, not delivered yet; oldest first

@@ -15,8 +15,7 @@
 # The fences are StoreLoad: without them each could miss the other's store. Sleeping is rare and writing is not, so where
 # both processes take part in membarrier's expedited fences the sleeper makes every CPU fence, and the writer's is free.
 #
-# Only the leader reads the kernel socket of a side; other threads and forked processes of the side wait for it to leave, or
-# to take a bell: whoever takes one wakes every other sleeper of the side, in futex, poll or epoll_wait.
+# Only the leader reads the kernel socket of a side; other threads and forked processes of the side wait for it to leave.
 # Bells are counted (rung, drained), so nobody asks the kernel for a bell that was never rung.
 #
 # Invariant, while others wait on the descriptor unseen (kvo_process.foreign_wait, or no poll or epoll of ours has met the
@@ -27,9 +26,8 @@ from kvoshim.layout cimport *
 from kvoshim.runtime cimport *
 from kvoshim.connection cimport conn_t
 from kvoshim.lock cimport thread_is_dead
-from kvoshim.ring cimport ring_readable, ring_space, least
+from kvoshim.ring cimport ring_readable, least
 from kvoshim.ancillary cimport take_bytes
-from kvoshim.registration cimport stir
 
 cdef enum:
     DRAIN_MOST = 256
@@ -91,8 +89,6 @@ cdef inline bint lead(conn_t *c) noexcept nogil:
     if kvo_cas32(&c.me.leader, 0, <uint32_t>kvo_tid()):
         return True
     holder = kvo_load32(&c.me.leader)
-    if holder == <uint32_t>kvo_tid():
-        return True  # a signal handler, or a jump out of one
     if holder and thread_is_dead(holder):
         return kvo_cas32(&c.me.leader, holder, <uint32_t>kvo_tid())
     return False
@@ -100,48 +96,24 @@ cdef inline bint lead(conn_t *c) noexcept nogil:
 
 cdef inline void unlead(conn_t *c) noexcept nogil:
     kvo_exchange32(&c.me.leader, 0)
-    wake_followers(c)
-
-
-cdef inline void wake_followers(conn_t *c) noexcept nogil:
     if kvo_load32(&c.me.followers):
         kvo_add32(&c.me.handover, 1)
         syscall(SYS_futex, &c.me.handover, FUTEX_WAKE, 1 << 30, NULL, NULL, 0)
 
 
-cdef inline void tell_others(conn_t *c, uint32_t myself) noexcept nogil:
-    """Bells were taken off the kernel socket. A bell says no more than "look again", and every sleeper of this side may
-    be meant: whoever takes it wakes the others. No epoll set's lock held. myself: 1 if the caller counts among pollers."""
-    cdef uint64_t one = 1
-    cdef int saved = errno
-    wake_followers(c)
-    if c.registrations != NULL:
-        stir(c)
-    if kvo_load32(&c.pollers) > myself and kvo_process.wake_fd:
-        kvo_next.write(kvo_process.wake_fd, &one, sizeof(one))
-    kvo_set_errno(saved)
-
-
-cdef inline int follow(conn_t *c, uint32_t bits) noexcept nogil:
-    """Another thread or process of this side reads the kernel socket. Arms, and waits until that one takes a bell or
-    leaves, 50 ms at most (it may have been killed). 0 or -EINTR."""
+cdef inline void follow(conn_t *c) noexcept nogil:
+    """Waits until the leader has left, 50 ms at most (it may have been killed)."""
     cdef timespec limit
     cdef int saved = errno
     cdef uint32_t seen
     limit.tv_sec = 0
     limit.tv_nsec = 50000000
-    cdef int r = 0
     kvo_add32(&c.me.followers, 1)
     seen = kvo_load32(&c.me.handover)
-    want(c, bits)
-    if (kvo_load32(&c.me.leader)
-            and not (bits & KVO_WANT_DATA and kvo_load64(&c.peer.tail) != kvo_load64(&c.me.head))
-            and not (bits & KVO_WANT_SPACE and ring_space(c) > 0)):
-        if syscall(SYS_futex, &c.me.handover, FUTEX_WAIT, seen, &limit, NULL, 0) and errno == EINTR:
-            r = -EINTR
+    if kvo_load32(&c.me.leader):
+        syscall(SYS_futex, &c.me.handover, FUTEX_WAIT, seen, &limit, NULL, 0)
     kvo_add32(&c.me.followers, <uint32_t>-1)
     kvo_set_errno(saved)
-    return r
 
 
 cdef inline uint32_t outstanding(conn_t *c) noexcept nogil:
@@ -161,8 +133,7 @@ cdef inline bint switch_receiving(conn_t *c) noexcept nogil:
 
 
 cdef inline void drain(conn_t *c, int fd, uint32_t bells) noexcept nogil:
-    """Takes bells out of the kernel socket. As the leader, with the peer's direction cut and its bytes read; whoever
-    calls it for a sleep tells the others."""
+    """Takes bells out of the kernel socket. As the leader, with the peer's direction cut and its bytes read."""
     cdef char scratch[DRAIN_MOST]
     cdef ssize_t n
     cdef int saved = errno
@@ -183,7 +154,5 @@ cdef inline bint settle(conn_t *c, int fd) noexcept nogil:
     if kvo_load64(&c.peer.tail) != kvo_load64(&c.me.head):
         kvo_and32(&c.me.wait, ~KVO_WANT_DATA)
         return False
-    if old:
-        drain(c, fd, old)
-        tell_others(c, 0)
+    drain(c, fd, old)
     return True

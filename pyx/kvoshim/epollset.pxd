@@ -20,8 +20,49 @@ from kvoshim.connection cimport *
 from kvoshim.doorbell cimport *
 from kvoshim.negotiate cimport refresh
 from kvoshim.readiness cimport *
-from kvoshim.registration cimport *
 from kvoshim.spin cimport spin_worth, spin_learn
+
+cdef enum:
+    SETS_MOST = 131072  # KVO_SETS_BYTES / sizeof(void *): epoll descriptors below this number are looked after
+    UNUSED = 0
+    NATIVE
+    RING
+    PASS
+    FAIR_EVERY = 16     # waits answered from rings alone, between two looks at the kernel
+
+cdef struct reg_t:
+    uint8_t mode
+    uint8_t hot          # on the hot list
+    uint8_t fresh        # added or modified: an edge by itself
+    uint8_t spent        # EPOLLONESHOT has fired
+    uint32_t hung        # which bits of the end have been reported (edge-triggered)
+    uint32_t generation
+    int32_t fd
+    int32_t ident
+    uint32_t events
+    uint32_t full_seen
+    uint64_t data
+    uint64_t tail_seen   # the peer's tail when IN was last reported (edge-triggered)
+    int32_t next_hot     # index + 1
+    int32_t next_free
+    void *set
+    void *next_of_conn   # other registrations of the same connection
+
+cdef struct set_t:
+    int32_t epfd
+    int32_t names        # descriptors that name it
+    int32_t pid          # who made it: a forked child shares the kernel's set and must not change it by closing
+    uint32_t lock
+    uint32_t sleepers    # threads in the kernel's epoll_wait
+    int32_t count, room, free_list, hot_list
+    uint32_t turn
+    reg_t **regs
+    spin_t spin
+
+
+cdef inline uint64_t tag_of(int index, uint32_t generation) noexcept nogil:
+    return (<uint64_t>0xA5C3D1 << 40) | (<uint64_t>(generation & 0xffff) << 24) | <uint64_t>index
+
 
 cdef inline bint is_tag(uint64_t data) noexcept nogil:
     return data >> 40 == 0xA5C3D1
@@ -46,10 +87,6 @@ cdef inline set_t *set_make(int epfd) noexcept nogil:
         s.spin.score = 128
         s.spin.period = 16
         (<set_t **>kvo_process.sets)[epfd] = s
-        private_lock(&kvo_process.slot_lock)
-        s.next = kvo_process.set_list
-        kvo_process.set_list = s
-        private_unlock(&kvo_process.slot_lock)
     return s
 
 
@@ -81,6 +118,14 @@ cdef inline reg_t *reg_new(set_t *s, int *index) noexcept nogil:
     return r
 
 
+cdef inline int reg_index(set_t *s, reg_t *r) noexcept nogil:
+    cdef int i
+    for i in range(s.count):
+        if s.regs[i] == r:
+            return i
+    return -1
+
+
 cdef inline void reg_drop(set_t *s, int index) noexcept nogil:
     """Under s.lock. A hot one leaves the hot list at its next visit (mode UNUSED)."""
     cdef reg_t *r = s.regs[index]
@@ -101,6 +146,14 @@ cdef inline void reg_drop(set_t *s, int index) noexcept nogil:
         s.free_list = index + 1
 
 
+cdef inline void make_hot(set_t *s, int index) noexcept nogil:
+    cdef reg_t *r = s.regs[index]
+    if not r.hot:
+        r.hot = 1
+        r.next_hot = s.hot_list
+        s.hot_list = index + 1
+
+
 cdef inline int find(set_t *s, int fd) noexcept nogil:
     """The registration of a descriptor; -1: none. Few sets hold many, and looking is rare beside waiting."""
     cdef int i
@@ -110,12 +163,31 @@ cdef inline int find(set_t *s, int fd) noexcept nogil:
     return -1
 
 
+cdef inline int convert(set_t *s, int index) noexcept nogil:
+    """NATIVE -> RING. Under s.lock, connection LIVE."""
+    cdef reg_t *r = s.regs[index]
+    cdef epoll_event e
+    e.events = EPOLLIN | EPOLLRDHUP | EPOLLET
+    e.data.u64 = tag_of(index, r.generation)
+    if kvo_next.epoll_ctl(s.epfd, EPOLL_CTL_MOD, r.fd, &e):
+        if errno != EINVAL:
+            return -errno
+        # EPOLLEXCLUSIVE can't be modified
+        kvo_next.epoll_ctl(s.epfd, EPOLL_CTL_DEL, r.fd, NULL)
+        if kvo_next.epoll_ctl(s.epfd, EPOLL_CTL_ADD, r.fd, &e):
+            return -errno
+    r.mode = RING
+    r.fresh = 1
+    make_hot(s, index)
+    return 0
+
+
 cdef inline uint32_t kernel_events(reg_t *r) noexcept nogil:
     return <uint32_t>(EPOLLIN | EPOLLRDHUP | EPOLLET) if r.mode == RING else r.events
 
 
-cdef inline int change_set(int epfd, int op, int fd, epoll_event *event) noexcept nogil:
-    """Under sets_lock. epoll_ctl for a descriptor of ours, or one with a data word that looks like a tag. 0 or -errno; -EINPROGRESS:
+cdef inline int epollset_ctl(int epfd, int op, int fd, epoll_event *event) noexcept nogil:
+    """epoll_ctl for a descriptor of ours, or one with a data word that looks like a tag. 0 or -errno; -EINPROGRESS:
     let the kernel do it as it is."""
     cdef set_t *s = set_at(epfd)
     cdef int32_t ident = ident_of_fd(fd)
@@ -124,6 +196,7 @@ cdef inline int change_set(int epfd, int op, int fd, epoll_event *event) noexcep
     cdef reg_t *r
     cdef int index, result = 0
     if c != NULL:
+        refresh(c, fd)
         if c.state == PLAIN and (s == NULL or find(s, fd) < 0):
             return -EINPROGRESS
     if s == NULL:
@@ -169,7 +242,10 @@ cdef inline int change_set(int epfd, int op, int fd, epoll_event *event) noexcep
         if r.mode == RING:
             make_hot(s, index)
             if s.sleepers:
-                kick(s, index)
+                # Another thread sleeps on the set; an event that is true at once wakes it to look at the hot list.
+                e.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET
+                e.data.u64 = tag_of(index, r.generation)
+                kvo_next.epoll_ctl(epfd, op, fd, &e)
         else:
             e.events = event.events
             e.data.u64 = tag_of(index, r.generation)
@@ -185,25 +261,12 @@ cdef inline int change_set(int epfd, int op, int fd, epoll_event *event) noexcep
     return result
 
 
-cdef inline int epollset_ctl(int epfd, int op, int fd, epoll_event *event) noexcept nogil:
-    """See change_set()."""
-    cdef int32_t ident = ident_of_fd(fd)
-    cdef int r
-    if ident < 0:
-        refresh(conn_at(ident), fd)
-    private_lock(&kvo_process.sets_lock)
-    r = change_set(epfd, op, fd, event)
-    private_unlock(&kvo_process.sets_lock)
-    return r
-
-
 cdef inline void epollset_forget(conn_t *c, int fd) noexcept nogil:
     """The last descriptor of a connection is about to be closed: its registrations go, in the kernel too, since a
     forked process may keep the socket open."""
     cdef reg_t *r
     cdef set_t *s
     cdef int index
-    private_lock(&kvo_process.sets_lock)
     while c.registrations != NULL:
         r = <reg_t *>c.registrations
         s = <set_t *>r.set
@@ -214,18 +277,9 @@ cdef inline void epollset_forget(conn_t *c, int fd) noexcept nogil:
                 kvo_next.epoll_ctl(s.epfd, EPOLL_CTL_DEL, r.fd, NULL)
             reg_drop(s, index)
         private_unlock(&s.lock)
-    private_unlock(&kvo_process.sets_lock)
 
 
 cdef inline void epollset_close(int epfd) noexcept nogil:
-    if set_at(epfd) != NULL:
-        private_lock(&kvo_process.sets_lock)
-        close_set(epfd)
-        private_unlock(&kvo_process.sets_lock)
-
-
-cdef inline void close_set(int epfd) noexcept nogil:
-    """Under sets_lock."""
     cdef set_t *s = set_at(epfd)
     cdef int i
     if s == NULL:
@@ -234,21 +288,11 @@ cdef inline void close_set(int epfd) noexcept nogil:
     s.names -= 1
     if s.names > 0:
         return
-    private_lock(&kvo_process.slot_lock)
-    cdef void **link = &kvo_process.set_list
-    while link[0] != s:
-        link = &(<set_t *>link[0]).next
-    link[0] = s.next
-    private_unlock(&kvo_process.slot_lock)
     private_lock(&s.lock)
     for i in range(s.count):
         if s.regs[i].mode != UNUSED:
             s.regs[i].hot = 1  # so that reg_drop leaves the free list alone
             reg_drop(s, i)
-    if s.sleepers:
-        private_unlock(&s.lock)
-        return  # another thread waits on it still: its memory stays
-    for i in range(s.count):
         free(s.regs[i])
     free(s.regs)
     free(s)

@@ -9,7 +9,6 @@ from kvoshim.negotiate cimport *
 from kvoshim.segment cimport *
 from kvoshim.ring cimport ring_readable
 from kvoshim.readiness cimport *
-from kvoshim.registration cimport set_t
 
 
 cdef inline bint stream_socket(int fd) noexcept nogil:
@@ -261,16 +260,10 @@ cdef inline void life_before_fork() noexcept nogil:
 cdef inline void life_forked_child() noexcept nogil:
     cdef uint32_t i
     cdef conn_t *c
-    cdef set_t *s
     kvo_forked_child()
     for i in range(kvo_process.slot_high):
         c = (<conn_t *>kvo_process.slots) + i
-        c.lock = c.busy = c.sleepers = c.pollers = 0
-    kvo_process.sets_lock = 0
-    s = <set_t *>kvo_process.set_list
-    while s != NULL:
-        s.lock = s.sleepers = 0
-        s = <set_t *>s.next
+        c.lock = c.busy = c.sleepers = 0
 
 
 cdef inline void life_before_exec(bint inherit) noexcept nogil:

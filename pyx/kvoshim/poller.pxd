@@ -16,7 +16,6 @@ from kvoshim.spin cimport spin_worth, spin_learn
 
 cdef enum:
     ON_STACK = 64
-    COUNTED = 0x40000000
     ALWAYS = 0x38  # POLLERR | POLLHUP | POLLNVAL
 
 
@@ -81,64 +80,14 @@ cdef inline void drain_all(pollfd *fds, nfds_t n, const uint32_t *old) noexcept 
     cdef nfds_t i
     cdef conn_t *c
     for i in range(n):
-        if fds[i].fd >= 0 and old[i] & ~COUNTED:
+        if fds[i].fd >= 0 and old[i]:
             c = live_at(fds[i].fd)
             if c != NULL and switch_receiving(c) and lead(c):
-                drain(c, fds[i].fd, old[i] & ~COUNTED)
-                tell_others(c, 1 if old[i] & COUNTED else 0)
+                drain(c, fds[i].fd, old[i])
                 unlead(c)
 
 
-cdef inline int wake_descriptor() noexcept nogil:
-    """An eventfd that other threads write when they take a bell that a thread in poll() may be waiting for."""
-    cdef int32_t fd
-    if kvo_process.wake_fd == 0:
-        fd = make_internal(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK))
-        if fd < 0:
-            return -1
-        if not kvo_cas32(<uint32_t *>&kvo_process.wake_fd, 0, <uint32_t>fd):
-            close_quietly(&fd)
-    return kvo_process.wake_fd
-
-
-cdef inline void count_poller(pollfd *fds, nfds_t n, uint32_t *old) noexcept nogil:
-    """This thread is about to sleep on these. Marks the ones it has counted itself at."""
-    cdef nfds_t i
-    cdef conn_t *c
-    for i in range(n):
-        c = live_at(fds[i].fd)
-        if c != NULL:
-            kvo_add32(&c.pollers, 1)
-            old[i] |= COUNTED
-
-
-cdef inline void uncount_poller(pollfd *fds, nfds_t n, const uint32_t *old) noexcept nogil:
-    cdef nfds_t i
-    cdef conn_t *c
-    for i in range(n):
-        c = live_at(fds[i].fd) if old[i] & COUNTED else NULL
-        if c != NULL and kvo_load32(&c.pollers):
-            kvo_add32(&c.pollers, <uint32_t>-1)
-
-
-cdef inline int sleep_in_kernel(pollfd *fds, pollfd *copy, nfds_t n, const timespec *left, const sigset_t *mask) noexcept nogil:
-    """ask_kernel() for a thread that is not alone: other threads can wake it."""
-    cdef uint64_t count
-    cdef int r
-    copy[n].fd = wake_descriptor()
-    copy[n].events = POLLIN
-    r = ask_kernel_and(fds, copy, n, n + 1, left, mask)
-    if copy[n].revents & POLLIN:
-        kvo_next.read(copy[n].fd, &count, sizeof(count))
-    return r
-
-
 cdef inline int ask_kernel(pollfd *fds, pollfd *copy, nfds_t n, const timespec *left, const sigset_t *mask) noexcept nogil:
-    return ask_kernel_and(fds, copy, n, n, left, mask)
-
-
-cdef inline int ask_kernel_and(pollfd *fds, pollfd *copy, nfds_t n, nfds_t all_of_them, const timespec *left,
-                               const sigset_t *mask) noexcept nogil:
     """Polls the kernel: others for what they asked, ours for bells and the peer's end. How many others are ready (their
     revents set), or -errno; *fds of ours are left alone."""
     cdef nfds_t i
@@ -150,9 +99,7 @@ cdef inline int ask_kernel_and(pollfd *fds, pollfd *copy, nfds_t n, nfds_t all_o
         c = live_at(fds[i].fd)
         if c != NULL:
             copy[i].events = POLLIN | POLLRDHUP
-    if all_of_them > n:
-        copy[n].revents = 0
-    r = kvo_next.ppoll(copy, all_of_them, left, mask)
+    r = kvo_next.ppoll(copy, n, left, mask)
     if r <= 0:
         return -errno if r < 0 else 0
     for i in range(n):
@@ -217,7 +164,7 @@ cdef inline int poll_mixed(pollfd *fds, pollfd *copy, uint32_t *old, nfds_t n, c
     cdef nfds_t i
     cdef conn_t *c
     cdef int ready, others
-    cdef bint spun = False, many
+    cdef bint spun = False
     zero.tv_sec = zero.tv_nsec = 0
     if timeout != NULL:
         deadline_after(&deadline, timeout)
@@ -239,18 +186,11 @@ cdef inline int poll_mixed(pollfd *fds, pollfd *copy, uint32_t *old, nfds_t n, c
         for i in range(n):
             c = live_at(fds[i].fd)
             old[i] = outstanding(c) if c != NULL else 0
-        many = not kvo_single_threaded()
-        if many:
-            wake_descriptor()
-            count_poller(fds, n, old)
         arm_all(fds, n)
-        ready = look_at_rings(fds, n)
-        if not ready:
-            drain_all(fds, n, old)
-            ready = look_at_rings(fds, n)
-        if ready:
-            if many:
-                uncount_poller(fds, n, old)
+        if look_at_rings(fds, n):
+            continue
+        drain_all(fds, n, old)
+        if look_at_rings(fds, n):
             continue
         for i in range(n):
             c = live_at(fds[i].fd)
@@ -258,11 +198,7 @@ cdef inline int poll_mixed(pollfd *fds, pollfd *copy, uint32_t *old, nfds_t n, c
                 c.stat_sleeps += 1
         if timeout != NULL:
             time_left(&deadline, &left)
-        if many:
-            others = sleep_in_kernel(fds, copy, n, &left if timeout != NULL else NULL, mask)
-            uncount_poller(fds, n, old)
-        else:
-            others = ask_kernel(fds, copy, n, &left if timeout != NULL else NULL, mask)
+        others = ask_kernel(fds, copy, n, &left if timeout != NULL else NULL, mask)
         if others < 0:
             return others
         # Revents of the others are in place; now those of ours, without clearing them.
@@ -287,7 +223,7 @@ cdef inline int poll_mixed(pollfd *fds, pollfd *copy, uint32_t *old, nfds_t n, c
 
 cdef inline int poller_poll(pollfd *fds, nfds_t n, const timespec *timeout, const sigset_t *mask) noexcept nogil:
     """ppoll() with at least one descriptor of ours among fds. >= 0 or -errno; mask as in ppoll (applied while asleep)."""
-    cdef pollfd copy_here[ON_STACK + 1]
+    cdef pollfd copy_here[ON_STACK]
     cdef uint32_t old_here[ON_STACK]
     cdef pollfd *copy = copy_here
     cdef uint32_t *old = old_here
@@ -315,10 +251,10 @@ cdef inline int poller_poll(pollfd *fds, nfds_t n, const timespec *timeout, cons
                     return poller_poll_again(fds, n, timeout, mask)
             return r
     if n > ON_STACK:
-        copy = <pollfd *>malloc((n + 1) * sizeof(pollfd) + n * sizeof(uint32_t))
+        copy = <pollfd *>malloc(n * (sizeof(pollfd) + sizeof(uint32_t)))
         if copy == NULL:
             return -ENOMEM
-        old = <uint32_t *>(copy + n + 1)
+        old = <uint32_t *>(copy + n)
     r = poll_mixed(fds, copy, old, n, first, ours, timeout, mask)
     if copy != copy_here:
         free(copy)

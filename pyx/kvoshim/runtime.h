@@ -91,10 +91,7 @@ struct kvo_process {
   uint32_t slot_lock;
   int32_t slot_free, slot_last; /* free slots, oldest first: index + 1, 0: none */
   uint32_t slots_free;
-  void *sets;            /* epoll sets by descriptor, see epollset.pxd */
-  void *set_list;        /* all of them */
-  uint32_t sets_lock;    /* for adding and removing registrations; taken before a set's own lock */
-  int32_t wake_fd;       /* eventfd that wakes threads in poll(), made when first needed; 0: none */
+  void *sets;            /* epoll sets, see epollset.pxd */
   int32_t pid;
   uint32_t foreign_wait; /* others wait on our descriptors unseen (the extension module): keep the kernel's readiness */
   uint64_t ring_bytes;

@@ -107,10 +107,6 @@ cdef extern from "unistd.h" nogil:
 cdef extern from "signal.h" nogil:
     int kill(pid_t pid, int signal)
 
-cdef extern from "sys/eventfd.h" nogil:
-    const int EFD_CLOEXEC, EFD_NONBLOCK
-    int eventfd(unsigned int start, int flags)
-
 cdef extern from "sched.h" nogil:
     int sched_yield()
 
@@ -128,8 +124,6 @@ cdef extern from "string.h" nogil:
 
 cdef extern from "runtime.h" nogil:
     ctypedef struct next_t "struct kvo_next":
-        ssize_t (*read)(int, void *, size_t) noexcept nogil
-        ssize_t (*write)(int, const void *, size_t) noexcept nogil
         ssize_t (*recv)(int, void *, size_t, int) noexcept nogil
         ssize_t (*send)(int, const void *, size_t, int) noexcept nogil
         ssize_t (*recvmsg)(int, msghdr *, int) noexcept nogil
@@ -162,9 +156,6 @@ cdef extern from "runtime.h" nogil:
         void *slots
         uint32_t slot_limit, slot_high, slot_lock
         void *sets
-        void *set_list
-        uint32_t sets_lock
-        int32_t wake_fd
         int32_t slot_free, slot_last, internal_from
         uint32_t slots_free
         int32_t pid

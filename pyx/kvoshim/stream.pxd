@@ -38,50 +38,6 @@ cdef inline ssize_t account_kernel_bytes(conn_t *c, ssize_t n, bint peek) noexce
     return n - over
 
 
-cdef inline iovec *filled(msghdr *m) noexcept nogil:
-    """The first array element that has room; m has some."""
-    cdef iovec *v = m.msg_iov
-    while v.iov_len == 0:
-        v += 1
-    return v
-
-
-cdef inline ssize_t peek_kernel(conn_t *c, int fd, msghdr *m, int flags) noexcept nogil:
-    """Waits, as flags say, for bytes in the kernel. How many of them are data; -EINPROGRESS: none, only bells; 0: the
-    end; or -errno. As the leader."""
-    cdef msghdr look
-    cdef iovec v
-    cdef ssize_t n
-    cdef uint64_t left
-    memset(&look, 0, sizeof(look))
-    v = filled(m)[0]
-    look.msg_iov = &v
-    look.msg_iovlen = 1
-    kvo_add32(&c.sleepers, 1)
-    n = kvo_next.recvmsg(fd, &look, flags & ~MSG_WAITALL | MSG_PEEK)
-    kvo_add32(&c.sleepers, <uint32_t>-1)
-    if n <= 0:
-        return end_of_kernel(c, fd, -errno if n < 0 else 0)
-    if kvo_acquire32(&c.peer.flags) & KVO_CUT:
-        left = kvo_load64(&c.peer.cut) - kvo_load64(&c.me.kernel_read)
-        if left == 0 or left > kvo_load64(&c.peer.cut):
-            refresh(c, fd)
-            return -EINPROGRESS
-        if <uint64_t>n > left:
-            n = <ssize_t>left
-    return n
-
-
-cdef inline ssize_t end_of_kernel(conn_t *c, int fd, ssize_t n) noexcept nogil:
-    """The kernel said end of stream (0) or -errno: with a live peer's bytes in the ring, that is not the end yet."""
-    refresh(c, fd)
-    if c.state == LIVE and (n == 0 or n == -ECONNRESET):
-        look_at_kernel(c, fd)
-        if c.gone and switch_receiving(c):
-            return -EINPROGRESS
-    return n
-
-
 cdef inline ssize_t receive_kernel(conn_t *c, int fd, msghdr *m, size_t skip, int flags) noexcept nogil:
     """One receive from the kernel while the peer's direction has not switched. 0 with switch_receiving() true: go on
     in the ring; 0 else: end of stream."""
@@ -91,8 +47,6 @@ cdef inline ssize_t receive_kernel(conn_t *c, int fd, msghdr *m, size_t skip, in
     cdef char control[CONTROL_BYTES]
     cdef bint own = False
     cdef size_t room = m.msg_controllen
-    cdef msghdr limited
-    cdef msghdr *whole = NULL
     cdef ssize_t n, data
     if skip:
         while skip >= from_iov.iov_len:
@@ -107,27 +61,13 @@ cdef inline ssize_t receive_kernel(conn_t *c, int fd, msghdr *m, size_t skip, in
     if not lead(c):
         if flags & MSG_DONTWAIT:
             return -EAGAIN
-        n = follow(c, KVO_WANT_DATA)
-        return n if n < 0 else -EINPROGRESS
+        follow(c)
+        return -EINPROGRESS
     if c.state == LIVE:
         want(c, KVO_WANT_DATA)
     if switch_receiving(c):
         unlead(c)
         return -EINPROGRESS
-    if not flags & MSG_PEEK and total_of(m) and (kvo_process.foreign_wait or not c.shadow):
-        # Somebody may wait on the descriptor unseen: a bell must not be taken along with the last bytes of data, but
-        # stay and keep it readable. So look first, and then take no more than the data.
-        n = peek_kernel(c, fd, m, flags)
-        if n <= 0:
-            unlead(c)
-            return n
-        v.iov_base = filled(m).iov_base
-        v.iov_len = least(filled(m).iov_len, <size_t>n)
-        limited = m[0]
-        limited.msg_iov = &v
-        limited.msg_iovlen = 1
-        whole = m
-        m = &limited
     if m.msg_control == NULL:
         own = True
         m.msg_control = control
@@ -143,22 +83,19 @@ cdef inline ssize_t receive_kernel(conn_t *c, int fd, msghdr *m, size_t skip, in
             stash(c, m)
             drop_stash(c)  # the program has no room for descriptors
             m.msg_flags |= MSG_CTRUNC
-        if data < n and not flags & MSG_PEEK:
-            refresh(c, fd)
-            tell_others(c, 0)
         n = data if data else -EINPROGRESS
     elif n < 0:
         n = -errno
     if n <= 0 and n != -EINPROGRESS:
-        n = end_of_kernel(c, fd, n)
+        refresh(c, fd)
+        if c.state == LIVE and (n == 0 or n == -ECONNRESET):
+            look_at_kernel(c, fd)
+            n = -EINPROGRESS if c.gone and switch_receiving(c) else n
     if own:
         m.msg_control = NULL
         m.msg_controllen = 0
     elif n == -EINPROGRESS:
         m.msg_controllen = room
-    if whole != NULL:
-        whole.msg_controllen = m.msg_controllen
-        whole.msg_flags = m.msg_flags
     unlead(c)
     return n
 
@@ -175,7 +112,7 @@ cdef inline ssize_t receive_live(conn_t *c, int fd, msghdr *m, size_t asked, int
     cdef bint all_of_it = flags & MSG_WAITALL and not peek
     cdef size_t got = 0, limit
     cdef bint record = False
-    cdef uint64_t gap, now
+    cdef uint64_t gap
     cdef ssize_t n
     cdef int r
     if flags & MSG_OOB:
@@ -238,12 +175,6 @@ cdef inline ssize_t receive_live(conn_t *c, int fd, msghdr *m, size_t asked, int
         if flags & MSG_DONTWAIT or kvo_load32(&c.me.flags) & KVO_NONBLOCK:
             if got:
                 return <ssize_t>got
-            now = kvo_ticks()
-            if now - c.looked_ticks > 1000 * kvo_process.ticks_per_us:
-                c.looked_ticks = now  # a killed peer clears nothing: a loop that never waits must see it all the same
-                look_at_kernel(c, fd)
-                if c.gone:
-                    continue
             if kvo_process.foreign_wait or not c.shadow:
                 if lead(c):
                     r = settle(c, fd)

@@ -87,16 +87,15 @@ cdef inline int wait_data(conn_t *c, int fd, bint part_read) noexcept nogil:
     if spin_until(c, &c.receiving, &c.peer.tail, kvo_load64(&c.me.head)):
         return 0
     if not lead(c):
-        return follow(c, KVO_WANT_DATA)
+        follow(c)
+        return 0
     old = outstanding(c)
     want(c, KVO_WANT_DATA)
     if kvo_load64(&c.peer.tail) != kvo_load64(&c.me.head) or receive_ended(c):
         kvo_and32(&c.me.wait, ~KVO_WANT_DATA)
         unlead(c)
         return 0
-    if old:
-        drain(c, fd, old)
-        tell_others(c, 0)
+    drain(c, fd, old)
     if c.gone:
         unlead(c)
         return 0
@@ -107,11 +106,9 @@ cdef inline int wait_data(conn_t *c, int fd, bint part_read) noexcept nogil:
     else:
         # The bell is drained by the very call that sleeps: as many system calls as a plain blocking recv.
         n = take_bytes(c, fd, scratch, sizeof(scratch), 0)
-        if n > 0:
-            tell_others(c, 0)
-        elif n == 0 or n == -ECONNRESET:
+        if n == 0 or n == -ECONNRESET:
             look_at_kernel(c, fd)
-        else:
+        elif n < 0:
             r = <int>n
     kvo_add32(&c.sleepers, <uint32_t>-1)
     unlead(c)
@@ -126,7 +123,8 @@ cdef inline int wait_space(conn_t *c, int fd) noexcept nogil:
     if spin_until(c, &c.sending, &c.peer.head, kvo_load64(&c.me.head_cache)):
         return 0
     if not lead(c):
-        return follow(c, KVO_WANT_SPACE)
+        follow(c)
+        return 0
     old = outstanding(c)
     # With no data waiting, data are waited for as well: then an old bell tells nobody anything, and may be drained.
     quiet = kvo_load64(&c.peer.tail) == kvo_load64(&c.me.head)
@@ -139,16 +137,14 @@ cdef inline int wait_space(conn_t *c, int fd) noexcept nogil:
         kvo_and32(&c.me.wait, ~KVO_WANT_DATA)
         quiet = False
     if not switch_receiving(c) or (old and not quiet and not kvo_load32(&c.me.wait) & KVO_WANT_DATA
-                                   and (kvo_process.foreign_wait or not c.shadow)):
-        # Unread data lie there, which are not mine to take, or a bell for somebody who waits for data unseen, which
-        # must stay readable. Look again soon.
+                                   and (c.shadow or c.registrations != NULL or kvo_process.foreign_wait)):
+        # Unread data lie there, which are not mine to take, or a bell for somebody who waits for data, which must
+        # stay readable. Look again soon.
         unlead(c)
         nap()
         look_at_kernel(c, fd)
         return 0
-    if old:
-        drain(c, fd, old)
-        tell_others(c, 0)
+    drain(c, fd, old)
     c.stat_sleeps += 1
     kvo_add32(&c.sleepers, 1)
     r = sleep_polling(c, fd, SO_SNDTIMEO)
