@@ -137,6 +137,7 @@ cdef public void kvo_before_fork() noexcept nogil:
 
 
 cdef public void kvo_after_fork_in_child() noexcept nogil:
+    epollset_forked_child()
     life_forked_child()
 
 

@@ -3,7 +3,7 @@
 # segment (record_at, record_bytes), published before the tail that covers it; so a receive takes a record with the first
 # byte it goes with, and ends with that message, as on a kernel socket.
 #
-# Whoever reads the kernel socket (the leader) may come upon a record early: its descriptors wait in the stash.
+# Whoever reads bells off the kernel socket may come upon a record early: its descriptors wait in the stash.
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport malloc, free
 from kvoshim.layout cimport *
@@ -41,7 +41,7 @@ cdef inline void stash(conn_t *c, msghdr *m) noexcept nogil:
 
 
 cdef inline ssize_t take_bytes(conn_t *c, int fd, char *scratch, size_t most, int flags) noexcept nogil:
-    """Reads bells and records off the kernel socket, as the leader, and counts them. Bytes or -errno."""
+    """Reads bells and records off the kernel socket, under the kernel lock, and counts them. Bytes or -errno."""
     cdef msghdr m
     cdef iovec v
     cdef char control[CONTROL_BYTES]

@@ -35,6 +35,14 @@ cdef struct stash_t:
     int count
     int fds[253]
 
+# What the lower layers know of an epoll registration (epollset.pxd). A kick makes the next wait on its set look at it.
+cdef struct watch_t:
+    watch_t *next            # other registrations of the same connection
+    uint32_t *set_sleepers   # threads in the kernel's wait on its set
+    uint32_t *set_kicked
+    uint32_t kicked
+    int32_t slot             # waiting slot of the connection's side, -1: none
+
 cdef struct conn_t:
     uint32_t state
     int32_t fds              # descriptors of this process that name it
@@ -73,7 +81,8 @@ cdef struct conn_t:
     spin_t receiving
     spin_t sending
     stash_t *stash           # ancillary records taken off the kernel socket, not delivered yet; oldest first
-    void *registrations      # epoll: reg_t list, see epollset.pxd
+    watch_t *registrations   # epoll, under watch_lock
+    uint32_t watch_lock
     uint64_t stat_sent, stat_received, stat_sends, stat_receives
     uint64_t stat_sleeps, stat_bells, stat_spins_won, stat_spins_lost
     uint8_t nonce[16]
@@ -109,6 +118,20 @@ cdef inline void private_lock(uint32_t *word) noexcept nogil:
 
 cdef inline void private_unlock(uint32_t *word) noexcept nogil:
     kvo_release32(word, 0)
+
+
+cdef inline void kick(conn_t *c) noexcept nogil:
+    """Has all epoll registrations of the connection looked at by the next wait on their set."""
+    cdef watch_t *w
+    if c.registrations == NULL:
+        return
+    private_lock(&c.watch_lock)
+    w = c.registrations
+    while w != NULL:
+        w.kicked = 1
+        kvo_exchange32(w.set_kicked, 1)
+        w = w.next
+    private_unlock(&c.watch_lock)
 
 
 cdef inline void conn_unmap(conn_t *c) noexcept nogil:

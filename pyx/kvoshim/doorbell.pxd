@@ -15,8 +15,8 @@
 # The fences are StoreLoad: without them each could miss the other's store. Sleeping is rare and writing is not, so where
 # both processes take part in membarrier's expedited fences the sleeper makes every CPU fence, and the writer's is free.
 #
-# Only the leader reads the kernel socket of a side; other threads and forked processes of the side wait for it to leave.
-# Bells are counted (rung, drained), so nobody asks the kernel for a bell that was never rung.
+# Bells are counted (rung, drained), so nobody asks the kernel for a bell that was never rung, nor takes one rung after it
+# armed.
 #
 # Invariant, while others wait on the descriptor unseen (kvo_process.foreign_wait, or no poll or epoll of ours has met the
 # connection yet): "not armed" implies that at least one bell lies in the kernel socket, which keeps it readable until a
@@ -24,8 +24,8 @@
 from libc.stdint cimport int32_t, uint32_t
 from kvoshim.layout cimport *
 from kvoshim.runtime cimport *
-from kvoshim.connection cimport conn_t
-from kvoshim.lock cimport thread_is_dead
+from kvoshim.connection cimport *
+from kvoshim.lock cimport alone, side_lock, side_unlock, thread_is_dead
 from kvoshim.ring cimport ring_readable, least
 from kvoshim.ancillary cimport take_bytes
 
@@ -72,53 +72,72 @@ cdef inline void ring_bell(conn_t *c, int fd, uint32_t what) noexcept nogil:
     cdef int saved = errno
     if not (kvo_and32(&c.peer.wait, ~what) & what):
         return
-    kvo_add32(&c.peer.rung, 1)
-    if kvo_next.send(fd, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL) != 1:
-        # EAGAIN: the socket is full of unread bytes, so it is readable already. Else the peer may be gone.
-        kvo_add32(&c.peer.rung, <uint32_t>-1)
-        if errno != EAGAIN:
-            look_at_kernel(c, fd)
+    if kvo_next.send(fd, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1:
+        kvo_add32(&c.peer.rung, 1)  # only now: nobody may take out more than there are
+    elif errno != EAGAIN:  # EAGAIN: the socket is full of unread bytes, so it is readable already
+        look_at_kernel(c, fd)  # the peer may be gone
     c.stat_bells += 1
     c.rang = 1
     kvo_set_errno(saved)
 
 
+# ---- who waits ----
+#
+# A bell wakes everybody who sleeps on the descriptor, but the kernel asks again before it lets a poll or epoll_wait return:
+# a bell that one thread drains before another has run is lost for that other. So whoever is going to wait in the kernel
+# (a thread in a receive, a send or a poll, or an epoll registration that is off the hot list) holds a slot of its side, with
+# the count of bells rung before it armed. It needs none of those; a later one stays in the kernel socket until it has woken.
+
 cdef inline bint lead(conn_t *c) noexcept nogil:
-    """Tries to become the one that reads the kernel socket."""
-    cdef uint32_t holder
-    if kvo_cas32(&c.me.leader, 0, <uint32_t>kvo_tid()):
-        return True
-    holder = kvo_load32(&c.me.leader)
-    if holder and thread_is_dead(holder):
-        return kvo_cas32(&c.me.leader, holder, <uint32_t>kvo_tid())
-    return False
+    """Takes the lock around reading the kernel socket. False: this thread holds it already (a signal handler)."""
+    return side_lock(c, &c.me.kernel_lock) == 0
 
 
 cdef inline void unlead(conn_t *c) noexcept nogil:
-    kvo_exchange32(&c.me.leader, 0)
-    if kvo_load32(&c.me.followers):
-        kvo_add32(&c.me.handover, 1)
-        syscall(SYS_futex, &c.me.handover, FUTEX_WAKE, 1 << 30, NULL, NULL, 0)
+    side_unlock(&c.me.kernel_lock)
 
 
-cdef inline void follow(conn_t *c) noexcept nogil:
-    """Waits until the leader has left, 50 ms at most (it may have been killed)."""
-    cdef timespec limit
-    cdef int saved = errno
-    cdef uint32_t seen
-    limit.tv_sec = 0
-    limit.tv_nsec = 50000000
-    kvo_add32(&c.me.followers, 1)
-    seen = kvo_load32(&c.me.handover)
-    if kvo_load32(&c.me.leader):
-        syscall(SYS_futex, &c.me.handover, FUTEX_WAIT, seen, &limit, NULL, 0)
-    kvo_add32(&c.me.followers, <uint32_t>-1)
-    kvo_set_errno(saved)
+cdef inline int slot_take(conn_t *c, uint32_t owner) noexcept nogil:
+    """A waiting slot, from before arming to after waking; -1: none is free, wait in slices. Its floor is now."""
+    cdef int i
+    for i in range(<int>KVO_SLOTS):
+        if kvo_load32(&c.me.slot_owner[i]) == 0 and kvo_cas32(&c.me.slot_owner[i], 0, owner):
+            kvo_store32(&c.me.slot_floor[i], kvo_load32(&c.me.rung))
+            return i
+    return -1
 
 
-cdef inline uint32_t outstanding(conn_t *c) noexcept nogil:
-    """Bells rung and not drained, capped: the count is the peer's word."""
-    return <uint32_t>least(kvo_load32(&c.me.rung) - kvo_load32(&c.me.drained), DRAIN_MOST)
+cdef inline void slot_give(conn_t *c, int slot) noexcept nogil:
+    if slot >= 0:
+        kvo_release32(&c.me.slot_owner[slot], 0)
+
+
+cdef inline uint32_t drainable(conn_t *c, uint32_t target, int mine) noexcept nogil:
+    """Up to which count of bells, target at most, nobody but me (slot mine, or -1) needs one to be woken by."""
+    cdef uint32_t floor, owner
+    cdef watch_t *w
+    cdef int i
+    if c.registrations != NULL:
+        kick(c)
+        private_lock(&c.watch_lock)
+        w = c.registrations
+        while w != NULL:
+            if w.slot >= 0 and kvo_load32(w.set_sleepers) == 0:
+                slot_give(c, w.slot)  # kicked: it takes one again before it sleeps
+                w.slot = -1
+            w = w.next
+        private_unlock(&c.watch_lock)
+    for i in range(<int>KVO_SLOTS):
+        owner = kvo_load32(&c.me.slot_owner[i])
+        if i == mine or owner == 0:
+            continue
+        floor = kvo_load32(&c.me.slot_floor[i])
+        if <int32_t>(floor - target) < 0:
+            if thread_is_dead(owner):
+                kvo_cas32(&c.me.slot_owner[i], owner, 0)
+            else:
+                target = floor
+    return target
 
 
 cdef inline bint switch_receiving(conn_t *c) noexcept nogil:
@@ -132,27 +151,43 @@ cdef inline bint switch_receiving(conn_t *c) noexcept nogil:
     return False
 
 
-cdef inline void drain(conn_t *c, int fd, uint32_t bells) noexcept nogil:
-    """Takes bells out of the kernel socket. As the leader, with the peer's direction cut and its bytes read."""
+cdef inline void drain(conn_t *c, int fd, uint32_t target) noexcept nogil:
+    """Takes bells out of the kernel socket, up to a count of them. With the peer's direction cut and its bytes read."""
     cdef char scratch[DRAIN_MOST]
     cdef ssize_t n
+    cdef int32_t bells
     cdef int saved = errno
-    if bells:
-        n = take_bytes(c, fd, scratch, bells, MSG_DONTWAIT)
-        if n == 0 or n == -ECONNRESET:
-            look_at_kernel(c, fd)
+    if <int32_t>(target - kvo_load32(&c.me.drained)) > 0 and lead(c):
+        bells = <int32_t>(target - kvo_load32(&c.me.drained))
+        if bells > 0:
+            n = take_bytes(c, fd, scratch, least(<size_t>bells, DRAIN_MOST), MSG_DONTWAIT)
+            if n == 0 or n == -ECONNRESET:
+                look_at_kernel(c, fd)
+        unlead(c)
     kvo_set_errno(saved)
+
+
+cdef inline bint settled(conn_t *c, int fd, uint32_t target, int mine) noexcept nogil:
+    """Armed, with target bells rung before that: drains those. False: some must stay for others, or because the ring
+    is not empty and somebody may wait for data unseen; then the kernel socket stays readable and nobody can sleep on it."""
+    if <int32_t>(target - kvo_load32(&c.me.drained)) <= 0:
+        return True
+    if not switch_receiving(c) or (kvo_process.foreign_wait and kvo_load64(&c.peer.tail) != kvo_load64(&c.me.head)):
+        return False
+    drain(c, fd, drainable(c, target, mine))
+    return <int32_t>(target - kvo_load32(&c.me.drained)) <= 0
 
 
 cdef inline bint settle(conn_t *c, int fd) noexcept nogil:
     """The arm / second look / drain sequence for a thread that will not sleep here itself. True: armed, the ring is
-    empty; False: look again. As the leader."""
-    cdef uint32_t old = outstanding(c)
-    if kvo_load32(&c.me.wait) & KVO_WANT_DATA and not old:
+    empty; False: look again."""
+    cdef uint32_t target = kvo_load32(&c.me.rung)
+    if kvo_load32(&c.me.wait) & KVO_WANT_DATA and target == kvo_load32(&c.me.drained):
         return kvo_load64(&c.peer.tail) == kvo_load64(&c.me.head)
     want(c, KVO_WANT_DATA)
     if kvo_load64(&c.peer.tail) != kvo_load64(&c.me.head):
-        kvo_and32(&c.me.wait, ~KVO_WANT_DATA)
+        if alone(c):
+            kvo_and32(&c.me.wait, ~KVO_WANT_DATA)
         return False
-    drain(c, fd, old)
+    settled(c, fd, target, -1)
     return True

@@ -29,8 +29,10 @@ cdef enum:
     RING
     PASS
     FAIR_EVERY = 16     # waits answered from rings alone, between two looks at the kernel
+    SLICE_MS = 100      # longest sleep while a registration has no waiting slot
 
 cdef struct reg_t:
+    watch_t watch        # first: the connection's list knows no more of it
     uint8_t mode
     uint8_t hot          # on the hot list
     uint8_t fresh        # added or modified: an edge by itself
@@ -46,7 +48,6 @@ cdef struct reg_t:
     int32_t next_hot     # index + 1
     int32_t next_free
     void *set
-    void *next_of_conn   # other registrations of the same connection
 
 cdef struct set_t:
     int32_t epfd
@@ -54,6 +55,8 @@ cdef struct set_t:
     int32_t pid          # who made it: a forked child shares the kernel's set and must not change it by closing
     uint32_t lock
     uint32_t sleepers    # threads in the kernel's epoll_wait
+    uint32_t kicked      # some registration has been kicked
+    uint32_t slices      # some registration found no waiting slot: sleep in slices
     int32_t count, room, free_list, hot_list
     uint32_t turn
     reg_t **regs
@@ -87,6 +90,8 @@ cdef inline set_t *set_make(int epfd) noexcept nogil:
         s.spin.score = 128
         s.spin.period = 16
         (<set_t **>kvo_process.sets)[epfd] = s
+        if <uint32_t>epfd >= kvo_process.sets_high:
+            kvo_process.sets_high = <uint32_t>epfd + 1
     return s
 
 
@@ -115,6 +120,9 @@ cdef inline reg_t *reg_new(set_t *s, int *index) noexcept nogil:
     memset(r, 0, sizeof(reg_t))
     r.generation = generation
     r.set = s
+    r.watch.set_sleepers = &s.sleepers
+    r.watch.set_kicked = &s.kicked
+    r.watch.slot = -1
     return r
 
 
@@ -130,15 +138,20 @@ cdef inline void reg_drop(set_t *s, int index) noexcept nogil:
     """Under s.lock. A hot one leaves the hot list at its next visit (mode UNUSED)."""
     cdef reg_t *r = s.regs[index]
     cdef conn_t *c
-    cdef void **link
+    cdef watch_t **link
     if r.ident < 0:
         c = conn_at(r.ident)
+        private_lock(&c.watch_lock)
         link = &c.registrations
         while link[0] != NULL:
-            if link[0] == r:
-                link[0] = r.next_of_conn
+            if link[0] == &r.watch:
+                link[0] = r.watch.next
                 break
-            link = &(<reg_t *>link[0]).next_of_conn
+            link = &link[0].next
+        if c.header != NULL:
+            slot_give(c, r.watch.slot)
+        r.watch.slot = -1
+        private_unlock(&c.watch_lock)
     r.mode = UNUSED
     r.generation += 1
     if not r.hot:
@@ -228,8 +241,10 @@ cdef inline int epollset_ctl(int epfd, int op, int fd, epoll_event *event) noexc
             reg_drop(s, index)
         elif c != NULL:
             c.shadow = 1
-            r.next_of_conn = c.registrations
-            c.registrations = r
+            private_lock(&c.watch_lock)
+            r.watch.next = c.registrations
+            c.registrations = &r.watch
+            private_unlock(&c.watch_lock)
             if r.mode == RING:
                 make_hot(s, index)
     elif op == EPOLL_CTL_MOD and index >= 0 and event != NULL:
@@ -272,7 +287,7 @@ cdef inline void epollset_forget(conn_t *c, int fd) noexcept nogil:
         s = <set_t *>r.set
         private_lock(&s.lock)
         index = reg_index(s, r)
-        if index >= 0 and c.registrations == r:
+        if index >= 0 and c.registrations == &r.watch:
             if s.pid == kvo_process.pid:
                 kvo_next.epoll_ctl(s.epfd, EPOLL_CTL_DEL, r.fd, NULL)
             reg_drop(s, index)
@@ -303,6 +318,18 @@ cdef inline void epollset_dup(int old, int new) noexcept nogil:
     if s != NULL and <uint32_t>new < SETS_MOST:
         s.names += 1
         (<set_t **>kvo_process.sets)[new] = s
+        if <uint32_t>new >= kvo_process.sets_high:
+            kvo_process.sets_high = <uint32_t>new + 1
+
+
+cdef inline void epollset_forked_child() noexcept nogil:
+    """Threads that held a lock or slept did not come along."""
+    cdef uint32_t i
+    cdef set_t *s
+    for i in range(kvo_process.sets_high):
+        s = (<set_t **>kvo_process.sets)[i]
+        if s != NULL:
+            s.lock = s.sleepers = 0
 
 
 cdef inline uint32_t due(reg_t *r, conn_t *c) noexcept nogil:
@@ -372,6 +399,43 @@ cdef inline bint hot_changed(set_t *s) noexcept nogil:
     return False
 
 
+cdef inline void hold_slot(set_t *s, reg_t *r, conn_t *c) noexcept nogil:
+    """The registration is about to leave the hot list: from here on it has to be woken by a bell."""
+    private_lock(&c.watch_lock)
+    if r.watch.slot < 0:
+        r.watch.slot = slot_take(c, <uint32_t>kvo_process.pid)
+        if r.watch.slot < 0:
+            s.slices = 1
+    else:
+        kvo_store32(&c.me.slot_floor[r.watch.slot], kvo_load32(&c.me.rung))
+    private_unlock(&c.watch_lock)
+
+
+cdef inline void drop_slot(reg_t *r, conn_t *c) noexcept nogil:
+    if r.watch.slot >= 0:
+        private_lock(&c.watch_lock)
+        slot_give(c, r.watch.slot)
+        r.watch.slot = -1
+        private_unlock(&c.watch_lock)
+
+
+cdef inline void take_kicks(set_t *s) noexcept nogil:
+    """Has the next look include the registrations that others have kicked, or that hold no slot. Under s.lock."""
+    cdef int i
+    cdef reg_t *r
+    if kvo_load32(&s.kicked) == 0 or kvo_exchange32(&s.kicked, 0) == 0:
+        return
+    for i in range(s.count):
+        r = s.regs[i]
+        if (r.mode == RING and (r.watch.kicked or r.watch.slot < 0)
+                or r.mode == NATIVE and conn_at(r.ident).state == LIVE):
+            r.watch.kicked = 0
+            if r.mode == NATIVE:
+                convert(s, i)
+            else:
+                make_hot(s, i)
+
+
 cdef inline bint arm_hot(set_t *s) noexcept nogil:
     """Arms every hot ring, looks again, empties the list of those that stay quiet. True: one is ready after all.
     Under s.lock."""
@@ -379,7 +443,7 @@ cdef inline bint arm_hot(set_t *s) noexcept nogil:
     cdef int32_t index
     cdef reg_t *r
     cdef conn_t *c
-    cdef uint32_t old
+    cdef uint32_t target
     cdef bint ready = False, quiet
     cdef int32_t at = link[0]
     while at:
@@ -387,14 +451,16 @@ cdef inline bint arm_hot(set_t *s) noexcept nogil:
         at = r.next_hot
         if r.mode == RING and not r.spent:
             c = conn_at(r.ident)
+            hold_slot(s, r, c)
             arm(c, r.events & EPOLLOUT and not writable(c))
+        elif r.mode == RING:
+            drop_slot(r, conn_at(r.ident))
     fence_for_sleep()
     while link[0]:
         index = link[0] - 1
         r = s.regs[index]
         if r.mode == RING and not r.spent:
             c = conn_at(r.ident)
-            old = outstanding(c)
             if r.events & EPOLLET:
                 quiet = not (kvo_load64(&c.peer.tail) != r.tail_seen and readiness(c, r.fd) & r.events)
                 quiet = quiet and not (r.events & EPOLLOUT and r.full_seen != c.full and writable(c))
@@ -409,9 +475,9 @@ cdef inline bint arm_hot(set_t *s) noexcept nogil:
                 continue
             c.stat_sleeps += 1
             # Bells are edges here, so old ones may lie; but they must not fill the socket.
-            if old >= 64 and c.recv_ring and lead(c):
-                drain(c, r.fd, old)
-                unlead(c)
+            target = kvo_load32(&c.me.slot_floor[r.watch.slot]) if r.watch.slot >= 0 else kvo_load32(&c.me.drained)
+            if <int32_t>(target - kvo_load32(&c.me.drained)) >= 64:
+                settled(c, r.fd, target, r.watch.slot)
         link[0] = r.next_hot
         r.hot = 0
         if r.mode == UNUSED:
@@ -566,6 +632,7 @@ cdef inline int epollset_wait(int epfd, epoll_event *events, int most, const tim
         deadline_after(&deadline, timeout)
     while True:
         private_lock(&s.lock)
+        take_kicks(s)
         n = collect(s, events, most) if s.hot_list else 0
         private_unlock(&s.lock)
         if n:
@@ -585,7 +652,11 @@ cdef inline int epollset_wait(int epfd, epoll_event *events, int most, const tim
                     return n
                 continue
         private_lock(&s.lock)
-        s.sleepers += 1
+        kvo_add32(&s.sleepers, 1)  # before the look for kicks: whoever kicks looks for sleepers afterwards
+        if s.slices:
+            s.slices = 0
+            s.kicked = 1
+        take_kicks(s)
         ready = arm_hot(s)
         private_unlock(&s.lock)
         n = 0
@@ -593,9 +664,11 @@ cdef inline int epollset_wait(int epfd, epoll_event *events, int most, const tim
             if timeout != NULL:
                 time_left(&deadline, &left)
                 ms = <int>(left.tv_sec * 1000 + (left.tv_nsec + 999999) // 1000000)
+            if s.slices and (ms < 0 or ms > SLICE_MS):
+                ms = SLICE_MS
             n = ask_kernel_set(s, events, most, ms, mask)
         private_lock(&s.lock)
-        s.sleepers -= 1
+        kvo_add32(&s.sleepers, <uint32_t>-1)
         private_unlock(&s.lock)
         if n:
             return n

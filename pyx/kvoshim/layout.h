@@ -18,6 +18,7 @@
 #define KVO_HEADER_BYTES 4096
 #define KVO_NONCE_BYTES 16
 #define KVO_RECORDS 16u
+#define KVO_SLOTS 8u
 #define KVO_RING_MIN 4096u
 #define KVO_RING_MAX (64u << 20)
 
@@ -58,10 +59,9 @@ struct kvo_side {
   uint64_t pad4[4];
   /* line 4: my receivers among themselves */
   uint32_t recv_lock;
-  uint32_t leader;      /* thread id of the one that may read the kernel socket */
+  uint32_t kernel_lock; /* around reading the kernel socket */
   uint64_t tail_cache;  /* the peer's tail when last looked at */
-  uint32_t handover;    /* futex word: a leader has left */
-  uint32_t followers;   /* how many wait for that */
+  uint32_t pad6[2];
   uint32_t reset_seen;  /* ECONNRESET has been delivered */
   uint32_t records_taken; /* ancillary records I have delivered */
   uint32_t records_seen;  /* the peer's count when tail_cache was loaded: covers every byte up to there */
@@ -69,6 +69,9 @@ struct kvo_side {
   /* lines 5 to 7: where my ancillary records stand in my outgoing stream, by record number modulo KVO_RECORDS */
   uint64_t record_at[KVO_RECORDS];    /* position of the first byte it goes with */
   uint32_t record_bytes[KVO_RECORDS]; /* bytes of the message it goes with */
+  /* line 8: who of my side waits in the kernel (doorbell.pxd) */
+  uint32_t slot_owner[KVO_SLOTS];     /* thread or process id, 0: free */
+  uint32_t slot_floor[KVO_SLOTS];     /* rung when it armed: it needs no earlier bell */
 };
 
 struct kvo_header {
@@ -110,16 +113,16 @@ KVO_AT(struct kvo_side, head_cache, 200);
 KVO_AT(struct kvo_side, kernel_sent, 208);
 KVO_AT(struct kvo_side, inode, 216);
 KVO_AT(struct kvo_side, recv_lock, 256);
-KVO_AT(struct kvo_side, leader, 260);
+KVO_AT(struct kvo_side, kernel_lock, 260);
 KVO_AT(struct kvo_side, tail_cache, 264);
-KVO_AT(struct kvo_side, handover, 272);
-KVO_AT(struct kvo_side, followers, 276);
 KVO_AT(struct kvo_side, reset_seen, 280);
 KVO_AT(struct kvo_side, records_taken, 284);
 KVO_AT(struct kvo_side, records_seen, 288);
 KVO_AT(struct kvo_side, record_at, 320);
 KVO_AT(struct kvo_side, record_bytes, 448);
-static_assert(sizeof(struct kvo_side) == 8 * KVO_LINE, "kvo_side");
+KVO_AT(struct kvo_side, slot_owner, 512);
+KVO_AT(struct kvo_side, slot_floor, 544);
+static_assert(sizeof(struct kvo_side) == 9 * KVO_LINE, "kvo_side");
 KVO_AT(struct kvo_header, magic, 0);
 KVO_AT(struct kvo_header, version, 8);
 KVO_AT(struct kvo_header, header_bytes, 12);

@@ -5,7 +5,7 @@ cdef extern from "layout.h" nogil:
     const uint64_t KVO_MAGIC
     const uint32_t KVO_VERSION
     const int KVO_HEADER_BYTES, KVO_NONCE_BYTES
-    const uint32_t KVO_RECORDS
+    const uint32_t KVO_RECORDS, KVO_SLOTS
     const uint64_t KVO_RING_MIN, KVO_RING_MAX
     const uint32_t KVO_OFFERED, KVO_ATTACHED, KVO_WITHDRAWN
     const uint32_t KVO_CUT, KVO_SHUT_WR, KVO_SHUT_RD, KVO_NONBLOCK, KVO_EXPEDITED
@@ -14,9 +14,10 @@ cdef extern from "layout.h" nogil:
     ctypedef struct side_t "struct kvo_side":
         uint64_t tail, cut, head, kernel_read, head_cache, kernel_sent, inode, tail_cache
         uint32_t flags, closing, cpu, wait, rung, drained
-        uint32_t send_lock, recv_lock, leader, handover, followers, reset_seen, records, records_taken, records_seen
+        uint32_t send_lock, recv_lock, kernel_lock, reset_seen, records, records_taken, records_seen
         uint64_t record_at[16]
         uint32_t record_bytes[16]
+        uint32_t slot_owner[8], slot_floor[8]
 
     ctypedef struct header_t "struct kvo_header":
         uint64_t magic, ring_bytes, total_bytes

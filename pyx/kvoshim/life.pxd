@@ -231,7 +231,7 @@ cdef inline int life_shutdown(conn_t *c, int fd, int how) noexcept nogil:
     if (kvo_load32(&c.me.flags) & (KVO_SHUT_WR | KVO_SHUT_RD)) == (KVO_SHUT_WR | KVO_SHUT_RD):
         c.native_shut = 1
         kvo_next.shutdown(fd, SHUT_RDWR)
-    elif bits & KVO_SHUT_RD and kvo_load32(&c.me.leader):
+    elif bits & KVO_SHUT_RD and kvo_load32(&c.sleepers):
         kvo_next.shutdown(fd, SHUT_RD)  # wakes a thread of mine that sleeps in a receive
     return 0
 
@@ -260,10 +260,16 @@ cdef inline void life_before_fork() noexcept nogil:
 cdef inline void life_forked_child() noexcept nogil:
     cdef uint32_t i
     cdef conn_t *c
+    cdef watch_t *w
     kvo_forked_child()
     for i in range(kvo_process.slot_high):
         c = (<conn_t *>kvo_process.slots) + i
-        c.lock = c.busy = c.sleepers = 0
+        c.lock = c.busy = c.sleepers = c.watch_lock = 0
+        w = c.registrations
+        while w != NULL:
+            w.slot = -1  # it is the parent's
+            w.kicked = w.set_kicked[0] = 1
+            w = w.next
 
 
 cdef inline void life_before_exec(bint inherit) noexcept nogil:
@@ -313,7 +319,7 @@ cdef inline void life_inherit(int memfd, int fd) noexcept nogil:
     memcpy(c.path, b"(inherited)", 12)
     segment_adopt(c, h, size)
     c.shared = 1
-    kvo_cas32(&c.me.leader, <uint32_t>kvo_tid(), 0)  # what this process held before exec
+    kvo_cas32(&c.me.kernel_lock, <uint32_t>kvo_tid(), 0)  # what this process held before exec
     kvo_cas32(&c.me.send_lock, <uint32_t>kvo_tid(), 0)
     kvo_cas32(&c.me.recv_lock, <uint32_t>kvo_tid(), 0)
     c.memfd = kvo_next.fcntl(memfd, F_DUPFD_CLOEXEC, kvo_process.internal_from)

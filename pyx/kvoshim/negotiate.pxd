@@ -131,6 +131,7 @@ cdef inline void go_live_locked(conn_t *c, int fd) noexcept nogil:
     if kvo_next.fcntl(fd, F_GETFL) & O_NONBLOCK:
         kvo_or32(&c.me.flags, KVO_NONBLOCK)
     kvo_release32(&c.state, LIVE)
+    kick(c)  # registrations made before are to be converted
     kvo_process.accelerated += 1
     if not credentials(fd, &who):
         who.pid = 0

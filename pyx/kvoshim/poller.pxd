@@ -13,10 +13,17 @@ from kvoshim.epollset cimport set_at, set_ready, set_arm, set_t
 from kvoshim.negotiate cimport refresh
 from kvoshim.readiness cimport *
 from kvoshim.spin cimport spin_worth, spin_learn
+from kvoshim.wait cimport SLICE_NS, breathe, slice_of
 
 cdef enum:
     ON_STACK = 64
     ALWAYS = 0x38  # POLLERR | POLLHUP | POLLNVAL
+
+
+cdef struct waiting_t:
+    conn_t *c        # NULL: none of ours
+    int slot
+    uint32_t target  # bells rung before arming
 
 
 cdef inline conn_t *live_at(int fd) noexcept nogil:
@@ -76,15 +83,46 @@ cdef inline void arm_all(pollfd *fds, nfds_t n) noexcept nogil:
     fence_for_sleep()
 
 
-cdef inline void drain_all(pollfd *fds, nfds_t n, const uint32_t *old) noexcept nogil:
+cdef inline void enter_all(pollfd *fds, waiting_t *w, nfds_t n) noexcept nogil:
+    """Ours get a waiting slot each; before arming."""
     cdef nfds_t i
     cdef conn_t *c
     for i in range(n):
-        if fds[i].fd >= 0 and old[i]:
-            c = live_at(fds[i].fd)
-            if c != NULL and switch_receiving(c) and lead(c):
-                drain(c, fds[i].fd, old[i])
-                unlead(c)
+        c = live_at(fds[i].fd)
+        w[i].c = c
+        if c != NULL:
+            kvo_add32(&c.sleepers, 1)
+            w[i].slot = slot_take(c, <uint32_t>kvo_tid())
+            w[i].target = kvo_load32(&c.me.rung)
+
+
+cdef inline void leave_all(waiting_t *w, nfds_t n) noexcept nogil:
+    cdef nfds_t i
+    for i in range(n):
+        if w[i].c != NULL:
+            if w[i].c.state == LIVE:
+                slot_give(w[i].c, w[i].slot)
+            kvo_add32(&w[i].c.sleepers, <uint32_t>-1)
+
+
+cdef inline bint settle_all(pollfd *fds, waiting_t *w, nfds_t n, bint *slices) noexcept nogil:
+    """Drains what the rings have answered. False: a kernel socket stays readable for other reasons than those asked for,
+    so nobody can sleep on it now. slices: some connection had no waiting slot to give."""
+    cdef nfds_t i
+    cdef conn_t *c
+    cdef bint all_of_them = True
+    slices[0] = False
+    for i in range(n):
+        c = w[i].c
+        if c == NULL:
+            continue
+        if w[i].slot < 0:
+            slices[0] = True
+        if (not settled(c, fds[i].fd, w[i].target, w[i].slot) or kvo_load32(&c.me.flags) & KVO_SHUT_RD
+                or not fds[i].events & (POLLIN | POLLRDNORM) and not switch_receiving(c) and kernel_readable(fds[i].fd)):
+            all_of_them = False
+        c.stat_sleeps += 1
+    return all_of_them
 
 
 cdef inline int ask_kernel(pollfd *fds, pollfd *copy, nfds_t n, const timespec *left, const sigset_t *mask) noexcept nogil:
@@ -158,13 +196,13 @@ cdef inline bint spin_on_rings(pollfd *fds, pollfd *copy, nfds_t n, conn_t *firs
     return won
 
 
-cdef inline int poll_mixed(pollfd *fds, pollfd *copy, uint32_t *old, nfds_t n, conn_t *first, nfds_t ours,
+cdef inline int poll_mixed(pollfd *fds, pollfd *copy, waiting_t *w, nfds_t n, conn_t *first, nfds_t ours,
                            const timespec *timeout, const sigset_t *mask) noexcept nogil:
-    cdef timespec deadline, left, zero
+    cdef timespec deadline, left, zero, slice
     cdef nfds_t i
     cdef conn_t *c
     cdef int ready, others
-    cdef bint spun = False
+    cdef bint spun = False, slices
     zero.tv_sec = zero.tv_nsec = 0
     if timeout != NULL:
         deadline_after(&deadline, timeout)
@@ -183,22 +221,25 @@ cdef inline int poll_mixed(pollfd *fds, pollfd *copy, uint32_t *old, nfds_t n, c
             spun = True
             if spin_on_rings(fds, copy, n, first, ours < n):
                 continue
-        for i in range(n):
-            c = live_at(fds[i].fd)
-            old[i] = outstanding(c) if c != NULL else 0
-        arm_all(fds, n)
-        if look_at_rings(fds, n):
-            continue
-        drain_all(fds, n, old)
-        if look_at_rings(fds, n):
-            continue
-        for i in range(n):
-            c = live_at(fds[i].fd)
-            if c != NULL:
-                c.stat_sleeps += 1
         if timeout != NULL:
             time_left(&deadline, &left)
-        others = ask_kernel(fds, copy, n, &left if timeout != NULL else NULL, mask)
+        enter_all(fds, w, n)
+        arm_all(fds, n)
+        if look_at_rings(fds, n):
+            leave_all(w, n)
+            continue
+        if not settle_all(fds, w, n, &slices):
+            leave_all(w, n)
+            breathe()
+            zero.tv_sec = zero.tv_nsec = 0
+            others = ask_kernel(fds, copy, n, &zero, mask)
+        elif slices and (timeout == NULL or left.tv_sec or left.tv_nsec > SLICE_NS):
+            slice_of(&slice)
+            others = ask_kernel(fds, copy, n, &slice, mask)
+            leave_all(w, n)
+        else:
+            others = ask_kernel(fds, copy, n, &left if timeout != NULL else NULL, mask)
+            leave_all(w, n)
         if others < 0:
             return others
         # Revents of the others are in place; now those of ours, without clearing them.
@@ -224,9 +265,9 @@ cdef inline int poll_mixed(pollfd *fds, pollfd *copy, uint32_t *old, nfds_t n, c
 cdef inline int poller_poll(pollfd *fds, nfds_t n, const timespec *timeout, const sigset_t *mask) noexcept nogil:
     """ppoll() with at least one descriptor of ours among fds. >= 0 or -errno; mask as in ppoll (applied while asleep)."""
     cdef pollfd copy_here[ON_STACK]
-    cdef uint32_t old_here[ON_STACK]
+    cdef waiting_t waiting_here[ON_STACK]
     cdef pollfd *copy = copy_here
-    cdef uint32_t *old = old_here
+    cdef waiting_t *waiting = waiting_here
     cdef conn_t *first = NULL
     cdef conn_t *c
     cdef nfds_t i, ours = 0
@@ -251,11 +292,11 @@ cdef inline int poller_poll(pollfd *fds, nfds_t n, const timespec *timeout, cons
                     return poller_poll_again(fds, n, timeout, mask)
             return r
     if n > ON_STACK:
-        copy = <pollfd *>malloc(n * (sizeof(pollfd) + sizeof(uint32_t)))
+        copy = <pollfd *>malloc(n * (sizeof(pollfd) + sizeof(waiting_t)))
         if copy == NULL:
             return -ENOMEM
-        old = <uint32_t *>(copy + n)
-    r = poll_mixed(fds, copy, old, n, first, ours, timeout, mask)
+        waiting = <waiting_t *>(copy + n)
+    r = poll_mixed(fds, copy, waiting, n, first, ours, timeout, mask)
     if copy != copy_here:
         free(copy)
     return r

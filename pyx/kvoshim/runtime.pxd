@@ -156,6 +156,7 @@ cdef extern from "runtime.h" nogil:
         void *slots
         uint32_t slot_limit, slot_high, slot_lock
         void *sets
+        uint32_t sets_high
         int32_t slot_free, slot_last, internal_from
         uint32_t slots_free
         int32_t pid

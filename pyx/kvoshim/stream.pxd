@@ -20,84 +20,112 @@ cdef inline size_t total_of(const msghdr *m) noexcept nogil:
 
 # ---- receiving ----
 
-cdef inline ssize_t account_kernel_bytes(conn_t *c, ssize_t n, bint peek) noexcept nogil:
-    """n bytes came from the kernel. What lies beyond the peer's cut are doorbells, not data; they are always at the
-    end. Returns the bytes of data. As the leader."""
+cdef inline ssize_t data_of(conn_t *c, ssize_t n) noexcept nogil:
+    """n bytes lie in the kernel socket; how many of them are data. What lies behind the peer's cut are bells: they
+    are sent after the cut is published, so a look at the flag after the look at the bytes knows them."""
     cdef uint64_t before = kvo_load64(&c.me.kernel_read), cut
-    cdef ssize_t over = 0
-    if kvo_acquire32(&c.peer.flags) & KVO_CUT:
+    if kvo_acquire32(&c.peer.flags) & KVO_CUT:  # SYNC POINT cut
         cut = kvo_load64(&c.peer.cut)
         if cut < before:
             cut = before
         if before + <uint64_t>n > cut:
-            over = <ssize_t>(before + <uint64_t>n - cut)
-    if not peek:
-        kvo_store64(&c.me.kernel_read, before + <uint64_t>(n - over))
-        if over:
-            kvo_add32(&c.me.drained, <uint32_t>over)
-    return n - over
+            return <ssize_t>(cut - before)
+    return n
 
 
 cdef inline ssize_t receive_kernel(conn_t *c, int fd, msghdr *m, size_t skip, int flags) noexcept nogil:
-    """One receive from the kernel while the peer's direction has not switched. 0 with switch_receiving() true: go on
-    in the ring; 0 else: end of stream."""
+    """One receive from the kernel while the peer's direction has not switched. 0: end of stream; -EINPROGRESS: look
+    again, it may have switched. Takes data only: a bell stays, for whoever has to be woken by it."""
     cdef msghdr one
     cdef iovec v
     cdef iovec *from_iov = m.msg_iov
-    cdef char control[CONTROL_BYTES]
-    cdef bint own = False
-    cdef size_t room = m.msg_controllen
-    cdef ssize_t n, data
+    cdef ssize_t n
     if skip:
+        memset(&one, 0, sizeof(one))
         while skip >= from_iov.iov_len:
             skip -= from_iov.iov_len
             from_iov += 1
         v.iov_base = <char *>from_iov.iov_base + skip
         v.iov_len = from_iov.iov_len - skip
-        memset(&one, 0, sizeof(one))
         one.msg_iov = &v
         one.msg_iovlen = 1
         m = &one
     if not lead(c):
-        if flags & MSG_DONTWAIT:
-            return -EAGAIN
-        follow(c)
-        return -EINPROGRESS
-    if c.state == LIVE:
-        want(c, KVO_WANT_DATA)
+        return -EAGAIN
     if switch_receiving(c):
         unlead(c)
         return -EINPROGRESS
-    if m.msg_control == NULL:
-        own = True
-        m.msg_control = control
-        m.msg_controllen = sizeof(control)
-    kvo_add32(&c.sleepers, 1)
-    n = kvo_next.recvmsg(fd, m, flags & ~MSG_WAITALL | (MSG_CMSG_CLOEXEC if own else 0))
-    kvo_add32(&c.sleepers, <uint32_t>-1)
-    if n > 0:
-        data = account_kernel_bytes(c, n, flags & MSG_PEEK)
-        if data < n and m.msg_controllen:
-            stash(c, m)  # behind the cut: it belongs to a record
-        elif own and m.msg_controllen:
-            stash(c, m)
-            drop_stash(c)  # the program has no room for descriptors
-            m.msg_flags |= MSG_CTRUNC
-        n = data if data else -EINPROGRESS
-    elif n < 0:
-        n = -errno
+    n = take_data(c, fd, m, flags)
+    unlead(c)
+    if n == -EAGAIN and not flags & MSG_DONTWAIT and not kvo_next.fcntl(fd, F_GETFL) & O_NONBLOCK:
+        n = wait_kernel_data(c, fd)
+        return n if n < 0 else -EINPROGRESS
     if n <= 0 and n != -EINPROGRESS:
         refresh(c, fd)
         if c.state == LIVE and (n == 0 or n == -ECONNRESET):
             look_at_kernel(c, fd)
             n = -EINPROGRESS if c.gone and switch_receiving(c) else n
-    if own:
-        m.msg_control = NULL
-        m.msg_controllen = 0
-    elif n == -EINPROGRESS:
-        m.msg_controllen = room
-    unlead(c)
     return n
+
+
+cdef inline ssize_t take_data(conn_t *c, int fd, msghdr *m, int flags) noexcept nogil:
+    """Without waiting; under the kernel lock."""
+    cdef msghdr look, part
+    cdef iovec v
+    cdef ssize_t n
+    cdef size_t i = 0
+    memset(&look, 0, sizeof(look))
+    look.msg_iov = m.msg_iov
+    look.msg_iovlen = m.msg_iovlen
+    n = kvo_next.recvmsg(fd, &look, MSG_PEEK | MSG_DONTWAIT)
+    if n <= 0:
+        return -errno if n < 0 else 0
+    n = data_of(c, n)
+    if n == 0:
+        return -EINPROGRESS
+    if flags & MSG_PEEK:
+        m.msg_controllen = 0
+        m.msg_flags = 0
+        return n
+    if <size_t>n < total_of(m):
+        # No more than the data: a short read, into the first part that has room.
+        while m.msg_iov[i].iov_len == 0:
+            i += 1
+        v.iov_base = m.msg_iov[i].iov_base
+        v.iov_len = least(m.msg_iov[i].iov_len, <size_t>n)
+        part = m[0]
+        part.msg_iov = &v
+        part.msg_iovlen = 1
+        n = kvo_next.recvmsg(fd, &part, flags & ~MSG_WAITALL | MSG_DONTWAIT)
+        m.msg_controllen = part.msg_controllen
+        m.msg_flags = part.msg_flags
+    else:
+        n = kvo_next.recvmsg(fd, m, flags & ~MSG_WAITALL | MSG_DONTWAIT)
+    if n < 0:
+        return -errno
+    kvo_store64(&c.me.kernel_read, kvo_load64(&c.me.kernel_read) + <uint64_t>n)
+    return n
+
+
+cdef inline int wait_kernel_data(conn_t *c, int fd) noexcept nogil:
+    """The kernel socket is empty, data or a bell will come. 0 or -errno."""
+    cdef timespec span
+    cdef int r, slot
+    kvo_add32(&c.sleepers, 1)
+    slot = slot_take(c, <uint32_t>kvo_tid())
+    if c.state == LIVE:
+        want(c, KVO_WANT_DATA)
+    refresh(c, fd)
+    if switch_receiving(c):
+        r = 0
+    elif slot < 0:
+        slice_of(&span)
+        r = sleep_for(c, fd, &span, 0)
+    else:
+        r = sleep_peeking(c, fd)
+    slot_give(c, slot)
+    kvo_add32(&c.sleepers, <uint32_t>-1)
+    return r
 
 
 cdef inline ssize_t receive_end(conn_t *c) noexcept nogil:
@@ -105,6 +133,23 @@ cdef inline ssize_t receive_end(conn_t *c) noexcept nogil:
     if c.gone and unread_at_peer(c) and kvo_exchange32(&c.me.reset_seen, 1) == 0:
         return -ECONNRESET
     return 0
+
+
+cdef inline void fetch_record(conn_t *c, int fd) noexcept nogil:
+    """A record's byte lies somewhere among the bells: takes them out one by one until it has come, when nobody has to
+    be woken by them any more (or does not wake: a busy program's registration)."""
+    cdef char byte
+    cdef uint32_t rung = kvo_load32(&c.me.rung)
+    cdef int tries = 0
+    while tries < 50 and drainable(c, rung, -1) != rung:
+        breathe()
+        tries += 1
+    if not lead(c):
+        return
+    kick(c)
+    while c.stash == NULL and take_bytes(c, fd, &byte, 1, MSG_DONTWAIT) > 0:
+        pass
+    unlead(c)
 
 
 cdef inline ssize_t receive_live(conn_t *c, int fd, msghdr *m, size_t asked, int flags) noexcept nogil:
@@ -132,9 +177,8 @@ cdef inline ssize_t receive_live(conn_t *c, int fd, msghdr *m, size_t asked, int
             n = ring_look(c, asked - got)
             if n > 0:
                 limit = record_limit(c, least(<size_t>n, asked - got), &gap)
-                if gap < limit and c.stash == NULL and lead(c):
-                    drain(c, fd, DRAIN_MOST)
-                    unlead(c)
+                if gap < limit and c.stash == NULL:
+                    fetch_record(c, fd)
                 n = ring_read(c, m.msg_iov, got, limit, peek)
             record = n > 0 and <uint64_t>n > gap and not peek
             if record:
@@ -176,11 +220,8 @@ cdef inline ssize_t receive_live(conn_t *c, int fd, msghdr *m, size_t asked, int
             if got:
                 return <ssize_t>got
             if kvo_process.foreign_wait or not c.shadow:
-                if lead(c):
-                    r = settle(c, fd)
-                    unlead(c)
-                    if not r or receive_ended(c):
-                        continue
+                if not settle(c, fd) or receive_ended(c):
+                    continue
             return -EAGAIN
         r = wait_data(c, fd, got > 0)
         if r < 0:

@@ -50,18 +50,8 @@ cdef inline timespec *socket_timeout(int fd, int option, timespec *out) noexcept
     return out
 
 
-cdef inline int sleep_polling(conn_t *c, int fd, int option) noexcept nogil:
-    """Sleeps until a bell or the peer's end, and leaves the bell where it is. 0 or -errno."""
-    cdef timespec slice
-    if option == SO_SNDTIMEO and not alone(c) and socket_timeout(fd, option, &slice) == NULL:
-        # Another thread may shut the connection down, which rings no bell here.
-        slice.tv_sec = 0
-        slice.tv_nsec = SLICE_NS
-        return sleep_for(c, fd, &slice, 0)
-    return sleep_for(c, fd, socket_timeout(fd, option, &slice), -EAGAIN)
-
-
 cdef inline int sleep_for(conn_t *c, int fd, const timespec *span, int when_over) noexcept nogil:
+    """Sleeps until a bell or the peer's end, and leaves the bell where it is. 0 or -errno; when_over after span."""
     cdef pollfd p
     cdef int r
     p.fd = fd
@@ -77,77 +67,118 @@ cdef inline int sleep_for(conn_t *c, int fd, const timespec *span, int when_over
     return 0
 
 
+cdef inline int sleep_peeking(conn_t *c, int fd) noexcept nogil:
+    """The same in a call that the kernel restarts after a signal whose handler says so, and that keeps SO_RCVTIMEO."""
+    cdef char byte
+    cdef ssize_t n = kvo_next.recv(fd, &byte, 1, MSG_PEEK)
+    if n < 0 and errno != ECONNRESET:
+        return -errno
+    if n <= 0:
+        look_at_kernel(c, fd)
+    return 0
+
+
+cdef inline void slice_of(timespec *span) noexcept nogil:
+    span.tv_sec = 0
+    span.tv_nsec = SLICE_NS
+
+
+cdef inline void breathe() noexcept nogil:
+    """A bell lies there that somebody else still has to be woken by."""
+    cdef int i
+    for i in range(4):
+        sched_yield()
+    nap()
+
+
 cdef inline int wait_data(conn_t *c, int fd, bint part_read) noexcept nogil:
     """Returns 0 when there is something to look at, -EAGAIN after SO_RCVTIMEO, -EINTR. part_read: bytes have been read
     already, so a signal ends the wait even if its handler restarts calls."""
-    cdef char scratch[64]
-    cdef uint32_t old
-    cdef ssize_t n
+    cdef int slot
     cdef int r = 0
     if spin_until(c, &c.receiving, &c.peer.tail, kvo_load64(&c.me.head)):
         return 0
-    if not lead(c):
-        follow(c)
-        return 0
-    old = outstanding(c)
+    kvo_add32(&c.sleepers, 1)
+    slot = slot_take(c, <uint32_t>kvo_tid())
+    r = wait_data_with(c, fd, part_read, slot)
+    slot_give(c, slot)
+    kvo_add32(&c.sleepers, <uint32_t>-1)
+    return r
+
+
+cdef inline int wait_data_with(conn_t *c, int fd, bint part_read, int slot) noexcept nogil:
+    cdef char scratch[64]
+    cdef timespec span
+    cdef ssize_t n
+    cdef uint32_t target = kvo_load32(&c.me.rung)
     want(c, KVO_WANT_DATA)
     if kvo_load64(&c.peer.tail) != kvo_load64(&c.me.head) or receive_ended(c):
-        kvo_and32(&c.me.wait, ~KVO_WANT_DATA)
-        unlead(c)
+        if alone(c):
+            kvo_and32(&c.me.wait, ~KVO_WANT_DATA)
         return 0
-    drain(c, fd, old)
+    if not settled(c, fd, target, slot):
+        breathe()
+        return 0
     if c.gone:
-        unlead(c)
         return 0
     c.stat_sleeps += 1
-    kvo_add32(&c.sleepers, 1)
-    if kvo_process.foreign_wait or part_read:
-        r = sleep_polling(c, fd, SO_RCVTIMEO)
-    else:
-        # The bell is drained by the very call that sleeps: as many system calls as a plain blocking recv.
-        n = take_bytes(c, fd, scratch, sizeof(scratch), 0)
-        if n == 0 or n == -ECONNRESET:
-            look_at_kernel(c, fd)
-        elif n < 0:
-            r = <int>n
-    kvo_add32(&c.sleepers, <uint32_t>-1)
-    unlead(c)
-    return r
+    if slot < 0:
+        slice_of(&span)
+        return sleep_for(c, fd, &span, 0)
+    if part_read:
+        return sleep_for(c, fd, socket_timeout(fd, SO_RCVTIMEO, &span), -EAGAIN)
+    if kvo_process.foreign_wait or not alone(c):
+        return sleep_peeking(c, fd)
+    # Nobody else: the bell is drained by the very call that sleeps, as many system calls as a plain blocking recv.
+    kick(c)
+    n = take_bytes(c, fd, scratch, sizeof(scratch), 0)
+    if n == 0 or n == -ECONNRESET:
+        look_at_kernel(c, fd)
+        return 0
+    return <int>n if n < 0 else 0
 
 
 cdef inline int wait_space(conn_t *c, int fd) noexcept nogil:
     """As wait_data(), for room in my outgoing ring."""
-    cdef uint32_t old
-    cdef bint quiet
+    cdef int slot
     cdef int r
     if spin_until(c, &c.sending, &c.peer.head, kvo_load64(&c.me.head_cache)):
         return 0
-    if not lead(c):
-        follow(c)
-        return 0
-    old = outstanding(c)
+    kvo_add32(&c.sleepers, 1)
+    slot = slot_take(c, <uint32_t>kvo_tid())
+    r = wait_space_with(c, fd, slot)
+    slot_give(c, slot)
+    kvo_add32(&c.sleepers, <uint32_t>-1)
+    return r
+
+
+cdef inline int wait_space_with(conn_t *c, int fd, int slot) noexcept nogil:
+    cdef timespec span
+    cdef timespec *limit
+    cdef uint32_t target = kvo_load32(&c.me.rung)
     # With no data waiting, data are waited for as well: then an old bell tells nobody anything, and may be drained.
-    quiet = kvo_load64(&c.peer.tail) == kvo_load64(&c.me.head)
+    cdef bint quiet = kvo_load64(&c.peer.tail) == kvo_load64(&c.me.head)
     want(c, KVO_WANT_SPACE | (KVO_WANT_DATA if quiet else 0))
     if ring_space(c) > 0 or send_ended(c):
-        kvo_and32(&c.me.wait, ~KVO_WANT_SPACE)
-        unlead(c)
+        if alone(c):
+            kvo_and32(&c.me.wait, ~KVO_WANT_SPACE)
         return 0
-    if quiet and kvo_load64(&c.peer.tail) != kvo_load64(&c.me.head):
-        kvo_and32(&c.me.wait, ~KVO_WANT_DATA)
-        quiet = False
-    if not switch_receiving(c) or (old and not quiet and not kvo_load32(&c.me.wait) & KVO_WANT_DATA
-                                   and (c.shadow or c.registrations != NULL or kvo_process.foreign_wait)):
-        # Unread data lie there, which are not mine to take, or a bell for somebody who waits for data, which must
-        # stay readable. Look again soon.
-        unlead(c)
-        nap()
+    # Unread kernel bytes are not mine to take, and where reading is shut down the kernel socket is readable for ever.
+    if not settled(c, fd, target, slot) or not switch_receiving(c) or kvo_load32(&c.me.flags) & KVO_SHUT_RD:
+        breathe()
         look_at_kernel(c, fd)
         return 0
-    drain(c, fd, old)
     c.stat_sleeps += 1
-    kvo_add32(&c.sleepers, 1)
-    r = sleep_polling(c, fd, SO_SNDTIMEO)
-    kvo_add32(&c.sleepers, <uint32_t>-1)
-    unlead(c)
-    return r
+    limit = socket_timeout(fd, SO_SNDTIMEO, &span)
+    if limit != NULL and slot >= 0:
+        return sleep_for(c, fd, limit, -EAGAIN)
+    if slot >= 0 and alone(c):
+        return sleep_for_space(c, fd)
+    # Another thread may shut the connection down, which rings no bell here.
+    slice_of(&span)
+    return sleep_for(c, fd, &span, 0)
+
+
+cdef inline int sleep_for_space(conn_t *c, int fd) noexcept nogil:
+    cdef int r = sleep_peeking(c, fd)
+    return 0 if r == -EAGAIN else r  # SO_RCVTIMEO is not ours
