@@ -6,6 +6,7 @@ shared segments that they map are written into the report.
 
 import os
 import random
+import re
 import shutil
 import signal
 import struct
@@ -103,11 +104,12 @@ def random_case(seed, seconds=1.0):
 
 # ---- what a hung process shows ----
 
-SIDE = {"tail": (0, "Q"), "cut": (8, "Q"), "flags": (16, "I"), "closing": (20, "I"), "head": (64, "Q"),
-        "kernel_read": (72, "Q"), "wait": (128, "I"), "rung": (132, "I"), "drained": (136, "I"),
-        "send_lock": (192, "I"), "head_cache": (200, "Q"), "kernel_sent": (208, "Q"), "recv_lock": (256, "I"),
-        "leader": (260, "I"), "tail_cache": (264, "Q"), "handover": (272, "I"), "followers": (276, "I"),
-        "reset_seen": (280, "I")}
+LAYOUT = (HERE.parents[1] / "pyx/kvoshim/layout.h").read_text()
+LINE = 64
+SIDE_BYTES = LINE * int(re.search(r"sizeof\(struct kvo_side\) == (\d+) \* KVO_LINE", LAYOUT)[1])
+WIDE = ("tail", "cut", "head", "kernel_read", "head_cache", "kernel_sent", "tail_cache")  # 64 bits
+SIDE = {name: (int(offset), "Q" if name in WIDE else "I")
+        for name, offset in re.findall(r"KVO_AT\(struct kvo_side, (\w+), (\d+)\)", LAYOUT)}
 
 
 def segments(pid):
@@ -122,7 +124,7 @@ def segments(pid):
             lines.append(f"  segment: ring_bytes={struct.unpack_from('Q', page, 16)[0]} "
                          f"state={struct.unpack_from('I', page, 48)[0]}")
             for number, name in enumerate(("client", "server")):
-                fields = (f"{key}={struct.unpack_from(kind, page, 64 + 320 * number + offset)[0]}"
+                fields = (f"{key}={struct.unpack_from(kind, page, LINE + SIDE_BYTES * number + offset)[0]}"
                           for key, (offset, kind) in SIDE.items())
                 lines.append(f"    {name}: " + " ".join(fields))
     return "\n".join(lines)
