@@ -117,7 +117,7 @@ cdef public int kvo_socket_error(int32_t ident, int fd) noexcept nogil:
 
 cdef public void kvo_set_nonblock(int32_t ident, int on) noexcept nogil:
     cdef conn_t *c = conn_at(ident)
-    if c.state == LIVE:
+    if c.header != NULL and c.state != FREE:
         if on:
             kvo_or32(&c.me.flags, KVO_NONBLOCK)
         else:

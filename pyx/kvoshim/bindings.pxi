@@ -221,7 +221,7 @@ cdef ssize_t receive(Endpoint e, int32_t ident, msghdr *m, int flags) except -1:
     cdef bint timing = False
     # What lies in the ring is taken without letting go of the interpreter.
     if c.state == LIVE and c.recv_ring and not flags & MSG_WAITALL and ring_readable(c) > 0:
-        n = stream_receive(c, e.fd, m, flags)
+        n = stream_receive(c, e.fd, m, flags | MSG_DONTWAIT)  # another thread may be first: never block here
         if n >= 0:
             return n
     while True:
@@ -252,10 +252,10 @@ cdef ssize_t transmit(Endpoint e, int32_t ident, msghdr *m, int flags, timespec 
     cdef timespec own
     # A message that fits is written without letting go of the interpreter.
     if c.state == LIVE and ring_space(c) >= <ssize_t>total_of(m):
-        n = stream_send(c, e.fd, m, flags)
+        n = stream_send(c, e.fd, m, flags | MSG_DONTWAIT)
         if n >= 0:
             return n
-        if n != -EINTR:
+        if n != -EINTR and n != -EAGAIN:
             raise_errno(<int>-n)
     while True:
         if e.timeout == 0:

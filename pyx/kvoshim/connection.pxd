@@ -78,6 +78,7 @@ cdef struct conn_t:
     uint64_t kernel_read
     uint64_t alive_ticks     # when the peer was last known to move
     uint64_t alive_head
+    uint64_t looked_ticks    # when the kernel was last asked on an empty, non-blocking receive
     spin_t receiving
     spin_t sending
     stash_t *stash           # ancillary records taken off the kernel socket, not delivered yet; oldest first

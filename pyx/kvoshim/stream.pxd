@@ -157,7 +157,7 @@ cdef inline ssize_t receive_live(conn_t *c, int fd, msghdr *m, size_t asked, int
     cdef bint all_of_it = flags & MSG_WAITALL and not peek
     cdef size_t got = 0, limit
     cdef bint record = False
-    cdef uint64_t gap
+    cdef uint64_t gap, now
     cdef ssize_t n
     cdef int r
     if flags & MSG_OOB:
@@ -219,6 +219,12 @@ cdef inline ssize_t receive_live(conn_t *c, int fd, msghdr *m, size_t asked, int
         if flags & MSG_DONTWAIT or kvo_load32(&c.me.flags) & KVO_NONBLOCK:
             if got:
                 return <ssize_t>got
+            now = kvo_ticks()
+            if now - c.looked_ticks > 1000 * kvo_process.ticks_per_us:
+                c.looked_ticks = now  # a killed peer clears nothing: a loop that never waits must see it all the same
+                look_at_kernel(c, fd)
+                if c.gone:
+                    continue
             if kvo_process.foreign_wait or not c.shadow:
                 if not settle(c, fd) or receive_ended(c):
                     continue
