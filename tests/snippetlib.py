@@ -37,9 +37,9 @@ def directives(source: Path) -> Directives:
                       found.get("accelerated", "1").strip(), found.get("paths"))
 
 
-def compiled(name: str) -> Path:
-    """Compile tests/preload/snippets/NAME.c unless that is done already; the program's path."""
-    source, program = SOURCES / f"{name}.c", _BUILT / name
+def compiled(name: str, folder: str = "snippets") -> Path:
+    """Compile tests/preload/FOLDER/NAME.c unless that is done already; the program's path."""
+    source, program = SOURCES.parent / folder / f"{name}.c", _BUILT / name
     newest = max(source.stat().st_mtime, (SOURCES / "snippet.h").stat().st_mtime)
     if not program.exists() or program.stat().st_mtime < newest:
         _BUILT.mkdir(parents=True, exist_ok=True)
