@@ -66,15 +66,29 @@ cdef inline void look_at_kernel(conn_t *c, int fd) noexcept nogil:
     kvo_set_errno(saved)
 
 
+cdef inline bint ring_harder(int fd) noexcept nogil:
+    """The socket is full of data from before the cut. It is readable then, but a sleeper that waits for room, or was
+    told of those bytes already, needs a bell all the same: makes room for one."""
+    cdef char byte = 0
+    cdef int size = 0
+    cdef socklen_t n = sizeof(int)
+    if errno != EAGAIN or kvo_next.getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, &n):
+        return False
+    kvo_next.setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(int))  # the kernel doubles it
+    return kvo_next.send(fd, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1
+
+
 cdef inline void ring_bell(conn_t *c, int fd, uint32_t what) noexcept nogil:
     """Rings the peer if it waits for what, once a sleep. My direction has been cut before (LIVE)."""
     cdef char byte = 0
     cdef int saved = errno
     if not (kvo_and32(&c.peer.wait, ~what) & what):
         return
-    if kvo_next.send(fd, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1:
+    if kvo_next.send(fd, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1 or ring_harder(fd):
         kvo_add32(&c.peer.rung, 1)  # only now: nobody may take out more than there are
-    elif errno != EAGAIN:  # EAGAIN: the socket is full of unread bytes, so it is readable already
+    elif errno == EAGAIN:
+        kvo_or32(&c.peer.wait, what)  # bells fill the socket: the peer is awake, or it will be rung for the next bytes
+    else:
         look_at_kernel(c, fd)  # the peer may be gone
     c.stat_bells += 1
     c.rang = 1

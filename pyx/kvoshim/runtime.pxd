@@ -9,7 +9,7 @@ cdef extern from "errno.h" nogil:
 
 cdef extern from "sys/socket.h" nogil:
     const int AF_UNIX, SOCK_STREAM, SOCK_SEQPACKET, SOCK_CLOEXEC, SOCK_NONBLOCK, SOL_SOCKET
-    const int SO_PEERCRED, SO_TYPE, SO_DOMAIN, SO_RCVTIMEO, SO_SNDTIMEO, SO_ERROR, SCM_RIGHTS
+    const int SO_PEERCRED, SO_TYPE, SO_DOMAIN, SO_RCVTIMEO, SO_SNDTIMEO, SO_SNDBUF, SO_ERROR, SCM_RIGHTS
     const int MSG_DONTWAIT, MSG_PEEK, MSG_WAITALL, MSG_NOSIGNAL, MSG_TRUNC, MSG_CTRUNC, MSG_OOB, MSG_CMSG_CLOEXEC
     const int MSG_MORE
     const int SHUT_RD, SHUT_WR, SHUT_RDWR
@@ -134,6 +134,7 @@ cdef extern from "runtime.h" nogil:
         int (*getsockname)(int, sockaddr *, socklen_t *) noexcept nogil
         int (*getpeername)(int, sockaddr *, socklen_t *) noexcept nogil
         int (*getsockopt)(int, int, int, void *, socklen_t *) noexcept nogil
+        int (*setsockopt)(int, int, int, const void *, socklen_t) noexcept nogil
         int (*shutdown)(int, int) noexcept nogil
         int (*close)(int) noexcept nogil
         int (*fcntl)(int, int, ...) noexcept nogil
