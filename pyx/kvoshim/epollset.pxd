@@ -545,6 +545,8 @@ cdef inline int translate(set_t *s, epoll_event *events, int n, int most) noexce
             convert(s, index)
         if events[i].events & EPOLLHUP:
             look_at_kernel(c, r.fd)
+        if not c.recv_ring:
+            r.fresh = 1  # data from before the cut: an edge that no ring shows
         make_hot(s, index)
     out += collect(s, events + out, most - out)
     private_unlock(&s.lock)
@@ -715,6 +717,8 @@ cdef inline void got_tag(set_t *s, epoll_event *event, epoll_event *events, int 
                 convert(s, index)
             if event.events & EPOLLHUP:
                 look_at_kernel(c, r.fd)
+            if not c.recv_ring:
+                r.fresh = 1
             make_hot(s, index)
             return
     events[out[0]].events = event.events
