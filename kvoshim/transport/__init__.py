@@ -12,8 +12,9 @@ import socket as _standard
 from kvoshim import _core
 from kvoshim import socket as _socket
 
-__all__ = ["accept", "close", "connect", "connection_id", "fileno", "listen", "recv", "refusals", "send", "wait"]
+__all__ = ["accelerated", "accept", "close", "connect", "connection_id", "fileno", "listen", "recv", "refusals", "send", "wait"]
 
+accelerated = _core.accelerated
 connection_id = _core.connection_id
 refusals = _core.refusals
 

@@ -63,6 +63,11 @@ def connection_id(int fd):
     return None
 
 
+def accelerated():
+    """How many ends of connections have switched to shared memory in this process (int)."""
+    return kvo_process.accelerated
+
+
 def refusals():
     """Counts of connections that stayed on the kernel, by reason: {str: int}."""
     return {kvo_reason_name(i).decode(): kvo_process.refused[i] for i in range(1, KVO_REASONS)
