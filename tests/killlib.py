@@ -129,7 +129,7 @@ def kill_clients_of_one_server(place: shimlib.Place, shim: shimlib.Shim | None, 
             time.sleep(max(0, when - time.monotonic()))
             client.kill()
             client.wait()
-            if started == 8 and base is None:           # whatever a process holds for good it holds by now
+            if started == count // 3 and base is None:  # whatever a process keeps for further use it keeps by now
                 while clients:
                     last, _ = clients.pop(0)
                     last.kill()
@@ -139,7 +139,7 @@ def kill_clients_of_one_server(place: shimlib.Place, shim: shimlib.Shim | None, 
         after = settled(server.pid)
         assert not ledger[0].wrong_at
         assert ledger[0].served > count // 2, f"only {ledger[0].served} of {count} connections served"
-        assert all(a <= b for a, b in zip(after, base)), f"(descriptors, mappings) of the server: {base} became {after}"
+        assert after[0] <= base[0] and after[1] <= base[1] + 6, f"(descriptors, mappings) of the server: {base} became {after}"
     finally:
         for process in (server, *(c for c, _ in clients)):
             shimlib.end_group(process)

@@ -1,4 +1,5 @@
 // modes: process
+// accelerated: 1+
 /* system(), popen(), posix_spawn(), vfork() and a raw fork+exec beside a live connection, in mid-conversation. */
 #include "snippet.h"
 #include <spawn.h>

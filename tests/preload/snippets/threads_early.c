@@ -1,4 +1,4 @@
-// accelerated: 24
+// accelerated: 12+
 /* Both ends write by one thread and read by another from the very first byte on, so that the connection changes over to
  * the rings while a write is in progress. Two dozen connections, one after another, 3 MB each way. */
 #include "snippet.h"
