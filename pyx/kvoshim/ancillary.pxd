@@ -146,6 +146,22 @@ cdef inline void deliver(conn_t *c, msghdr *m, int flags) noexcept nogil:
     free(s)
 
 
+cdef inline void show(conn_t *c, msghdr *m, int flags) noexcept nogil:
+    """For MSG_PEEK: duplicates of the oldest stashed descriptors, as the kernel hands them out."""
+    cdef stash_t *s = c.stash
+    cdef stash_t *copy = <stash_t *>malloc(sizeof(stash_t))
+    cdef int i
+    if copy == NULL:
+        m.msg_controllen = 0
+        return
+    copy.count = s.count
+    for i in range(s.count):
+        copy.fds[i] = kvo_next.fcntl(s.fds[i], F_DUPFD_CLOEXEC, 0)
+    copy.next = s
+    c.stash = copy
+    deliver(c, m, flags)  # takes the copy off again
+
+
 cdef inline void drop_stash(conn_t *c) noexcept nogil:
     cdef stash_t *s
     cdef int i

@@ -153,9 +153,14 @@ cdef inline void fetch_record(conn_t *c, int fd) noexcept nogil:
 
 
 cdef inline ssize_t receive_live(conn_t *c, int fd, msghdr *m, size_t asked, int flags) noexcept nogil:
+    return receive_on(c, fd, m, asked, flags, 0)
+
+
+cdef inline ssize_t receive_on(conn_t *c, int fd, msghdr *m, size_t asked, int flags, size_t got) noexcept nogil:
+    """LIVE; the first got bytes of m have been filled already."""
     cdef bint peek = (flags & MSG_PEEK) != 0
     cdef bint all_of_it = flags & MSG_WAITALL and not peek
-    cdef size_t got = 0, limit
+    cdef size_t limit
     cdef bint record = False
     cdef uint64_t gap, now
     cdef ssize_t n
@@ -192,12 +197,18 @@ cdef inline ssize_t receive_live(conn_t *c, int fd, msghdr *m, size_t asked, int
             if n < 0:
                 return -ECONNRESET
             if n > 0:
-                m.msg_flags = 0
+                m.msg_flags = flags & MSG_CMSG_CLOEXEC
+                if peek and <uint64_t>n > gap and c.stash != NULL:
+                    show(c, m, flags)
+                    return <ssize_t>got + n
                 if record:
                     deliver(c, m, flags)
                     return <ssize_t>got + n
                 m.msg_controllen = 0
         got += <size_t>n
+        if n and got < asked and not c.recv_ring and not peek and not m.msg_controllen and switch_receiving(c) \
+                and ring_readable(c) > 0:
+            continue  # the last bytes before the cut: those behind it belong to the same read
         if n and (got == asked or not all_of_it):
             c.silent_sends = 0
             c.silent_receives += 1
@@ -210,6 +221,8 @@ cdef inline ssize_t receive_live(conn_t *c, int fd, msghdr *m, size_t asked, int
         if n:
             continue
         # The ring is empty.
+        if got and not all_of_it:
+            return <ssize_t>got
         if kvo_load32(&c.peer.closing) != c.closing_seen:
             look_at_kernel(c, fd)
         if receive_ended(c):
@@ -290,6 +303,10 @@ cdef inline ssize_t stream_receive_again(conn_t *c, int fd, msghdr *m, int flags
         n = receive_kernel(c, fd, m, 0, flags)
         if n == -EINPROGRESS:
             continue
+        if n > 0 and not flags & MSG_PEEK and not m.msg_controllen and <size_t>n < total_of(m):
+            refresh(c, fd)
+            if c.state == LIVE and switch_receiving(c) and ring_readable(c) > 0:
+                return receive_on(c, fd, m, total_of(m), flags, <size_t>n)
         if n > 0 and flags & MSG_WAITALL and <size_t>n < total_of(m) and not flags & MSG_PEEK:
             return receive_rest(c, fd, m, <size_t>n, flags)
         return n

@@ -58,14 +58,22 @@ EXPORT ssize_t send(int fd, const void *buffer, size_t n, int flags) {
   return send_one(ident, fd, buffer, n, flags);
 }
 
+/* Bytes in an array as the kernel counts them; -1 with EINVAL. */
+static ssize_t checked_total(const struct iovec *iov, int count) {
+  ssize_t total = 0;
+  if (count < 0 || count > 1024) return errno = EINVAL, -1;
+  for (int i = 0; i < count; i++)
+    if (__builtin_add_overflow(total, iov[i].iov_len, &total) || (ssize_t)iov[i].iov_len < 0)
+      return errno = EINVAL, -1;
+  return total;
+}
+
 EXPORT ssize_t readv(int fd, const struct iovec *iov, int count) {
   int32_t ident = ident_of(fd);
   if (likely(ident >= 0)) return NEXT(readv)(fd, iov, count);
-  if (count < 0 || count > 1024) return errno = EINVAL, -1;
+  ssize_t total = checked_total(iov, count);
+  if (total <= 0) return total;
   struct msghdr m = {.msg_iov = (struct iovec *)iov, .msg_iovlen = (size_t)count};
-  size_t total = 0;
-  for (int i = 0; i < count; i++) total += iov[i].iov_len;
-  if (!total) return 0;
   int saved = errno;
   return result(kvo_receive(ident, fd, &m, 0), saved);
 }
@@ -73,7 +81,7 @@ EXPORT ssize_t readv(int fd, const struct iovec *iov, int count) {
 EXPORT ssize_t writev(int fd, const struct iovec *iov, int count) {
   int32_t ident = ident_of(fd);
   if (likely(ident >= 0)) return NEXT(writev)(fd, iov, count);
-  if (count < 0 || count > 1024) return errno = EINVAL, -1;
+  if (checked_total(iov, count) < 0) return -1;
   struct msghdr m = {.msg_iov = (struct iovec *)iov, .msg_iovlen = (size_t)count};
   int saved = errno;
   return result(kvo_send(ident, fd, &m, 0), saved);

@@ -44,6 +44,7 @@ static void inherit(void) {
     for (int j = 0; j < found; j++) kvo_inherit(memfds[i], sockets[j]);
     NEXT(close)(memfds[i]);
   }
+  if (count) kvo_standard_streams();
 }
 
 __attribute__((constructor(101))) static void loaded(void) {

@@ -7,6 +7,7 @@
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
 void kvo_resolve(void);
+void kvo_standard_streams(void);
 
 /* A constructor of another library may call us before our own has run. */
 #define NEXT(name) (likely(kvo_next.name != NULL) ? kvo_next.name : (kvo_resolve(), kvo_next.name))

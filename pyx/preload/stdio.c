@@ -14,13 +14,28 @@ static ssize_t stream_write(void *fd, const char *buffer, size_t n) {
 }
 static int stream_close(void *fd) { return close((int)(intptr_t)fd); }
 
-EXPORT FILE *fdopen(int fd, const char *mode) {
-  int32_t ident = ident_of(fd);
-  if (likely(ident >= 0) || kvo_withdraw(ident, fd, KVO_STDIO)) return NEXT(fdopen)(fd, mode);
+static FILE *stream_on(int fd, const char *mode) {
   cookie_io_functions_t io = {.read = stream_read, .write = stream_write, .close = stream_close};
   FILE *stream = fopencookie((void *)(intptr_t)fd, mode, io);
   if (stream) stream->_fileno = fd; /* fileno() works as on any stream */
   return stream;
+}
+
+/* After exec, with a connection as standard input, output or error: the C library's streams on them become ours. */
+void kvo_standard_streams(void) {
+  FILE *stream;
+  if (ident_of(0) < 0 && (stream = stream_on(0, "r"))) stdin = stream;
+  if (ident_of(1) < 0 && (stream = stream_on(1, "w"))) stdout = stream;
+  if (ident_of(2) < 0 && (stream = stream_on(2, "w"))) {
+    setvbuf(stream, NULL, _IONBF, 0);
+    stderr = stream;
+  }
+}
+
+EXPORT FILE *fdopen(int fd, const char *mode) {
+  int32_t ident = ident_of(fd);
+  if (likely(ident >= 0) || kvo_withdraw(ident, fd, KVO_STDIO)) return NEXT(fdopen)(fd, mode);
+  return stream_on(fd, mode);
 }
 
 EXPORT int vdprintf(int fd, const char *restrict format, va_list args) {

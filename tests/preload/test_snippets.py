@@ -27,7 +27,7 @@ def test_server_speaks_first(place, name):
 
 
 @pytest.mark.parametrize("name", ["io_calls", "nonblock", "epoll_edge_out", "threads_duplex", "close_bulk", "poll_out"])
-@pytest.mark.parametrize("size", ["4096", "8388608"])
+@pytest.mark.parametrize("size", ["65536", "8388608"])
 def test_other_ring_sizes(place, name, size):
     plain, shimmed, shim = snippetlib.run_both(place, name, SNIPPET_MODE="process", KVOSHIM_RING_SIZE=size)
     snippetlib.assert_same(plain, shimmed, shim)
