@@ -83,9 +83,11 @@ def _serve(path: str, idle: float, retain: float, ready: int | None) -> int:
 
 
 def _log_to(foreground: bool) -> None:
-    """KVOSHIM_LOG_FILE names the log, KVOSHIM_LOG its level; a controller in the foreground logs to standard error."""
+    """KVOSHIM_LOG_FILE names the log, KVOSHIM_LOG its level; without a file a controller in the foreground logs to
+    standard error, one in the background nowhere."""
     level = _LEVELS.get(os.environ.get("KVOSHIM_LOG", "").lower(), logging.INFO)
     file = os.environ.get("KVOSHIM_LOG_FILE", "")
+    file = "" if file in ("-", "stderr") else file
     handler: logging.Handler
     try:
         handler = logging.FileHandler(file) if file else logging.StreamHandler() if foreground else logging.NullHandler()

@@ -22,7 +22,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from kvoshim._values import check_key
     from kvoshim.kvo import Observable
+    check_key(args.key)  # before anything is published
     with Observable(args.name, controller=args.controller, autostart=args.autostart) as observable:
         observable.set(args.key, args.value if args.string else _values.parse(args.value))
     return 0

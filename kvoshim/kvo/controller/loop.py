@@ -20,7 +20,7 @@ import time
 
 from kvoshim import socket
 from kvoshim._table import TableWriter
-from kvoshim.errors import ControllerUnavailableError, KvoshimError, ProtocolError
+from kvoshim.errors import ControllerUnavailableError, KvoshimError, LimitError, ProtocolError
 from kvoshim.kvo import identity, paths, wire
 from kvoshim.kvo.controller.catalog import Catalog, Limits, Store
 from kvoshim.kvo.controller.session import Session
@@ -174,7 +174,7 @@ class Controller:
         for key, _ in events:
             try:
                 key.data()
-            except (OSError, KvoshimError):
+            except Exception:  # a bug met by one client must not end the service of all
                 log.exception("an event could not be handled")
         return bool(events)
 
@@ -276,6 +276,10 @@ class Controller:
             return
         except OSError as error:
             self._leave(session, str(error))
+            return
+        except Exception:
+            log.exception("a message of %s could not be handled", session)
+            self._leave(session, "its message could not be handled", logging.ERROR)
             return
         if more:
             self._readable.add(session)
@@ -379,8 +383,10 @@ class Controller:
 
     def _on_open(self, session: Session, message: wire.Open) -> None:
         name = self._catalog.resolve(message.target)
-        if message.keep:
-            session.given.setdefault(name, b"")
+        if message.keep and name not in session.given:
+            if len(session.given) >= self._limits.registrations_per_client:
+                raise LimitError(f"a client may ask for {self._limits.registrations_per_client} names at a time")
+            session.given[name] = b""
         store = self._catalog.store_of(name)
         session.send(wire.Opened(message.request, self._info(session, store)))
 
