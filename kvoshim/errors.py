@@ -1,22 +1,22 @@
 """Every exception of kvoshim, in one tree. An error whose kind Python knows is of that kind as well.
 
-    KvoshimError
-      InvalidKeyError (ValueError)          a key that is empty or too long
-        InvalidKeyTypeError (TypeError)     a key that is not a str
-      InvalidNameError (ValueError)         the name of an observable is not usable
-      InvalidValueError (TypeError)         a value that a store cannot hold
-      ValueTooLargeError (ValueError)       a value longer than the store admits
-      UnknownKeyError (KeyError)            the observable has no such key
-      UnknownNameError (LookupError)        no observable of that name, or of that process
-        AmbiguousTargetError                the process has several observables
-      NameInUseError                        another process's observable has the name
-      LimitError                            a limit on keys, memory, registrations or clients is reached
-      CorruptStoreError                     shared memory holds what its owner cannot have written
-      ReadContentionError                   the owner rewrote the value during every attempt to read it
-      ControllerUnavailableError (ConnectionError)   no controller, and none could be started
-        ProtocolError                       the other side does not speak this version's protocol
-      ClosedError                           the object was closed before
-      ForkedError                           the object belongs to the process that this one was forked from
+KvoshimError
+  InvalidKeyError (ValueError)          a key that is empty or too long
+    InvalidKeyTypeError (TypeError)     a key that is not a str
+  InvalidNameError (ValueError)         the name of an observable is not usable
+  InvalidValueError (TypeError)         a value that a store cannot hold
+  ValueTooLargeError (ValueError)       a value longer than the store admits
+  UnknownKeyError (KeyError)            the observable has no such key
+  UnknownNameError (LookupError)        no observable of that name, or of that process
+    AmbiguousTargetError                the process has several observables
+  NameInUseError                        another process's observable has the name
+  LimitError                            a limit on keys, memory, registrations or clients is reached
+  CorruptStoreError                     shared memory holds what its owner cannot have written
+  ReadContentionError                   the owner rewrote the value during every attempt to read it
+  ControllerUnavailableError (ConnectionError)   no controller, and none could be started
+    ProtocolError                       the other side does not speak this version's protocol
+  ClosedError                           the object was closed before
+  ForkedError                           the object belongs to the process that this one was forked from
 """
 
 

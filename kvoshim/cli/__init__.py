@@ -4,8 +4,8 @@
     configure(parser)     adds its arguments to an argparse parser
     run(args) -> int      does it and returns the exit code
 
-Only the module of the command that is used is imported. Exit codes: 0 done, 1 refused or failed (one line on standard
-error says why), 2 wrong usage, 130 interrupted; a command may have others and says so in its help.
+Only the module of the command that is used is imported. Exit codes: 0 done, 1 refused or failed (one line on
+standard error says why), 2 wrong usage, 130 interrupted; a command may have others and says so in its help.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ def commands() -> list[str]:
 
 
 class _Parser(argparse.ArgumentParser):
-    """An option that only begins like a known one is an error: it would change its meaning with a new option."""
+    """An option that only begins like a known one is an error: it would change its meaning with a new
+    option."""
 
     def __init__(self, **options) -> None:
         super().__init__(allow_abbrev=False, **options)

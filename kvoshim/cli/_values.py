@@ -11,10 +11,17 @@ from typing import Any
 
 def add_controller(parser: argparse.ArgumentParser) -> None:
     """The options of every command that talks to a controller."""
-    parser.add_argument("--controller", metavar="PATH",
-                        help="the controller's socket (default: KVOSHIM_CONTROLLER, else your own controller's)")
-    parser.add_argument("--no-autostart", dest="autostart", action="store_false",
-                        help="fail if no controller runs instead of starting one")
+    parser.add_argument(
+        "--controller",
+        metavar="PATH",
+        help="the controller's socket (default: KVOSHIM_CONTROLLER, else your own controller's)",
+    )
+    parser.add_argument(
+        "--no-autostart",
+        dest="autostart",
+        action="store_false",
+        help="fail if no controller runs instead of starting one",
+    )
 
 
 def target(text: str) -> str | int:
@@ -32,7 +39,8 @@ def parse(text: str) -> Any:
 
 
 def jsonable(value: Any) -> Any:
-    """What JSON cannot carry becomes an object that says what it is: {"bytes": base64}, {"datetime": ISO 8601}."""
+    """What JSON cannot carry becomes an object that says what it is: {"bytes": base64}, {"datetime": ISO
+    8601}."""
     if isinstance(value, bytes):
         return {"bytes": base64.b64encode(value).decode()}
     if isinstance(value, datetime.datetime):

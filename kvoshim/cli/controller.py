@@ -15,20 +15,39 @@ _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARN
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Runs the controller in the foreground until SIGINT or SIGTERM. Clients start one by themselves where none "
-        "runs. Exit codes: 0 ended by a signal or idle, 1 the socket cannot be bound, 3 a controller already runs.")
-    parser.add_argument("--socket", metavar="PATH", help="where to serve (default: KVOSHIM_CONTROLLER, else a path of "
-                                                         "your own below XDG_RUNTIME_DIR or /tmp)")
-    parser.add_argument("--detach", action="store_true", help="go to the background once the socket is bound, and end "
-                                                              "when idle")
-    parser.add_argument("--idle-exit", type=float, metavar="S", help="end after S seconds with no clients and no kept "
-                                                                     "values; 0: never (default: 60 with --detach)")
-    parser.add_argument("--retain", type=float, default=3600.0, metavar="S",
-                        help="keep the values of an ended observable for S seconds; 0: for ever (default: 3600)")
+        "Runs the controller in the foreground until SIGINT or SIGTERM. Clients start one by themselves where "
+        "none runs. Exit codes: 0 ended by a signal or idle, 1 the socket cannot be bound, 3 a controller "
+        "already runs."
+    )
+    parser.add_argument(
+        "--socket",
+        metavar="PATH",
+        help="where to serve (default: KVOSHIM_CONTROLLER, else a path of "
+        "your own below XDG_RUNTIME_DIR or /tmp)",
+    )
+    parser.add_argument(
+        "--detach",
+        action="store_true",
+        help="go to the background once the socket is bound, and end when idle",
+    )
+    parser.add_argument(
+        "--idle-exit",
+        type=float,
+        metavar="S",
+        help="end after S seconds with no clients and no kept values; 0: never (default: 60 with --detach)",
+    )
+    parser.add_argument(
+        "--retain",
+        type=float,
+        default=3600.0,
+        metavar="S",
+        help="keep the values of an ended observable for S seconds; 0: for ever (default: 3600)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     from kvoshim.kvo.paths import controller_path
+
     path = controller_path(args.socket)
     idle = args.idle_exit if args.idle_exit is not None else 60.0 if args.detach else 0.0
     if not args.detach:
@@ -58,6 +77,7 @@ def _serve(path: str, idle: float, retain: float, ready: int | None) -> int:
     from kvoshim.errors import ControllerUnavailableError
     from kvoshim.kvo.controller.catalog import Limits
     from kvoshim.kvo.controller.loop import AlreadyRunningError, Controller
+
     try:
         controller = Controller(path, Limits(retain_s=retain), idle)
     except ControllerUnavailableError as error:
@@ -83,14 +103,20 @@ def _serve(path: str, idle: float, retain: float, ready: int | None) -> int:
 
 
 def _log_to(foreground: bool) -> None:
-    """KVOSHIM_LOG_FILE names the log, KVOSHIM_LOG its level; without a file a controller in the foreground logs to
-    standard error, one in the background nowhere."""
+    """KVOSHIM_LOG_FILE names the log, KVOSHIM_LOG its level; without a file a controller in the foreground
+    logs to standard error, one in the background nowhere."""
     level = _LEVELS.get(os.environ.get("KVOSHIM_LOG", "").lower(), logging.INFO)
     file = os.environ.get("KVOSHIM_LOG_FILE", "")
     file = "" if file in ("-", "stderr") else file
     handler: logging.Handler
     try:
-        handler = logging.FileHandler(file) if file else logging.StreamHandler() if foreground else logging.NullHandler()
+        handler = (
+            logging.FileHandler(file)
+            if file
+            else logging.StreamHandler()
+            if foreground
+            else logging.NullHandler()
+        )
     except OSError as error:
         print(f"kvoshim controller: no log: {error}", file=sys.stderr)
         handler = logging.StreamHandler() if foreground else logging.NullHandler()

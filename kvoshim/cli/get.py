@@ -19,6 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from kvoshim.kvo import Observer
+
     with Observer(controller=args.controller, autostart=args.autostart) as observer:
         value = observer.get(args.name, args.key)
     print(json.dumps(_values.jsonable(value), ensure_ascii=False) if args.json else _values.show(value))

@@ -18,6 +18,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def _keys(observer, row: dict) -> dict[str, int]:
     """The observable's keys and their versions, read from its store."""
     from kvoshim.errors import UnknownNameError
+
     if not row["pid"]:
         return {}
     try:
@@ -28,6 +29,7 @@ def _keys(observer, row: dict) -> dict[str, int]:
 
 def run(args: argparse.Namespace) -> int:
     from kvoshim.kvo import Observer
+
     with Observer(controller=args.controller, autostart=args.autostart) as observer:
         rows = observer.observables()
         for row in rows:
@@ -37,13 +39,21 @@ def run(args: argparse.Namespace) -> int:
         return 0
     from rich.console import Console
     from rich.table import Table
+
     table = Table("name", "PID", "state", "program", "keys", "observers")
     for row in rows:
         state = "live" if row["live"] else "ended" if row["pid"] else "awaited"
-        observers = [f"{one['pid']}: {'all keys' if one['key'] is None else one['key']}" for one in row["observers"]]
-        table.add_row(row["name"], str(row["pid"] or ""), state, row["program"],
-                      "\n".join(f"{key} (version {version})" for key, version in row["keys"].items()),
-                      "\n".join(observers))
+        observers = [
+            f"{one['pid']}: {'all keys' if one['key'] is None else one['key']}" for one in row["observers"]
+        ]
+        table.add_row(
+            row["name"],
+            str(row["pid"] or ""),
+            state,
+            row["program"],
+            "\n".join(f"{key} (version {version})" for key, version in row["keys"].items()),
+            "\n".join(observers),
+        )
     # Names and keys are other people's text: nothing in them is markup.
     Console(markup=False, highlight=False, emoji=False).print(table if rows else "no observables")
     return 0

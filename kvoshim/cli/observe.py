@@ -29,31 +29,48 @@ def _seconds(text: str) -> float:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", type=_values.target,
-                        help="an observable's name (it need not be there yet), or pid:PID")
+    parser.add_argument(
+        "name",
+        metavar="NAME",
+        type=_values.target,
+        help="an observable's name (it need not be there yet), or pid:PID",
+    )
     parser.add_argument("key", metavar="KEY", nargs="?", help="default: all keys")
     parser.add_argument("--count", type=_natural, metavar="N", help="end after N changes")
     parser.add_argument("--seconds", type=_seconds, metavar="S", help="end after S seconds")
-    parser.add_argument("--no-initial", dest="initial", action="store_false", help="leave out the values that are there")
+    parser.add_argument(
+        "--no-initial", dest="initial", action="store_false", help="leave out the values that are there"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
     _values.add_controller(parser)
 
 
 def _line(change, as_json: bool) -> str:
     if as_json:
-        return json.dumps({"name": change.name, "key": change.key, "kind": change.kind,
-                           "value": _values.jsonable(change.value), "version": change.version,
-                           "old_version": change.old_version, "timestamp": change.timestamp}, ensure_ascii=False)
+        return json.dumps(
+            {
+                "name": change.name,
+                "key": change.key,
+                "kind": change.kind,
+                "value": _values.jsonable(change.value),
+                "version": change.version,
+                "old_version": change.old_version,
+                "timestamp": change.timestamp,
+            },
+            ensure_ascii=False,
+        )
     if change.kind in ("gone", "back"):
         text = {"gone": "is gone; its last values stay readable", "back": "is back"}[change.kind]
         return f"{datetime.datetime.now():%H:%M:%S.%f}  {change.name} {text}"
     moment = datetime.datetime.fromtimestamp(change.timestamp)
     value = "(removed)" if change.kind == "removal" else _values.show(change.value)
-    return f"{moment:%H:%M:%S.%f}  {change.name} {change.key} = {value}  (version {change.version}, {change.kind})"
+    about = f"(version {change.version}, {change.kind})"
+    return f"{moment:%H:%M:%S.%f}  {change.name} {change.key} = {value}  {about}"
 
 
 def run(args: argparse.Namespace) -> int:
     from kvoshim.kvo import Observer
+
     changes: queue.SimpleQueue = queue.SimpleQueue()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: changes.put(None))
@@ -63,7 +80,9 @@ def run(args: argparse.Namespace) -> int:
         observer.observe(args.name, args.key, changes.put, initial=args.initial)
         while left is None or left > 0:
             try:
-                change = changes.get(timeout=None if deadline is None else max(0.0, deadline - time.monotonic()))
+                change = changes.get(
+                    timeout=None if deadline is None else max(0.0, deadline - time.monotonic())
+                )
             except queue.Empty:
                 break
             if change is None:  # interrupted: the ordinary way to end

@@ -1,10 +1,11 @@
-"""The client of a controller: one connection and one background thread for all of a process's observers and observables.
+"""The client of a controller: one connection and one background thread for all of a process's observers and
+observables.
 
-The thread receives: answers wake the threads that asked, notifications become callbacks, which run on this thread. If
-the controller dies, the thread connects again (and starts a controller, unless autostart is off), hands in the stores
-and registrations that this process has, and compares versions, so that nothing that was set meanwhile is missed. A
-request from within a callback runs on the thread that would have to receive its answer: it receives by itself until the
-answer is there, and leaves notifications for later.
+The thread receives: answers wake the threads that asked, notifications become callbacks, which run on this
+thread. If the controller dies, the thread connects again (and starts a controller, unless autostart is off),
+hands in the stores and registrations that this process has, and compares versions, so that nothing that was
+set meanwhile is missed. A request from within a callback runs on the thread that would have to receive its
+answer: it receives by itself until the answer is there, and leaves notifications for later.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ _clients_lock = threading.RLock()  # a finalizer may want it while its own threa
 @dataclass(eq=False)
 class Handle:
     """An observable as this process sees it. Replaced by another when a successor publishes the name."""
+
     name: str
     pid: int
     start: int
@@ -56,8 +58,12 @@ class Handle:
 class _Call:
     """A request that waits for its answer; sent again after a reconnection."""
 
-    def __init__(self, build: Callable[..., wire.Message], fd: int = -1,
-                 then: Callable[[Link, Any], None] | None = None) -> None:
+    def __init__(
+        self,
+        build: Callable[..., wire.Message],
+        fd: int = -1,
+        then: Callable[[Link, Any], None] | None = None,
+    ) -> None:
         self.build = build
         self.fd = fd
         self.then = then
@@ -67,7 +73,8 @@ class _Call:
 
 
 class Client:
-    """Shared by all users in the process of one controller path; get one by acquire(), give it back by release()."""
+    """Shared by all users in the process of one controller path; get one by acquire(), give it back by
+    release()."""
 
     def __init__(self, path: str, autostart: bool) -> None:
         self.path = path
@@ -83,7 +90,9 @@ class Client:
         self._calls: dict[int, _Call] = {}
         self._number = 0
         self._closing = threading.Event()
-        self._todo: dict[tuple[int, int | None], None] = {}  # (registration, slot or all) to refresh, in order
+        self._todo: dict[
+            tuple[int, int | None], None
+        ] = {}  # (registration, slot or all) to refresh, in order
         self._suspects: set[Handle] = set()
         self._timer: threading.Timer | None = None
         self._link = launch.connect(path, autostart)
@@ -127,15 +136,21 @@ class Client:
         if self.generation != _memory.generation():
             raise ForkedError("this object belongs to the parent process; make a new one after fork()")
 
-    # --- requests ----------------------------------------------------------------------------------------------------
+    # --- requests ---------------------------------------------
 
-    def request(self, build: Callable[..., wire.Message], fd: int = -1, link: Link | None = None,
-                then: Callable[[Link, Any], None] | None = None) -> Any:
+    def request(
+        self,
+        build: Callable[..., wire.Message],
+        fd: int = -1,
+        link: Link | None = None,
+        then: Callable[[Link, Any], None] | None = None,
+    ) -> Any:
         """Sends build(request number) and waits for the answer; with `fd`: build(request number, ticket).
 
-        then(link, answer) runs on the background thread before anything else that came over the link is handled.
-        Raises the error that the controller answers with; ControllerUnavailableError if it does not answer. With
-        `link`, which is how the thread itself hands things in, the request is bound to that connection: LinkLost.
+        then(link, answer) runs on the background thread before anything else that came over the link is
+        handled. Raises the error that the controller answers with; ControllerUnavailableError if it does not
+        answer. With `link`, which is how the thread itself hands things in, the request is bound to that
+        connection: LinkLost.
         """
         self.check()
         if self._closing.is_set():
@@ -159,7 +174,9 @@ class Client:
             elif threading.current_thread() is self._thread:
                 self._pump(call)
             elif not call.answered.wait(ANSWER_S):
-                raise ControllerUnavailableError(f"the controller at {self.path} has not answered for {ANSWER_S:g} s")
+                raise ControllerUnavailableError(
+                    f"the controller at {self.path} has not answered for {ANSWER_S:g} s"
+                )
         finally:
             with self._lock:
                 del self._calls[number]
@@ -168,7 +185,8 @@ class Client:
         return call.answer
 
     def post(self, message: wire.Message) -> None:
-        """Sends a message that has no answer; lost with the connection, which is then made good by handing in."""
+        """Sends a message that has no answer; lost with the connection, which is then made good by handing
+        in."""
         link = self._link
         if link is not None:
             try:
@@ -194,7 +212,9 @@ class Client:
             except LinkLost as error:
                 self._reconnect(error, deadline)
                 if self._link is None:
-                    raise ControllerUnavailableError(f"the controller at {self.path} is gone: {error}") from None
+                    raise ControllerUnavailableError(
+                        f"the controller at {self.path} is gone: {error}"
+                    ) from None
 
     @property
     def link(self) -> Link | None:
@@ -207,7 +227,7 @@ class Client:
         if link is not None:
             link.bell()
 
-    # --- what users need ---------------------------------------------------------------------------------------------
+    # --- what users need ---------------------------------------------
 
     def open(self, target: str | int) -> Handle:
         """The store of a name or PID. UnknownNameError, AmbiguousTargetError."""
@@ -236,20 +256,33 @@ class Client:
                 observation.begin(self.handles.get(observed.name) if observed.info is not None else None)
                 self._todo[observation.number, None] = None
 
-        self.request(lambda number: wire.Observe(
-            number, observation.number, observation.name or observation.target, observation.key, observation.wait,
-            observation.last, observation.instance), link=link, then=begin)
+        self.request(
+            lambda number: wire.Observe(
+                number,
+                observation.number,
+                observation.name or observation.target,
+                observation.key,
+                observation.wait,
+                observation.last,
+                observation.instance,
+            ),
+            link=link,
+            then=begin,
+        )
 
     def forget(self, observation: Observation) -> None:
         """Ends a registration."""
-        if self.observations.pop(observation.number, None) is not None and self.generation == _memory.generation():
+        if (
+            self.observations.pop(observation.number, None) is not None
+            and self.generation == _memory.generation()
+        ):
             self.post(wire.Unobserve(observation.number))
 
     def rows(self) -> list[wire.Row]:
         """All observables that the controller knows."""
         return self.request(lambda number: wire.List(number))
 
-    # --- the background thread ---------------------------------------------------------------------------------------
+    # --- the background thread ---------------------------------------------
 
     def _run(self) -> None:
         while not self._closing.is_set():
@@ -366,10 +399,11 @@ class Client:
         for handle in [handle for handle in self.handles.values() if handle.discarded]:
             self._drop_handle(handle)
 
-    # --- losing and finding the controller ---------------------------------------------------------------------------
+    # --- losing and finding the controller ---------------------------------------------
 
     def _reconnect(self, error: Exception, deadline: float = 0.0, dispatch: bool = False) -> None:
-        """Connects again and hands in what this process has; gives up only at the deadline, or when closed."""
+        """Connects again and hands in what this process has; gives up only at the deadline, or when
+        closed."""
         log.warning("the controller at %s is lost: %s", self.path, error)
         self.lost.set()
         with self._lock:
@@ -432,7 +466,7 @@ class Client:
             try:
                 self.request(lambda number, name=name: wire.Open(number, name, True), link=link)
             except KvoshimError:
-                pass  # its values stay readable here; the controller tells if somebody publishes the name again
+                pass  # its values stay readable here; the controller tells if the name is published again
 
     def _examine_suspects(self) -> None:
         """Looks after the owners of stores of which no controller knows at the moment."""
@@ -443,11 +477,13 @@ class Client:
                 self._refresh_later(handle.name)
 
     def _examine_later(self) -> None:
-        # Callbacks belong to the one thread, which waits for the controller: let the controller answer something.
+        # Callbacks belong to the one thread, which waits for the controller: let the controller answer
+        # something.
         def ask() -> None:
             if self._suspects and not self._closing.is_set():
                 self.post(wire.Ping(0))
                 self._examine_later()
+
         timer = threading.Timer(_SUSPECT_S, ask)
         timer.daemon = True
         timer.name = "kvoshim-suspects"

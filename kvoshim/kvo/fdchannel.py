@@ -1,8 +1,8 @@
 """The descriptor channel: a SOCK_SEQPACKET socket beside the message stream, on which descriptors travel.
 
-It is a plain kernel socket, so passing a descriptor needs no tie to a position in an accelerated stream: each packet is
-a ticket number with one descriptor, and a message in the stream names the ticket. The sender sends the descriptor
-first, so whoever reads the message finds it waiting.
+It is a plain kernel socket, so passing a descriptor needs no tie to a position in an accelerated stream: each
+packet is a ticket number with one descriptor, and a message in the stream names the ticket. The sender sends
+the descriptor first, so whoever reads the message finds it waiting.
 """
 
 from __future__ import annotations
@@ -26,15 +26,21 @@ class Channel:
         self._arrived: dict[int, int] = {}
 
     def send(self, ticket: int, fd: int) -> None:
-        """Sends a copy of `fd`. BlockingIOError if the socket is non-blocking and full; OSError if the peer is gone."""
+        """Sends a copy of `fd`. BlockingIOError if the socket is non-blocking and full; OSError if the peer
+        is gone."""
         rights = array.array("i", [fd])
-        self.sock.sendmsg([_TICKET.pack(ticket)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)], socket.MSG_NOSIGNAL)
+        self.sock.sendmsg(
+            [_TICKET.pack(ticket)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)], socket.MSG_NOSIGNAL
+        )
 
     def take(self, ticket: int) -> int:
-        """The descriptor under `ticket`; the caller owns it. ProtocolError if it is not there or something else is."""
+        """The descriptor under `ticket`; the caller owns it. ProtocolError if it is not there or something
+        else is."""
         while ticket not in self._arrived:
             try:
-                data, ancillary, flags, _ = self.sock.recvmsg(64, socket.CMSG_SPACE(16), socket.MSG_CMSG_CLOEXEC)
+                data, ancillary, flags, _ = self.sock.recvmsg(
+                    64, socket.CMSG_SPACE(16), socket.MSG_CMSG_CLOEXEC
+                )
             except (BlockingIOError, TimeoutError):
                 raise ProtocolError(f"no descriptor came under ticket {ticket}") from None
             except OSError as error:
@@ -42,10 +48,15 @@ class Channel:
             fds = array.array("i")
             for level, kind, content in ancillary:
                 if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                    fds.frombytes(content[:len(content) - len(content) % fds.itemsize])
+                    fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
             number = _TICKET.unpack(data)[0] if len(data) == _TICKET.size else None
-            if (number is None or len(fds) != 1 or flags & socket.MSG_CTRUNC or number in self._arrived
-                    or len(self._arrived) >= _WAITING_MAX):
+            if (
+                number is None
+                or len(fds) != 1
+                or flags & socket.MSG_CTRUNC
+                or number in self._arrived
+                or len(self._arrived) >= _WAITING_MAX
+            ):
                 for fd in fds:
                     os.close(fd)
                 if not data:

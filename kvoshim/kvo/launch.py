@@ -1,8 +1,9 @@
 """Starting a controller on demand: many clients may try at once, exactly one succeeds.
 
-The client that gets the start lock looks once more for a controller and starts one if there is still none. The command
-`kvoshim controller --detach` binds its socket before it lets its parent go, so its exit code says that it is ready; a
-second lock, held by the controller for life, rules out two at one path whatever happens here.
+The client that gets the start lock looks once more for a controller and starts one if there is still none.
+The command `kvoshim controller --detach` binds its socket before it lets its parent go, so its exit code says
+that it is ready; a second lock, held by the controller for life, rules out two at one path whatever happens
+here.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ def connect(path: str, autostart: bool) -> Link:
     except ControllerUnavailableError as error:
         if not autostart:
             raise ControllerUnavailableError(
-                f"{error}; start one with `kvoshim controller`, or allow autostart") from None
+                f"{error}; start one with `kvoshim controller`, or allow autostart"
+            ) from None
     return _start(path)
 
 
@@ -54,8 +56,9 @@ def _start(path: str) -> Link:
                     _spawn(path, deadline)
                     locked = False  # next round: the link, or another try if the controller went down again
                 if time.monotonic() > deadline:
-                    raise ControllerUnavailableError(f"no controller came up at {path} within {START_S:g} s: {error}"
-                                                     ) from None
+                    raise ControllerUnavailableError(
+                        f"no controller came up at {path} within {START_S:g} s: {error}"
+                    ) from None
             time.sleep(0.01)
     finally:
         os.close(lock)
@@ -71,12 +74,21 @@ def _try_lock(fd: int) -> bool:
 
 def _spawn(path: str, deadline: float) -> None:
     if not sys.executable:
-        raise ControllerUnavailableError("no controller can be started: this program does not know its Python "
-                                         "interpreter; start `kvoshim controller` by hand")
+        raise ControllerUnavailableError(
+            "no controller can be started: this program does not know its Python "
+            "interpreter; start `kvoshim controller` by hand"
+        )
     command = [sys.executable, "-P", "-m", "kvoshim", "controller", "--socket", path, "--detach"]
     try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                              cwd="/", timeout=max(1.0, deadline - time.monotonic()), check=False)
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            cwd="/",
+            timeout=max(1.0, deadline - time.monotonic()),
+            check=False,
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ControllerUnavailableError(f"the controller could not be started: {error}") from None
     if done.returncode not in (0, 3):  # 3: another one runs at this path

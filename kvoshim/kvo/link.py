@@ -24,7 +24,8 @@ class LinkLost(Exception):
 class Link:
     """An established connection. Any thread may send; one at a time may receive.
 
-    Raises ControllerUnavailableError if nobody listens at `path`, ProtocolError if it is no controller of this version.
+    Raises ControllerUnavailableError if nobody listens at `path`, ProtocolError if it is no controller of
+    this version.
     """
 
     def __init__(self, path: str) -> None:
@@ -44,7 +45,9 @@ class Link:
             self._transmit(wire.frame(wire.Hello(wire.VERSION, program_name())))
             welcome = self.receive()[0]
             if not isinstance(welcome, wire.Welcome) or welcome.version != wire.VERSION:
-                raise ProtocolError(f"the controller at {path} does not speak version {wire.VERSION}: {welcome!r:.200}")
+                raise ProtocolError(
+                    f"the controller at {path} does not speak version {wire.VERSION}: {welcome!r:.200}"
+                )
             self.controller_pid = welcome.pid
             channel.connect(paths.channel_path(path))
             channel.send(welcome.token)
@@ -56,7 +59,9 @@ class Link:
             self.sock.settimeout(None)
         except (OSError, LinkLost) as error:
             self.close()
-            raise ControllerUnavailableError(f"no controller answers at {path}: {error or 'connection closed'}") from None
+            raise ControllerUnavailableError(
+                f"no controller answers at {path}: {error or 'connection closed'}"
+            ) from None
         except KvoshimError:
             self.close()
             raise
@@ -88,12 +93,14 @@ class Link:
             raise LinkLost(str(error)) from None
 
     def bell(self) -> None:
-        """Wakes the controller. Never waits: not for the controller, and not for another thread that is sending."""
+        """Wakes the controller. Never waits: not for the controller, and not for another thread that is
+        sending."""
         self._bell_due = True
         self._ring_if_due()
 
     def _ring_if_due(self) -> None:
-        # Whoever holds the lock looks at the note after letting go of it, so a bell noted meanwhile is not forgotten.
+        # Whoever holds the lock looks at the note after letting go of it, so a bell noted meanwhile is not
+        # forgotten.
         while self._bell_due and self._send_lock.acquire(blocking=False):
             try:
                 self._bell_due = False
@@ -108,7 +115,8 @@ class Link:
                 self._send_lock.release()
 
     def receive(self) -> list[wire.Message]:
-        """Waits for at least one message. LinkLost at the end of the connection or if it is no controller's."""
+        """Waits for at least one message. LinkLost at the end of the connection or if it is no
+        controller's."""
         while True:
             try:
                 data = self.sock.recv(1 << 18)

@@ -22,7 +22,8 @@ _RAISE = object()
 
 
 class Publication:
-    """The client's record of an observable; knows nothing of the Observable object, so that one can be collected."""
+    """The client's record of an observable; knows nothing of the Observable object, so that one can be
+    collected."""
 
     def __init__(self, client: Client, name: str, writer: Writer) -> None:
         self.client = client
@@ -30,19 +31,26 @@ class Publication:
         self.writer = writer
 
     def claim(self, link: Link | None = None) -> tuple[int, int]:
-        """Asks for the name; returns the floor of its versions and the predecessor's descriptor (-1: none)."""
+        """Asks for the name; returns the floor of its versions and the predecessor's descriptor (-1:
+        none)."""
         claimed, fd = self.client.request(
-            lambda number: wire.Claim(number, self.name, self.writer.instance), link=link)
+            lambda number: wire.Claim(number, self.name, self.writer.instance), link=link
+        )
         return claimed.floor, fd
 
     def publish(self, link: Link | None = None) -> None:
         """Hands the store in and begins to tell the controller what changes."""
+
         def attach(current: Link, published: wire.Published) -> None:
             self.writer.attach(current.table, published.store, self.client.bell)
             current.bell()  # attaching marks everything as changed
 
-        self.client.request(lambda number, ticket: wire.Publish(number, self.name, ticket), self.writer.fd, link=link,
-                            then=attach)
+        self.client.request(
+            lambda number, ticket: wire.Publish(number, self.name, ticket),
+            self.writer.fd,
+            link=link,
+            then=attach,
+        )
 
     def hand_in(self, link: Link) -> None:
         """Publishes again, to a controller that does not know the store yet."""
@@ -71,21 +79,30 @@ class Publication:
 class Observable:
     """Publishes named values that other processes read and observe.
 
-    name: 1 to 255 bytes in UTF-8, unique for the controller while this object is open.
-    controller: path of the controller's socket (default: KVOSHIM_CONTROLLER, else the user's own).
-    autostart: start a controller if none runs.
-    inherit: take over the last values of an ended observable of this name. Versions go on from its in either case.
-    max_keys: keys at the same time (1 to 65536, default 4096). capacity: bytes reserved for values longer than 80
-    bytes, a power of two (default 256 MiB); memory is used only for what is stored. One value may take a quarter.
+    name: 1 to 255 bytes in UTF-8, unique for the controller while this object is open. controller: path of
+    the controller's socket (default: KVOSHIM_CONTROLLER, else the user's own). autostart: start a controller
+    if none runs. inherit: take over the last values of an ended observable of this name. Versions go on from
+    its in either case. max_keys: keys at the same time (1 to 65536, default 4096). capacity: bytes reserved
+    for values longer than 80 bytes, a power of two (default 256 MiB); memory is used only for what is stored.
+    One value may take a quarter.
 
-    Values: None, bool, int, float, str, bytes, datetime, and lists and dicts of these. Safe to use from several
-    threads. The values stay readable after close() or the death of this process as long as the controller keeps them.
+    Values: None, bool, int, float, str, bytes, datetime, and lists and dicts of these. Safe to use from
+    several threads. The values stay readable after close() or the death of this process as long as the
+    controller keeps them.
 
     Raises InvalidNameError, NameInUseError, LimitError, ControllerUnavailableError.
     """
 
-    def __init__(self, name: str, *, controller: str | os.PathLike[str] | None = None, autostart: bool = True,
-                 inherit: bool = True, max_keys: int | None = None, capacity: int | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        controller: str | os.PathLike[str] | None = None,
+        autostart: bool = True,
+        inherit: bool = True,
+        max_keys: int | None = None,
+        capacity: int | None = None,
+    ) -> None:
         check_name(name)
         self.name = name
         client = Client.acquire(controller, autostart)
@@ -112,7 +129,9 @@ class Observable:
             if max_keys is None and capacity is None and predecessor.limits != writer.limits:
                 # Sized by default: at least as large as what is taken over.
                 limits = predecessor.limits
-                larger = Writer(self.name, max(4096, limits["max_keys"]), max(1 << 28, limits["capacity"]), start=start)
+                larger = Writer(
+                    self.name, max(4096, limits["max_keys"]), max(1 << 28, limits["capacity"]), start=start
+                )
                 writer.close()
                 writer = publication.writer = larger
             if inherit:
@@ -142,7 +161,8 @@ class Observable:
             self.set(key, value)
 
     def remove(self, key: str) -> int:
-        """Removes a key and scrubs its value; returns the version of the removal. UnknownKeyError if it has none."""
+        """Removes a key and scrubs its value; returns the version of the removal. UnknownKeyError if it has
+        none."""
         return self._writer.remove(key)
 
     def keys(self) -> list[str]:
@@ -159,8 +179,8 @@ class Observable:
         return not self._writer.closed and not self._publication.client.lost.is_set()
 
     def close(self, discard: bool = False) -> None:
-        """Ends the observable; idempotent. Its observers are told. The last values stay readable under the name as
-        long as the controller keeps them, unless they are to be discarded."""
+        """Ends the observable; idempotent. Its observers are told. The last values stay readable under the
+        name as long as the controller keeps them, unless they are to be discarded."""
         if self._finalizer.detach() is not None:
             self._publication.withdraw(discard)
 
@@ -201,8 +221,8 @@ def _take_over(writer: Writer, predecessor: Reader) -> None:
 
 
 def _withdraw_elsewhere(publication: Publication) -> None:
-    """For an Observable that was collected: a finalizer may run in the middle of anything, also with the very locks
-    held that ending a publication takes."""
+    """For an Observable that was collected: a finalizer may run in the middle of anything, also with the very
+    locks held that ending a publication takes."""
     try:
         publication.client.check()
         threading.Thread(target=publication.withdraw, args=(False,), daemon=True).start()

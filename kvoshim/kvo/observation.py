@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -26,15 +27,15 @@ log = logging.getLogger("kvoshim.observer")
 class Change(msgspec.Struct, frozen=True):
     """What a callback is told.
 
-    kind: 'initial' (the value that was there when the observation began), 'setting', 'removal' (the key was removed),
-    'gone' (the observable was closed or its process died; its last values stay readable), 'back' (a successor has
-    published the name).
-    value: None for 'removal'; the last value for 'gone' and 'back' of a single key, None for those of all keys.
-    version: rises with every write of the key; old_version: of the change delivered before (0: none). 'gone' and
-    'back' carry the last version again; for an observation of all keys their key is None.
-    timestamp: of the write, in seconds since the epoch by the wall clock; monotonic_ns: the same by CLOCK_MONOTONIC.
-    pid: of the observable's process.
+    kind: 'initial' (the value that was there when the observation began), 'setting', 'removal' (the key was
+    removed), 'gone' (the observable was closed or its process died; its last values stay readable), 'back' (a
+    successor has published the name). value: None for 'removal'; the last value for 'gone' and 'back' of a
+    single key, None for those of all keys. version: rises with every write of the key; old_version: of the
+    change delivered before (0: none). 'gone' and 'back' carry the last version again; for an observation of
+    all keys their key is None. timestamp: of the write, in seconds since the epoch by the wall clock;
+    monotonic_ns: the same by CLOCK_MONOTONIC. pid: of the observable's process.
     """
+
     name: str
     key: str | None
     kind: str
@@ -48,6 +49,7 @@ class Change(msgspec.Struct, frozen=True):
 
 class _Seen:
     """What was delivered of a key."""
+
     __slots__ = ("version", "present", "value", "wall", "monotonic")
 
     def __init__(self) -> None:
@@ -59,10 +61,20 @@ class _Seen:
 
 
 class Observation:
-    """The client's record of a registration; knows nothing of the Observer object, so that one can be collected."""
+    """The client's record of a registration; knows nothing of the Observer object, so that one can be
+    collected."""
 
-    def __init__(self, client: Client, group: set[Observation], number: int, target: str | int, key: str | None,
-                 callback: Callable[[Change], object], initial: bool, wait: bool) -> None:
+    def __init__(
+        self,
+        client: Client,
+        group: set[Observation],
+        number: int,
+        target: str | int,
+        key: str | None,
+        callback: Callable[[Change], object],
+        initial: bool,
+        wait: bool,
+    ) -> None:
         self.client = client
         self.group = group  # its Observer's
         self.number = number
@@ -88,9 +100,9 @@ class Observation:
         return max((seen.version for seen in list(self._seen.values())), default=0)
 
     def begin(self, handle: Handle | None) -> None:
-        """The registration is in force; `handle`: the store as it is then. Without `initial`, what it holds is taken as
-        known, so that whatever is set after observe() has returned is delivered and nothing else. Later calls, after a
-        reconnection, change nothing. A refresh of everything follows in each case."""
+        """The registration is in force; `handle`: the store as it is then. Without `initial`, what it holds
+        is taken as known, so that whatever is set after observe() has returned is delivered and nothing else.
+        Later calls, after a reconnection, change nothing. A refresh of everything follows in each case."""
         with self._gate:
             if self.closed or self._begun:
                 return
@@ -161,8 +173,19 @@ class Observation:
             self._call(Change(self.name, None, kind, None, self.last, self.last, 0.0, 0, self._pid))
         else:
             seen = self._seen.setdefault(self.key, _Seen())
-            self._call(Change(self.name, self.key, kind, seen.value, seen.version, seen.version, seen.wall / 1e9,
-                              seen.monotonic, self._pid))
+            self._call(
+                Change(
+                    self.name,
+                    self.key,
+                    kind,
+                    seen.value,
+                    seen.version,
+                    seen.version,
+                    seen.wall / 1e9,
+                    seen.monotonic,
+                    self._pid,
+                )
+            )
 
     def _refresh_key(self, key: str, handle: Handle, kind: str) -> None:
         seen = self._seen.get(key)
@@ -176,8 +199,9 @@ class Observation:
         if state == "absent":
             if not seen.present:
                 return
-            # Removed, and its slot has gone to another key since: the removal was a later version than the last seen.
-            state, version, wall, monotonic = "removed", seen.version + 1, 0, 0
+            # Removed, and its slot has gone to another key since: the removal was a later version than the
+            # last seen.
+            state, version, wall, monotonic = "removed", seen.version + 1, time.time_ns(), time.monotonic_ns()
         if version <= seen.version:
             return
         old, seen.version, seen.wall, seen.monotonic = seen.version, version, wall, monotonic
@@ -186,7 +210,9 @@ class Observation:
         if state == "set":
             self._call(Change(self.name, key, kind, value, version, old, wall / 1e9, monotonic, handle.pid))
         elif was_present:
-            self._call(Change(self.name, key, "removal", None, version, old, wall / 1e9, monotonic, handle.pid))
+            self._call(
+                Change(self.name, key, "removal", None, version, old, wall / 1e9, monotonic, handle.pid)
+            )
 
     def _call(self, change: Change) -> None:
         if self.closed:  # a callback may have closed it just now
@@ -194,8 +220,11 @@ class Observation:
         try:
             self.callback(change)
         except BaseException:  # not even SystemExit ends the thread that serves everybody else
-            log.exception("the callback for %s of %r raised", "all keys" if self.key is None else repr(self.key),
-                          self.name)
+            log.exception(
+                "the callback for %s of %r raised",
+                "all keys" if self.key is None else repr(self.key),
+                self.name,
+            )
 
     def close(self) -> None:
         """No callback runs after this has returned, unless it is called from that very callback."""
@@ -209,9 +238,9 @@ class Observation:
 class Token:
     """Ends an observation. Closing is idempotent; a context manager closes on leaving.
 
-    close() called from another thread returns once a running callback has ended; do not hold a lock that the callback
-    wants. The observation also ends when its Observer is closed or collected, but not when the token is: keep the
-    token only if you want to end the observation on its own.
+    close() called from another thread returns once a running callback has ended; do not hold a lock that the
+    callback wants. The observation also ends when its Observer is closed or collected, but not when the token
+    is: keep the token only if you want to end the observation on its own.
     """
 
     def __init__(self, observation: Observation) -> None:

@@ -19,8 +19,8 @@ _RAISE = object()
 class Observer:
     """Reads and observes the values that observables publish.
 
-    A target is an observable's name, or the PID of a process that has exactly one. controller, autostart: as for
-    Observable. All callbacks of a process run on one background thread, one after the other.
+    A target is an observable's name, or the PID of a process that has exactly one. controller, autostart: as
+    for Observable. All callbacks of a process run on one background thread, one after the other.
 
     Raises ControllerUnavailableError.
     """
@@ -35,8 +35,8 @@ class Observer:
     def get(self, target: str | int, key: str, default: Any = _RAISE) -> Any:
         """The value of a key now, read from shared memory; the controller is asked at the first contact only.
 
-        UnknownNameError, AmbiguousTargetError, InvalidKeyError; UnknownKeyError if the key has no value and no default
-        is given. The values of an observable that has ended stay readable.
+        UnknownNameError, AmbiguousTargetError, InvalidKeyError; UnknownKeyError if the key has no value and
+        no default is given. The values of an observable that has ended stay readable.
         """
         try:
             reader = self._handles[target].reader
@@ -53,7 +53,8 @@ class Observer:
         return self._open(target).reader.version(key)
 
     def alive(self, target: str | int) -> bool:
-        """Whether the observable is open and its process lives. UnknownNameError if it is not known at all."""
+        """Whether the observable is open and its process lives. UnknownNameError if it is not known at
+        all."""
         handle = self._open(target)
         return handle.live and not handle.owner_ended()
 
@@ -65,16 +66,25 @@ class Observer:
         handle = self._handles.get(target)
         return self._client.open(target) if handle is None else handle
 
-    def observe(self, target: str | int, key: str | None, callback: Callable[[Change], object], *,
-                initial: bool = True, wait: bool = True) -> Token:
+    def observe(
+        self,
+        target: str | int,
+        key: str | None,
+        callback: Callable[[Change], object],
+        *,
+        initial: bool = True,
+        wait: bool = True,
+    ) -> Token:
         """Calls callback(change) for every change of a key (None: of all keys, present and to come).
 
-        Changes that follow each other quickly may be merged: the newest value is always delivered, versions rise
-        strictly. initial: the value that is there already is delivered first, as a change of kind 'initial'. wait: a
-        name that nobody has published yet is waited for (a PID is not); otherwise it is an UnknownNameError.
+        Changes that follow each other quickly may be merged: the newest value is always delivered, versions
+        rise strictly. initial: the value that is there already is delivered first, as a change of kind
+        'initial'. wait: a name that nobody has published yet is waited for (a PID is not); otherwise it is an
+        UnknownNameError.
 
-        Returns a token whose close() ends the observation; it also ends with this observer. An exception in a callback
-        is logged and goes no further. InvalidKeyError, UnknownNameError, AmbiguousTargetError, LimitError.
+        Returns a token whose close() ends the observation; it also ends with this observer. An exception in a
+        callback is logged and goes no further. InvalidKeyError, UnknownNameError, AmbiguousTargetError,
+        LimitError.
         """
         if self.closed:
             raise ClosedError("the observer is closed")
@@ -85,19 +95,29 @@ class Observer:
         if not callable(callback):
             raise TypeError(f"the callback {callback!r} cannot be called")
         observation = self._client.observe(
-            lambda number: Observation(self._client, self._observations, number, target, key, callback, initial, wait))
+            lambda number: Observation(
+                self._client, self._observations, number, target, key, callback, initial, wait
+            )
+        )
         if not observation.closed:  # by its first callback
             self._observations.add(observation)
         return Token(observation)
 
     def observables(self) -> list[dict]:
-        """All observables that the controller knows: name, pid (0: awaited only), live, program, observers (pid, key,
-        since)."""
+        """All observables that the controller knows: name, pid (0: awaited only), live, program, observers
+        (pid, key, since)."""
         if self.closed:
             raise ClosedError("the observer is closed")
-        return [{"name": row.name, "pid": row.pid, "live": row.live, "program": row.program,
-                 "observers": [{"pid": one.pid, "key": one.key, "since": one.since} for one in row.observers]}
-                for row in self._client.rows()]
+        return [
+            {
+                "name": row.name,
+                "pid": row.pid,
+                "live": row.live,
+                "program": row.program,
+                "observers": [{"pid": one.pid, "key": one.key, "since": one.since} for one in row.observers],
+            }
+            for row in self._client.rows()
+        ]
 
     @property
     def connected(self) -> bool:
@@ -105,7 +125,8 @@ class Observer:
         return not self.closed and not self._client.lost.is_set()
 
     def close(self) -> None:
-        """Ends all observations of this observer; idempotent. As with a token, no callback runs afterwards."""
+        """Ends all observations of this observer; idempotent. As with a token, no callback runs
+        afterwards."""
         if self._finalizer.detach() is not None:
             self._handles = {}
             _release(self._client, self._observations)
@@ -123,7 +144,9 @@ class Observer:
 
 def _check_target(target: object) -> None:
     if isinstance(target, bool) or not isinstance(target, (str, int)):
-        raise InvalidNameError(f"a target is the name of an observable or a PID, not a {type(target).__qualname__}")
+        raise InvalidNameError(
+            f"a target is the name of an observable or a PID, not a {type(target).__qualname__}"
+        )
     if isinstance(target, str):
         check_name(target)
     elif not 0 < target < 1 << 31:

@@ -13,16 +13,19 @@ _PATH_MAX = 107 - len(".start")  # bytes of a Unix socket's path, with room for 
 def controller_path(path: str | os.PathLike[str] | None = None) -> str:
     """The path of the controller's socket: `path`, else KVOSHIM_CONTROLLER, else the user's own.
 
-    The user's own lies in $XDG_RUNTIME_DIR/kvoshim or /tmp/kvoshim-UID, which is made with mode 0700 and must belong to
-    the user. ControllerUnavailableError if it does not, or if the path is longer than a socket's may be.
+    The user's own lies in $XDG_RUNTIME_DIR/kvoshim or /tmp/kvoshim-UID, which is made with mode 0700 and must
+    belong to the user. ControllerUnavailableError if it does not, or if the path is longer than a socket's
+    may be.
     """
     chosen = os.fspath(path) if path is not None else os.environ.get("KVOSHIM_CONTROLLER", "")
     if not chosen:
         chosen = os.path.join(_private_directory(), "controller.sock")
     chosen = os.path.abspath(chosen)
     if len(os.fsencode(chosen)) > _PATH_MAX:
-        raise ControllerUnavailableError(f"the controller's path {chosen!r} is longer than {_PATH_MAX} bytes; "
-                                         "set KVOSHIM_CONTROLLER to a shorter one")
+        raise ControllerUnavailableError(
+            f"the controller's path {chosen!r} is longer than {_PATH_MAX} bytes; "
+            "set KVOSHIM_CONTROLLER to a shorter one"
+        )
     return chosen
 
 
@@ -38,8 +41,10 @@ def _private_directory() -> str:
     facts = os.lstat(directory)
     if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.geteuid() or facts.st_mode & 0o077:
         raise ControllerUnavailableError(
-            f"{directory} is not a directory of yours alone (owner {facts.st_uid}, mode {facts.st_mode & 0o7777:o}); "
-            "remove it, or set KVOSHIM_CONTROLLER to a socket's path elsewhere")
+            f"{directory} is not a directory of yours alone (owner {facts.st_uid}, "
+            f"mode {facts.st_mode & 0o7777:o}); "
+            "remove it, or set KVOSHIM_CONTROLLER to a socket's path elsewhere"
+        )
     return directory
 
 

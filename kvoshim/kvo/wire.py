@@ -1,8 +1,8 @@
 """What the controller and its clients say to each other, and how it is framed.
 
-A message is a MessagePack array behind its length (4 bytes, little end first). Its first element is the message's
-number. Descriptors never travel here: they go over the descriptor channel (fdchannel.py) under a ticket that a message
-names. Numbers are never reused for another meaning.
+A message is a MessagePack array behind its length (4 bytes, little end first). Its first element is the
+message's number. Descriptors never travel here: they go over the descriptor channel (fdchannel.py) under a
+ticket that a message names. Numbers are never reused for another meaning.
 
 Version history: 1, the first.
 """
@@ -26,16 +26,19 @@ class Message(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     """Root of all messages."""
 
 
-# --- from a client ---------------------------------------------------------------------------------------------------
+# --- from a client ---------------------------------------------
+
 
 class Hello(Message, tag=1):
     """The first message. program: for people, in lists and logs."""
+
     version: int
     program: str
 
 
 class Claim(Message, tag=2):
     """Asks for a name; answered by Claimed. instance: of the store that will be published."""
+
     request: int
     name: str
     instance: bytes
@@ -43,6 +46,7 @@ class Claim(Message, tag=2):
 
 class Publish(Message, tag=3):
     """Hands in the store for a claimed name, under `ticket`; answered by Published."""
+
     request: int
     name: str
     ticket: int
@@ -50,6 +54,7 @@ class Publish(Message, tag=3):
 
 class Withdraw(Message, tag=4):
     """Ends an observable; answered by Done. discard: its values are dropped with it."""
+
     request: int
     name: str
     discard: bool
@@ -60,6 +65,7 @@ class Open(Message, tag=5):
 
     keep: an unknown name is still an error, but the client is told when somebody publishes it.
     """
+
     request: int
     target: str | int
     keep: bool
@@ -68,8 +74,10 @@ class Open(Message, tag=5):
 class Observe(Message, tag=6):
     """Asks to be told of changes of a key (None: all keys); answered by Observed.
 
-    wait: an unknown name is no error but awaited. last, instance: the newest version seen so far, and in which store.
+    wait: an unknown name is no error but awaited. last, instance: the newest version seen so far, and in
+    which store.
     """
+
     request: int
     registration: int
     target: str | int
@@ -81,6 +89,7 @@ class Observe(Message, tag=6):
 
 class Unobserve(Message, tag=7):
     """Ends a registration. No answer."""
+
     registration: int
 
 
@@ -90,25 +99,31 @@ class Bell(Message, tag=8):
 
 class List(Message, tag=9):
     """Asks for all observables; answered by Listing, in one or more parts."""
+
     request: int
 
 
 class Ping(Message, tag=10):
     """Asks for a sign of life; answered by Done."""
+
     request: int
 
 
-# --- from the controller ---------------------------------------------------------------------------------------------
+# --- from the controller ---------------------------------------------
+
 
 class Welcome(Message, tag=32):
     """Answers Hello. token: ties the descriptor channel to this connection."""
+
     version: int
     token: bytes
     pid: int
 
 
 class Claimed(Message, tag=33):
-    """The name is the client's. floor: its versions must be above; ticket: the predecessor's store (0: none)."""
+    """The name is the client's. floor: its versions must be above; ticket: the predecessor's store (0:
+    none)."""
+
     request: int
     floor: int
     ticket: int
@@ -116,6 +131,7 @@ class Claimed(Message, tag=33):
 
 class Published(Message, tag=34):
     """store: the entry in the registration table."""
+
     request: int
     store: int
 
@@ -126,6 +142,7 @@ class Done(Message, tag=35):
 
 class StoreInfo(msgspec.Struct, array_like=True):
     """A store, as its readers know it. ticket: 0 if the client was given this instance before."""
+
     name: str
     pid: int
     start: int
@@ -141,6 +158,7 @@ class Opened(Message, tag=36):
 
 class Observed(Message, tag=37):
     """name: what the target stands for. info: None as long as nobody has published the name."""
+
     request: int
     name: str
     info: StoreInfo | None
@@ -148,6 +166,7 @@ class Observed(Message, tag=37):
 
 class Observation(msgspec.Struct, array_like=True):
     """Who observes what. key: None stands for every key."""
+
     pid: int
     key: str | None
     since: float
@@ -155,6 +174,7 @@ class Observation(msgspec.Struct, array_like=True):
 
 class Row(msgspec.Struct, array_like=True):
     """An observable in a list. pid: 0 if nobody has published the name yet."""
+
     name: str
     pid: int
     live: bool
@@ -170,6 +190,7 @@ class Listing(Message, tag=38):
 
 class Failed(Message, tag=39):
     """The request was refused. code: a key of ERRORS."""
+
     request: int
     code: str
     text: str
@@ -177,16 +198,19 @@ class Failed(Message, tag=39):
 
 class Notify(Message, tag=40):
     """Changes: (registration, slot, version). The value is in the store."""
+
     items: list[tuple[int, int, int]]
 
 
 class Offered(Message, tag=41):
     """A name in which the client has an interest was published."""
+
     info: StoreInfo
 
 
 class Gone(Message, tag=42):
     """An observable has ended. discarded: its values are no longer to be had either."""
+
     name: str
     instance: bytes
     discarded: bool
@@ -194,13 +218,26 @@ class Gone(Message, tag=42):
 
 class Raise(Message, tag=43):
     """To an observable: an observer has seen higher versions of a predecessor; publish above `floor`."""
+
     name: str
     floor: int
 
 
 CLIENT_MESSAGES = Hello | Claim | Publish | Withdraw | Open | Observe | Unobserve | Bell | List | Ping
-CONTROLLER_MESSAGES = (Welcome | Claimed | Published | Done | Opened | Observed | Listing | Failed | Notify | Offered
-                       | Gone | Raise)
+CONTROLLER_MESSAGES = (
+    Welcome
+    | Claimed
+    | Published
+    | Done
+    | Opened
+    | Observed
+    | Listing
+    | Failed
+    | Notify
+    | Offered
+    | Gone
+    | Raise
+)
 
 ERRORS: dict[str, type[errors.KvoshimError]] = {
     "key": errors.InvalidKeyError,
@@ -248,14 +285,18 @@ class Frames:
             while len(buffer) - start >= 4:
                 (length,) = _LENGTH.unpack_from(buffer, start)
                 if length > self._limit:
-                    raise errors.ProtocolError(f"a message of {length} bytes is announced; {self._limit} are allowed")
+                    raise errors.ProtocolError(
+                        f"a message of {length} bytes is announced; {self._limit} are allowed"
+                    )
                 if len(buffer) - start - 4 < length:
                     break
-                body = bytes(buffer[start + 4:start + 4 + length])
+                body = bytes(buffer[start + 4 : start + 4 + length])
                 start += 4 + length
                 try:
                     yield self._decode(body)
                 except msgspec.MsgspecError as error:
-                    raise errors.ProtocolError(f"no message of version {VERSION}: {error} ({body[:32].hex()})") from None
+                    raise errors.ProtocolError(
+                        f"no message of version {VERSION}: {error} ({body[:32].hex()})"
+                    ) from None
         finally:
             del buffer[:start]

@@ -1,6 +1,6 @@
-# One way to make and one to open a memfd. Its owner maps it for writing and then seals it: from there on the kernel
-# refuses every further way to write to it (mmap, mprotect, write, truncate) to everybody, the owner's own descriptor
-# included, and since it can't shrink, no reader can be killed by SIGBUS.
+# One way to make and one to open a memfd. Its owner maps it for writing and then seals it: from there on the
+# kernel refuses every further way to write to it (mmap, mprotect, write, truncate) to everybody, the owner's
+# own descriptor included, and since it can't shrink, no reader can be killed by SIGBUS.
 from libc.errno cimport EINVAL, errno
 from libc.stdint cimport uint64_t
 from posix.stat cimport fstat, struct_stat
@@ -46,7 +46,8 @@ cdef void _in_child() noexcept nogil:
     _generation += 1
 
 
-# Objects remember the generation in which they were made: in a forked child it differs, without a system call.
+# Objects remember the generation in which they were made: in a forked child it differs, without a system
+# call.
 pthread_atfork(NULL, NULL, _in_child)
 
 
@@ -60,21 +61,24 @@ def generation() -> int:
 
 
 cdef int memory_create(const char *name, size_t size, char **base) except -1:
-    """Makes a sealed memfd of `size` bytes, all zero and not yet backed by memory; sets `base`, returns the descriptor."""
+    """Makes a sealed memfd of `size` bytes, all zero and not yet backed by memory; sets `base`, returns the
+    descriptor."""
     cdef int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL)
     if fd < 0 and errno == EINVAL:  # kernels before 6.3 do not know NOEXEC
         fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING)
     if fd < 0:
-        raise LimitError(f"no shared memory can be made (memfd_create: errno {errno}); is the limit on open files "
-                         "reached (ulimit -n)?")
+        raise LimitError(
+            f"no shared memory can be made (memfd_create: errno {errno}); is the limit on open files "
+            "reached (ulimit -n)?")
     cdef void *address = MAP_FAILED
     if ftruncate(fd, <long long> size) == 0:
         address = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)
     if address == MAP_FAILED:
         code = errno
         close(fd)
-        raise LimitError(f"{size} bytes of shared memory cannot be mapped (errno {code}); choose a smaller capacity "
-                         "or raise the limit on address space (ulimit -v)")
+        raise LimitError(
+            f"{size} bytes of shared memory cannot be mapped (errno {code}); choose a smaller capacity "
+            "or raise the limit on address space (ulimit -v)")
     # A forked child must not write beside its parent: the mapping does not exist there.
     if madvise(address, size, MADV_DONTFORK) < 0 or fcntl(fd, F_ADD_SEALS, KVO_SEALS) < 0:
         code = errno
@@ -86,13 +90,16 @@ cdef int memory_create(const char *name, size_t size, char **base) except -1:
 
 
 cdef char *memory_open(int fd, size_t least, size_t *size) except NULL:
-    """Maps a descriptor that another process sent, read-only. CorruptStoreError unless it is sealed and big enough."""
+    """Maps a descriptor that another process sent, read-only. CorruptStoreError unless it is sealed and big
+    enough."""
     cdef struct_stat facts
     cdef int seals = fcntl(fd, F_GET_SEALS)
     if seals < 0 or seals & KVO_SEALS != KVO_SEALS:
-        raise CorruptStoreError(f"descriptor {fd} is no sealed shared memory (seals {seals:#x}, needed {KVO_SEALS:#x})")
+        raise CorruptStoreError(
+            f"descriptor {fd} is no sealed shared memory (seals {seals:#x}, needed {KVO_SEALS:#x})")
     if fstat(fd, &facts) < 0 or facts.st_size < 0 or <size_t> facts.st_size < least:
-        raise CorruptStoreError(f"descriptor {fd} is too small: {facts.st_size} bytes, at least {least} are needed")
+        raise CorruptStoreError(
+            f"descriptor {fd} is too small: {facts.st_size} bytes, at least {least} are needed")
     cdef void *address = mmap(NULL, facts.st_size, PROT_READ, MAP_SHARED, fd, 0)
     if address == MAP_FAILED:
         raise LimitError(f"{facts.st_size} bytes of shared memory cannot be mapped (errno {errno})")

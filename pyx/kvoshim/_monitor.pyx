@@ -3,7 +3,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from kvoshim._store cimport Reader
-from kvoshim.store_protocol cimport kvoa_load32_relaxed, kvoa_load_acquire, ring_head, slot_enter
+from kvoshim.store_protocol cimport kvo_load32, kvo_acquire64, ring_head, slot_enter
 
 
 cdef class Monitor(Reader):
@@ -26,7 +26,8 @@ cdef class Monitor(Reader):
         return ring_head(self.header) != self.tail
 
     def drain(self):
-        """The slots written since the last look, each once; None if the ring ran over: look at all of them."""
+        """The slots written since the last look, each once; None if the ring ran over: look at all of
+        them."""
         cdef uint64_t head = ring_head(self.header)
         cdef uint64_t i
         cdef uint32_t number
@@ -35,7 +36,7 @@ cdef class Monitor(Reader):
             return None
         slots = []
         for i in range(self.tail, head):
-            number = kvoa_load32_relaxed(&self.ring[i & (self.ring_count - 1)])
+            number = kvo_load32(&self.ring[i & (self.ring_count - 1)])
             if number < self.slot_count and not self.met[number]:
                 self.met[number] = 1
                 slots.append(number)
@@ -54,8 +55,8 @@ cdef class Monitor(Reader):
 
     def slot_binding(self, uint32_t number) -> int:
         """Changes whenever the slot comes to stand for another key."""
-        return kvoa_load_acquire(&self.slots[number].binding) if number < self.slot_count else 0
+        return kvo_acquire64(&self.slots[number].binding) if number < self.slot_count else 0
 
     def slots_used(self) -> int:
         """Slots that were ever bound."""
-        return min(kvoa_load_acquire(&self.header.slots_used), <uint64_t> self.slot_count)
+        return min(kvo_acquire64(&self.header.slots_used), <uint64_t> self.slot_count)

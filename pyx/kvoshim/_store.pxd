@@ -10,7 +10,7 @@ from kvoshim.store_protocol cimport kvos_header, kvos_record, kvos_slot, kvot_en
 cdef class Segment:
     cdef char *base
     cdef size_t mapped
-    cdef uint64_t size           # of the layout: at most `mapped`; loaded once, never read from shared memory again
+    cdef uint64_t size           # of the layout: at most `mapped`; loaded once, never read there again
     cdef uint64_t heap_offset
     cdef uint32_t slot_count
     cdef uint32_t ring_count
@@ -21,7 +21,7 @@ cdef class Segment:
     cdef uint64_t *bindings      # per slot: the binding under which `index` knows its key
     cdef dict index              # key -> slot number
     cdef unsigned generation     # of forks, at birth
-    cdef int users               # threads inside that may let go of the GIL: the mapping stays until they are out
+    cdef int users               # threads inside that may let go of the GIL: the mapping stays so long
     cdef bint closing
     cdef readonly int fd
     cdef readonly bytes instance

@@ -3,7 +3,8 @@ from cpython.dict cimport PyDict_GetItemWithError
 from cpython.long cimport PyLong_AsSsize_t
 from cpython.object cimport PyObject
 from cpython.pythread cimport (
-    NOWAIT_LOCK, WAIT_LOCK, PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock, PyThread_release_lock)
+    NOWAIT_LOCK, WAIT_LOCK, PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock,
+    PyThread_release_lock)
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
@@ -16,14 +17,15 @@ from kvoshim._values cimport decode, encode, key_utf8, kvo_payload
 from kvoshim.store_protocol cimport (
     KVO_LAYOUT, KVO_PAGE, KVO_REMOVED, KVO_UNSET, KVOS_BLOCK_MIN, KVOS_HEAP_MAX, KVOS_HEAP_MIN, KVOS_INLINE,
     KVOS_KEY_MAX, KVOS_KEY_SIZE, KVOS_MAGIC, KVOS_RING_MAX, KVOS_SLOTS_MAX, KVOT_ALL, KVOT_BITMAP, KVOT_NEW,
-    kvo_crc32c, kvo_crc32c_table, kvoa_fence_acquire, kvoa_fence_full, kvoa_fence_release, kvoa_load32_relaxed,
-    kvoa_load_acquire, kvoa_load_relaxed, kvoa_pause, kvoa_store_relaxed, kvoa_store_release, kvos_header,
+    kvo_crc32c, kvo_crc32c_table, kvo_fence_acquire, kvo_fence, kvo_fence_release, kvo_load32,
+    kvo_acquire64, kvo_load64, kvo_relax, kvo_store64, kvo_release64, kvos_header,
     kvos_record, kvos_slot, record_crc, ring_append, slot_enter, slot_open, slot_publish, slot_unchanged)
 
 import os
 
 from kvoshim.errors import (
-    ClosedError, CorruptStoreError, ForkedError, LimitError, ReadContentionError, UnknownKeyError, ValueTooLargeError)
+    ClosedError, CorruptStoreError, ForkedError, LimitError, ReadContentionError, UnknownKeyError,
+    ValueTooLargeError)
 
 cdef extern from "Python.h":
     bint PyUnicode_CheckExact(object value)
@@ -92,7 +94,8 @@ cdef class Segment:
 
     cdef int usable(self) except -1:
         if self.generation != fork_generation():
-            raise ForkedError(f"the store of {self.name!r} was opened before fork(); open it anew in this process")
+            raise ForkedError(
+                f"the store of {self.name!r} was opened before fork(); open it anew in this process")
         if self.closing:
             raise ClosedError(f"the store of {self.name!r} is closed")
         return 0
@@ -110,7 +113,8 @@ cdef class Segment:
         return -1 if found == NULL else PyLong_AsSsize_t(<object> found)
 
     cdef object fetch(self, uint32_t number, uint64_t binding, kvos_record *record):
-        """Copies the record in force, whole and checked; returns the value's bytes if they are not in the record.
+        """Copies the record in force, whole and checked; returns the value's bytes if they are not in the
+        record.
 
         record.type is STALE afterwards if the slot no longer stands for the key of this binding.
         """
@@ -123,7 +127,7 @@ cdef class Segment:
         cdef object big
         while True:
             version = slot_enter(slot)
-            if kvoa_load_relaxed(&slot.binding) != binding:
+            if kvo_load64(&slot.binding) != binding:
                 record.type = STALE
                 return None
             memcpy(record, &slot.record[version & 1], sizeof(kvos_record))
@@ -158,11 +162,12 @@ cdef class Segment:
                             return big
                         damaged += 1
                 if damaged > 3:
-                    raise CorruptStoreError(f"slot {number} of {self.name!r} contradicts its checksum or its bounds "
-                                            f"at version {version}")
+                    raise CorruptStoreError(
+                        f"slot {number} of {self.name!r} contradicts its checksum or its bounds "
+                        f"at version {version}")
             attempts += 1
             if attempts < SPINS:
-                kvoa_pause()
+                kvo_relax()
             elif attempts < ATTEMPTS:
                 self.users += 1
                 with nogil:
@@ -170,8 +175,9 @@ cdef class Segment:
                 self.leave()
                 self.usable()
             else:
-                raise ReadContentionError(f"the owner of {self.name!r} (PID {self.owner_pid}) rewrote slot {number} "
-                                          f"during each of {attempts} attempts to read it")
+                raise ReadContentionError(
+                    f"the owner of {self.name!r} (PID {self.owner_pid}) rewrote slot {number} "
+                    f"during each of {attempts} attempts to read it")
 
     cdef object load(self, key, kvos_record *record):
         """As fetch(), by key. record.type is KVO_UNSET if there is no such key."""
@@ -220,7 +226,8 @@ cdef class Segment:
         return SET, self.value(&record, big), record.version, record.wall_ns, record.monotonic_ns
 
     def raw(self, key):
-        """(type, bytes, version, monotonic_ns, wall_ns) of a key as stored, for Writer.restore(); None if it has none."""
+        """(type, bytes, version, monotonic_ns, wall_ns) of a key as stored, for Writer.restore(); None if it
+        has none."""
         cdef kvos_record record
         cdef object big = self.load(key, &record)
         if record.type == KVO_UNSET or record.type == KVO_REMOVED:
@@ -257,7 +264,7 @@ cdef class Segment:
                 record.type = slot.record[version & 1].type
                 if slot_unchanged(slot, version):
                     break
-                kvoa_pause()
+                kvo_relax()
             if record.type != KVO_UNSET and record.type != KVO_REMOVED:
                 found.append(key)
         return found
@@ -272,12 +279,13 @@ cdef class Segment:
     def finished(self) -> bool:
         """Whether the owner has closed the store itself: its values are the last ones."""
         self.usable()
-        return kvoa_load_acquire(&self.header.closed) != 0
+        return kvo_acquire64(&self.header.closed) != 0
 
     @property
     def limits(self) -> dict:
         """What the store was made for: max_keys, capacity (bytes of heap), ring (entries)."""
-        return {"max_keys": self.slot_count, "capacity": self.size - self.heap_offset, "ring": self.ring_count}
+        return {"max_keys": self.slot_count, "capacity": self.size - self.heap_offset,
+                "ring": self.ring_count}
 
 
 cdef class Reader(Segment):
@@ -303,7 +311,8 @@ cdef class Reader(Segment):
                 or header.key_size != KVOS_KEY_SIZE or header.heap_size > KVOS_HEAP_MAX
                 or header.keys_offset != KVO_PAGE
                 or header.slots_offset != header.keys_offset + KVOS_KEY_SIZE * <uint64_t> header.slot_count
-                or header.ring_offset != header.slots_offset + sizeof(kvos_slot) * <uint64_t> header.slot_count
+                or header.ring_offset != (header.slots_offset
+                                          + sizeof(kvos_slot) * <uint64_t> header.slot_count)
                 or header.heap_offset < header.ring_offset + 4 * <uint64_t> header.ring_count
                 or header.heap_offset > header.size or header.heap_offset + header.heap_size != header.size
                 or header.size > mapped or not 1 <= header.name_length <= KVOS_KEY_MAX):
@@ -321,21 +330,21 @@ cdef class Reader(Segment):
     cdef bint rescan(self) except -1:
         """Takes in the keys that were bound since the last time; False if there are none."""
         # SYNC POINT: bindings and keys; pairs with the end of Writer.bind().
-        cdef uint64_t directory = kvoa_load_acquire(&self.header.directory)
+        cdef uint64_t directory = kvo_acquire64(&self.header.directory)
         if directory == self.seen:
             return False
-        cdef uint64_t used = min(kvoa_load_acquire(&self.header.slots_used), <uint64_t> self.slot_count)
+        cdef uint64_t used = min(kvo_acquire64(&self.header.slots_used), <uint64_t> self.slot_count)
         cdef uint64_t binding
         cdef uint32_t number
         cdef uint8_t copy[256]
         for number in range(<uint32_t> used):
             # SYNC POINT: the key of this binding; pairs with Writer.bind().
-            binding = kvoa_load_acquire(&self.slots[number].binding)
+            binding = kvo_acquire64(&self.slots[number].binding)
             if binding == self.bindings[number]:
                 continue
             memcpy(copy, self.keys_base + <size_t> KVOS_KEY_SIZE * number, KVOS_KEY_SIZE)
-            kvoa_fence_acquire()
-            if binding & 1 or kvoa_load_relaxed(&self.slots[number].binding) != binding:
+            kvo_fence_acquire()
+            if binding & 1 or kvo_load64(&self.slots[number].binding) != binding:
                 binding = 0  # just being changed: the directory will move on when it is done
             old = self.bound.pop(number, None)
             if old is not None and self.index.get(old) == number:
@@ -352,7 +361,7 @@ cdef class Reader(Segment):
         """The key that a slot stands for now, or None."""
         self.usable()
         if number < self.slot_count and (number not in self.bound
-                                         or kvoa_load_relaxed(&self.slots[number].binding) != self.bindings[number]):
+                                         or kvo_load64(&self.slots[number].binding) != self.bindings[number]):
             self.rescan()
         return self.bound.get(number)
 

@@ -5,9 +5,10 @@ from posix.unistd cimport close, getpid
 from kvoshim._memory cimport fork_generation, memory_create, memory_open, memory_unmap
 from kvoshim._values cimport key_utf8
 from kvoshim.store_protocol cimport (
-    KVO_LAYOUT, KVO_PAGE, KVOS_KEY_MAX, KVOS_SLOTS_MAX, KVOT_ALL, KVOT_BITMAP, KVOT_MAGIC, KVOT_NEW, KVOT_SOME,
-    kvoa_fence_acquire, kvoa_fence_full, kvoa_fence_release, kvoa_load32_acquire, kvoa_load_relaxed, kvoa_load32_relaxed, kvoa_store32_relaxed,
-    kvoa_store32_release, kvoa_store_relaxed, kvoa_store_release, kvot_entry, kvot_header, kvot_row)
+    KVO_LAYOUT, KVO_PAGE, KVOS_KEY_MAX, KVOS_SLOTS_MAX, KVOT_ALL, KVOT_BITMAP, KVOT_MAGIC, KVOT_NEW,
+    KVOT_SOME,
+    kvo_fence_acquire, kvo_fence, kvo_fence_release, kvo_acquire32, kvo_load64, kvo_load32, kvo_store32,
+    kvo_release32, kvo_store64, kvo_release64, kvot_entry, kvot_header, kvot_row)
 
 from kvoshim.errors import CorruptStoreError, LimitError
 
@@ -15,7 +16,8 @@ cdef uint32_t NO_STORE = 0xffffffff
 
 
 cdef class Table:
-    """A registration table, mapped read-only from a descriptor that the controller sent. The caller keeps `fd`.
+    """A registration table, mapped read-only from a descriptor that the controller sent. The caller keeps
+    `fd`.
 
     Raises CorruptStoreError if it is none of this version.
     """
@@ -34,8 +36,9 @@ cdef class Table:
         cdef uint64_t rows = self.header.rows_offset
         # Load once, check, then use: the offsets must be those that follow from the counts.
         if self.header.magic != KVOT_MAGIC or self.header.layout != KVO_LAYOUT:
-            raise CorruptStoreError(f"no registration table of layout {KVO_LAYOUT} (magic {self.header.magic:#x}, "
-                                    f"layout {self.header.layout})")
+            raise CorruptStoreError(
+                f"no registration table of layout {KVO_LAYOUT} (magic {self.header.magic:#x}, "
+                f"layout {self.header.layout})")
         if (self.store_count > 1 << 20 or self.row_count > 1 << 24 or entries != KVO_PAGE
                 or bitmaps != entries + 64 * <uint64_t> self.store_count
                 or rows != bitmaps + <uint64_t> KVOT_BITMAP * self.store_count
@@ -59,7 +62,7 @@ cdef class Table:
     @property
     def epoch(self) -> int:
         """Odd: the controller sleeps, or is about to. Even: it is awake."""
-        return kvoa_load_relaxed(&self.header.epoch)
+        return kvo_load64(&self.header.epoch)
 
     @property
     def controller(self) -> tuple[int, int]:
@@ -70,27 +73,29 @@ cdef class Table:
         """What is asked of a store: 'some' keys are observed, 'all' are, 'new' ones are awaited."""
         if store >= self.store_count:
             raise IndexError(store)
-        cdef uint32_t flags = kvoa_load32_relaxed(&self.entries[store].flags)
-        return {name for bit, name in ((KVOT_SOME, "some"), (KVOT_ALL, "all"), (KVOT_NEW, "new")) if flags & bit}
+        cdef uint32_t flags = kvo_load32(&self.entries[store].flags)
+        names = (KVOT_SOME, "some"), (KVOT_ALL, "all"), (KVOT_NEW, "new")
+        return {name for bit, name in names if flags & bit}
 
     def observed(self, uint32_t store, uint32_t slot) -> bool:
         """Whether somebody observes the key in this slot by its name."""
         if store >= self.store_count or slot >= KVOS_SLOTS_MAX:
             raise IndexError((store, slot))
-        return bool(kvoa_load_relaxed(&self.bitmaps[store * (KVOT_BITMAP // 8) + slot // 64]) >> (slot & 63) & 1)
+        return bool(kvo_load64(&self.bitmaps[store * (KVOT_BITMAP // 8) + slot // 64]) >> (slot & 63) & 1)
 
     def rows(self) -> list[dict]:
-        """The registrations: observer_pid, observable_pid (0: not there yet), name, key (None: all), registered (s)."""
+        """The registrations: observer_pid, observable_pid (0: not there yet), name, key (None: all),
+        registered (s)."""
         cdef kvot_row copy
         cdef uint32_t i
         found = []
         for i in range(self.row_count):
             # SYNC POINT: the row's fields; pairs with TableWriter.add_row().
-            if kvoa_load32_acquire(&self.row_array[i].live) != 1:
+            if kvo_acquire32(&self.row_array[i].live) != 1:
                 continue
             memcpy(&copy, &self.row_array[i], sizeof(copy))
-            kvoa_fence_acquire()
-            if kvoa_load32_relaxed(&self.row_array[i].live) != 1:
+            kvo_fence_acquire()
+            if kvo_load32(&self.row_array[i].live) != 1:
                 continue  # removed while it was copied
             if copy.key_length > KVOS_KEY_MAX or copy.name_length > KVOS_KEY_MAX:
                 continue
@@ -105,7 +110,8 @@ cdef class Table:
 cdef class TableWriter(Table):
     """The controller's side: makes the table, sealed so that every other process can only read it.
 
-    store_count: stores at the same time (each may have 65536 keys); row_count: registrations at the same time.
+    store_count: stores at the same time (each may have 65536 keys); row_count: registrations at the same
+    time.
     """
 
     def __init__(self, bytes instance, uint32_t store_count=1024, uint32_t row_count=16384, uint64_t start=0):
@@ -133,33 +139,36 @@ cdef class TableWriter(Table):
         self.free_rows = []
 
     def arm(self):
-        """Says that the controller is about to sleep. Whatever was set before the caller's next look, it will see."""
-        kvoa_store_relaxed(&self.header.epoch, kvoa_load_relaxed(&self.header.epoch) + 1)
-        # SYNC POINT: an observable either sees the odd epoch and rings, or its entry is seen by the second look that
-        # follows; pairs with the full fence in Writer.tell().
-        kvoa_fence_full()
+        """Says that the controller is about to sleep. Whatever was set before the caller's next look, it will
+        see."""
+        kvo_store64(&self.header.epoch, kvo_load64(&self.header.epoch) + 1)
+        # SYNC POINT: an observable either sees the odd epoch and rings, or its entry is seen by the second
+        # look that follows; pairs with the full fence in Writer.tell().
+        kvo_fence()
 
     def disarm(self):
-        """Says that the controller is awake and will look at the dirty rings by itself before it sleeps again."""
-        kvoa_store_relaxed(&self.header.epoch, kvoa_load_relaxed(&self.header.epoch) + 1)
-        kvoa_fence_full()
+        """Says that the controller is awake and will look at the dirty rings by itself before it sleeps
+        again."""
+        kvo_store64(&self.header.epoch, kvo_load64(&self.header.epoch) + 1)
+        kvo_fence()
 
     def set_flags(self, uint32_t store, bint some, bint all, bint new):
         if store >= self.store_count:
             raise IndexError(store)
-        kvoa_store32_relaxed(&self.entries[store].flags,
+        kvo_store32(&self.entries[store].flags,
                              (KVOT_SOME if some else 0) | (KVOT_ALL if all else 0) | (KVOT_NEW if new else 0))
-        # What was set before and told nobody is visible after this; pairs with the full fence in Writer.tell().
-        kvoa_fence_full()
+        # What was set before and told nobody is visible after this; pairs with the full fence in
+        # Writer.tell().
+        kvo_fence()
 
     def set_observed(self, uint32_t store, uint32_t slot, bint observed):
         if store >= self.store_count or slot >= KVOS_SLOTS_MAX:
             raise IndexError((store, slot))
         cdef uint64_t *word = &self.bitmaps[store * (KVOT_BITMAP // 8) + slot // 64]
         cdef uint64_t bit = <uint64_t> 1 << (slot & 63)
-        cdef uint64_t value = kvoa_load_relaxed(word)
-        kvoa_store_relaxed(word, value | bit if observed else value & ~bit)
-        kvoa_fence_full()  # as in set_flags()
+        cdef uint64_t value = kvo_load64(word)
+        kvo_store64(word, value | bit if observed else value & ~bit)
+        kvo_fence()  # as in set_flags()
 
     def clear(self, uint32_t store):
         """Empties a store's entry before another store takes its place."""
@@ -168,9 +177,10 @@ cdef class TableWriter(Table):
         cdef uint32_t i
         for i in range(KVOT_BITMAP // 8):
             if bitmap[i]:  # untouched pages stay untouched
-                kvoa_store_relaxed(&bitmap[i], 0)
+                kvo_store64(&bitmap[i], 0)
 
-    def add_row(self, int observer_pid, uint64_t observer_start, str name, key, uint64_t registered_ns) -> int:
+    def add_row(self, int observer_pid, uint64_t observer_start, str name, key,
+                uint64_t registered_ns) -> int:
         """Notes a registration; returns the row's number. LimitError if the table is full."""
         cdef Py_ssize_t length
         cdef const char *utf8
@@ -196,7 +206,7 @@ cdef class TableWriter(Table):
         memcpy(row.name, utf8, length)
         row.name_length = length
         # SYNC POINT: the fields above; pairs with Table.rows().
-        kvoa_store32_release(&row.live, 1)
+        kvo_release32(&row.live, 1)
         return number
 
     def bind_row(self, uint32_t number, int observable_pid, store):
@@ -205,7 +215,7 @@ cdef class TableWriter(Table):
         self.row_array[number].store = NO_STORE if store is None else store
 
     def remove_row(self, uint32_t number):
-        kvoa_store32_relaxed(&self.row_array[number].live, 0)
-        kvoa_fence_release()
+        kvo_store32(&self.row_array[number].live, 0)
+        kvo_fence_release()
         memset(<char *> &self.row_array[number] + 4, 0, sizeof(kvot_row) - 4)
         self.free_rows.append(number)

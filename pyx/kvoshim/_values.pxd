@@ -5,11 +5,12 @@ from libc.stdint cimport uint32_t
 cdef struct kvo_payload:
     uint32_t type         # enum kvo_type
     size_t length         # bytes at `data`
-    const char *data      # lives as long as the object that encode() returned, or as the payload for scratch values
+    const char *data      # lives as long as what encode() returned, or as the payload (scratch)
     char scratch[8]       # a value of fixed size lies here: `data` points into the payload itself
 
 
-# Fills `payload`; returns the object that keeps payload.data alive. InvalidValueError if the value can't be stored.
+# Fills `payload`; returns the object that keeps payload.data alive. InvalidValueError if the value can't be
+# stored.
 cdef object encode(object value, kvo_payload *payload)
 
 # The value that encode() was given. ValueError and relatives if the bytes are none.

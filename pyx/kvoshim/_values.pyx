@@ -1,6 +1,6 @@
-# The types that a store holds, and their bytes. Plain types have codes of their own and are encoded right here; lists
-# and dicts travel as MessagePack, in which the types that it lacks (datetime with its zone, integers of any size)
-# become extension values, so that what is read back equals what was set.
+# The types that a store holds, and their bytes. Plain types have codes of their own and are encoded right
+# here; lists and dicts travel as MessagePack, in which the types that it lacks (datetime with its zone,
+# integers of any size) become extension values, so that what is read back equals what was set.
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE, PyBytes_CheckExact
 from cpython.datetime cimport datetime, import_datetime
 from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_CheckExact
@@ -20,8 +20,8 @@ cdef extern from "Python.h":
 
 cdef extern from "store_layout.h":
     enum:
-        KVO_UNSET, KVO_NONE, KVO_FALSE, KVO_TRUE, KVO_INT, KVO_BIGINT, KVO_FLOAT, KVO_STR, KVO_BYTES, KVO_DATETIME
-        KVO_PACKED, KVO_REMOVED
+        KVO_UNSET, KVO_NONE, KVO_FALSE, KVO_TRUE, KVO_INT, KVO_BIGINT, KVO_FLOAT, KVO_STR, KVO_BYTES
+        KVO_DATETIME, KVO_PACKED, KVO_REMOVED
         KVOS_KEY_MAX
 
 import_datetime()
@@ -57,8 +57,9 @@ cdef bint _fits_64(object value) except -1:
 cdef object _refusal(object value, str where):
     kind = type(value)
     place = f" (at value{where})" if where else ""
-    return InvalidValueError(f"a value of type {kind.__module__}.{kind.__qualname__}{place} cannot be stored; "
-                             f"allowed are {ALLOWED}")
+    return InvalidValueError(
+        f"a value of type {kind.__module__}.{kind.__qualname__}{place} cannot be stored; "
+        f"allowed are {ALLOWED}")
 
 
 cdef object _packable(object value, int depth, str where):
@@ -69,7 +70,8 @@ cdef object _packable(object value, int depth, str where):
         try:
             value.encode()
         except UnicodeEncodeError:
-            raise InvalidValueError(f"the text at value{where} has a lone surrogate: UTF-8 cannot carry it") from None
+            raise InvalidValueError(
+                f"the text at value{where} has a lone surrogate: UTF-8 cannot carry it") from None
         return value if type(value) is str else str.__str__(value)
     if isinstance(value, int):
         if _fits_64(value):
@@ -89,8 +91,9 @@ cdef object _packable(object value, int depth, str where):
         for key, item in value.items():
             if not (key is None or isinstance(key, (str, bytes, bool, float))
                     or isinstance(key, int) and _fits_64(key)):
-                raise InvalidValueError(f"a dict key of type {type(key).__qualname__} (at value{where}) cannot be "
-                                        "stored; allowed are str, int of 64 bits, float, bool, bytes and None")
+                raise InvalidValueError(
+                    f"a dict key of type {type(key).__qualname__} (at value{where}) cannot be "
+                    "stored; allowed are str, int of 64 bits, float, bool, bytes and None")
             packed[_packable(key, depth, where)] = _packable(item, depth + 1, f"{where}[{key!r}]")
         return packed
     raise _refusal(value, where)
@@ -108,7 +111,8 @@ cdef object _text(object value, uint32_t type, kvo_payload *payload):
     try:
         payload.data = PyUnicode_AsUTF8AndSize(value, &length)
     except UnicodeEncodeError:
-        raise InvalidValueError("a str with a lone surrogate cannot be stored: UTF-8 cannot carry it") from None
+        raise InvalidValueError(
+            "a str with a lone surrogate cannot be stored: UTF-8 cannot carry it") from None
     payload.type = type
     payload.length = length
     return value

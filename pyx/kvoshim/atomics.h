@@ -29,6 +29,11 @@ static inline void kvo_fence(void) { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
  * between its own store and load, this is enough on ours. */
 static inline void kvo_light_fence(void) { __atomic_signal_fence(__ATOMIC_SEQ_CST); }
 
+/* Earlier loads stay before later loads and stores; earlier loads and stores stay before later stores. For data that
+ * other processes copy while it may be rewritten, and check afterwards (the value store). */
+static inline void kvo_fence_acquire(void) { __atomic_thread_fence(__ATOMIC_ACQUIRE); }
+static inline void kvo_fence_release(void) { __atomic_thread_fence(__ATOMIC_RELEASE); }
+
 static inline void kvo_relax(void) {
 #if defined(__x86_64__)
   __builtin_ia32_pause();

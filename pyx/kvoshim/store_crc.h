@@ -1,4 +1,4 @@
-/* CRC32C (Castagnoli): the processor's own instruction where it has one, a table elsewhere; both give the same. */
+/* CRC32C (Castagnoli): the processor's instruction if it has one, else a table; both give the same. */
 #pragma once
 #include <stddef.h>
 #include <stdint.h>

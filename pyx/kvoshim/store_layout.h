@@ -15,7 +15,7 @@
  *           +--------------------------+  size
  *
  * A key's version is its slot's `sequence`: the record in force is record[sequence % 2]. The owner writes the
- * other record and then publishes it with one store, so an owner that dies half-way leaves the last value whole.
+ * other record and then publishes it with one store: an owner that dies half-way leaves the last value whole.
  *
  * Registration table: one sealed memfd per controller, written by the controller alone.
  *
@@ -67,7 +67,7 @@ typedef struct {
   uint64_t version;      /* the sequence under which this record was published */
   uint64_t monotonic_ns; /* CLOCK_MONOTONIC at the write */
   uint64_t wall_ns;      /* CLOCK_REALTIME at the write */
-  uint64_t block;        /* offset of the value's block from the start of the store; 0: the value is in place */
+  uint64_t block;        /* offset of the value's block from the store's start; 0: the value is in place */
   uint32_t length;       /* bytes of the value */
   uint32_t crc;          /* CRC32C of all fields above and below it, and the value */
   uint32_t type;         /* enum kvo_type */
@@ -78,7 +78,7 @@ typedef struct {
 typedef struct {
   uint64_t begin;    /* version of the newest write that was begun */
   uint64_t sequence; /* version of the newest write that was published */
-  uint64_t binding;  /* 0: never used; odd: its key is being changed; even: stands for one key, and no other */
+  uint64_t binding;  /* 0: never used; odd: its key is being changed; even: stands for one key */
   uint64_t reserved[5];
   kvos_record record[2];
 } kvos_slot;
@@ -99,7 +99,7 @@ typedef struct {
   uint64_t heap_size;
   int32_t owner_pid;
   uint32_t name_length;
-  uint64_t owner_start; /* the owner's start time in clock ticks since boot: with the pid it names one process */
+  uint64_t owner_start; /* its start time in clock ticks since boot: with the pid it names one process */
   uint8_t instance[16]; /* random: no two stores share it */
   uint8_t name[256];
   uint8_t reserved0[152];

@@ -1,9 +1,11 @@
-"""The lock-free protocols of the value store: how a slot is written and read, how the dirty ring and the bell work.
+"""The lock-free protocols of the value store: how a slot is written and read, how the dirty ring and the bell
+work.
 
-A slot has two records and two counters. The owner raises `begin`, fills the record that is not in force, and raises
-`sequence`. A reader takes the record that `sequence` names, copies it and looks at `begin`: as long as no more than
-one write was begun since, that record was not touched. So a write never waits, a read repeats only if the owner
-published once and began again meanwhile, and an owner that dies half-way leaves the last published value readable.
+A slot has two records and two counters. The owner raises `begin`, fills the record that is not in force, and
+raises `sequence`. A reader takes the record that `sequence` names, copies it and looks at `begin`: as long as
+no more than one write was begun since, that record was not touched. So a write never waits, a read repeats
+only if the owner published once and began again meanwhile, and an owner that dies half-way leaves the last
+published value readable.
 """
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
@@ -62,19 +64,19 @@ cdef extern from "store_layout.h" nogil:
         uint8_t name[256]
 
 
-cdef extern from "store_atomics.h" nogil:
-    uint64_t kvoa_load_relaxed(const uint64_t *)
-    uint64_t kvoa_load_acquire(const uint64_t *)
-    void kvoa_store_relaxed(uint64_t *, uint64_t)
-    void kvoa_store_release(uint64_t *, uint64_t)
-    uint32_t kvoa_load32_relaxed(const uint32_t *)
-    uint32_t kvoa_load32_acquire(const uint32_t *)
-    void kvoa_store32_relaxed(uint32_t *, uint32_t)
-    void kvoa_store32_release(uint32_t *, uint32_t)
-    void kvoa_fence_acquire()
-    void kvoa_fence_release()
-    void kvoa_fence_full()
-    void kvoa_pause()
+cdef extern from "atomics.h" nogil:
+    uint64_t kvo_load64(const uint64_t *)
+    uint64_t kvo_acquire64(const uint64_t *)
+    void kvo_store64(uint64_t *, uint64_t)
+    void kvo_release64(uint64_t *, uint64_t)
+    uint32_t kvo_load32(const uint32_t *)
+    uint32_t kvo_acquire32(const uint32_t *)
+    void kvo_store32(uint32_t *, uint32_t)
+    void kvo_release32(uint32_t *, uint32_t)
+    void kvo_fence_acquire()
+    void kvo_fence_release()
+    void kvo_fence()
+    void kvo_relax()
 
 
 cdef extern from "store_crc.h" nogil:
@@ -82,21 +84,21 @@ cdef extern from "store_crc.h" nogil:
     uint32_t kvo_crc32c_table(uint32_t crc, const void *data, size_t length)
 
 
-# --- a slot, as its owner writes it ---------------------------------------------------------------------------------
+# --- a slot, as its owner writes it ---------------------------------------------
 
 cdef inline kvos_record *slot_open(kvos_slot *slot) noexcept nogil:
     """The record that is not in force, for the owner to fill; readers still on it will notice and repeat."""
-    cdef uint64_t version = kvoa_load_relaxed(&slot.sequence) + 1
-    kvoa_store_relaxed(&slot.begin, version)
+    cdef uint64_t version = kvo_load64(&slot.sequence) + 1
+    kvo_store64(&slot.begin, version)
     # SYNC POINT: whoever sees a byte written below also sees `begin`; pairs with slot_unchanged().
-    kvoa_fence_release()
+    kvo_fence_release()
     return &slot.record[version & 1]
 
 
 cdef inline void slot_publish(kvos_slot *slot, uint64_t version) noexcept nogil:
     """Puts the record that slot_open() gave into force. `version` has the parity of the old one plus 1."""
     # SYNC POINT: the record's bytes become visible; pairs with slot_enter().
-    kvoa_store_release(&slot.sequence, version)
+    kvo_release64(&slot.sequence, version)
 
 
 cdef inline uint32_t record_crc(const kvos_record *record, const void *value) noexcept nogil:
@@ -109,37 +111,39 @@ cdef inline uint32_t record_crc(const kvos_record *record, const void *value) no
     return kvo_crc32c(kvo_crc32c(0, fields, 40), value, record.length)
 
 
-# --- a slot, as anybody reads it ------------------------------------------------------------------------------------
+# --- a slot, as anybody reads it ---------------------------------------------
 
 cdef inline uint64_t slot_enter(const kvos_slot *slot) noexcept nogil:
     """The version in force."""
-    # SYNC POINT: the record of this version, and the binding under which it was written; pairs with slot_publish()
-    # and with the end of a rebinding.
-    return kvoa_load_acquire(&slot.sequence)
+    # SYNC POINT: the record of this version, and the binding under which it was written; pairs with
+    # slot_publish() and with the end of a rebinding.
+    return kvo_acquire64(&slot.sequence)
 
 
 cdef inline bint slot_unchanged(const kvos_slot *slot, uint64_t version) noexcept nogil:
     """Whether what was read of `version`'s record since slot_enter() is whole."""
-    # SYNC POINT: if a byte read was written by a later write, its `begin` is seen here; pairs with slot_open().
-    kvoa_fence_acquire()
+    # SYNC POINT: if a byte read was written by a later write, its `begin` is seen here; pairs with
+    # slot_open().
+    kvo_fence_acquire()
     # Signed: `begin` lags behind where a write published a version more than 1 ahead.
-    return <int64_t> (kvoa_load_relaxed(&slot.begin) - version) <= 1
+    return <int64_t> (kvo_load64(&slot.begin) - version) <= 1
 
 
-# --- the dirty ring: one producer (the owner), one consumer (the controller) ----------------------------------------
+# --- the dirty ring: one producer (the owner), one consumer (the controller) ---------------
 
-cdef inline void ring_append(kvos_header *header, uint32_t *ring, uint32_t count, uint32_t slot) noexcept nogil:
-    cdef uint64_t head = kvoa_load_relaxed(&header.ring_head)
+cdef inline void ring_append(kvos_header *header, uint32_t *ring, uint32_t count,
+                             uint32_t slot) noexcept nogil:
+    cdef uint64_t head = kvo_load64(&header.ring_head)
     # SYNC POINT: a consumer that reads this entry in place of an old one also sees the head that tells it so;
     # pairs with ring_head() after the entries were read.
-    kvoa_fence_release()
-    kvoa_store32_relaxed(&ring[head & (count - 1)], slot)
+    kvo_fence_release()
+    kvo_store32(&ring[head & (count - 1)], slot)
     # SYNC POINT: the entry, and the value that was published before; pairs with ring_head().
-    kvoa_store_release(&header.ring_head, head + 1)
+    kvo_release64(&header.ring_head, head + 1)
 
 
 cdef inline uint64_t ring_head(const kvos_header *header) noexcept nogil:
-    # SYNC POINT: entries read before this call (is any of them a later lap's?) and those to be read after it; pairs
-    # with both sides of ring_append().
-    kvoa_fence_acquire()
-    return kvoa_load_acquire(&header.ring_head)
+    # SYNC POINT: entries read before this call (is any of them a later lap's?) and those to be read after it;
+    # pairs with both sides of ring_append().
+    kvo_fence_acquire()
+    return kvo_acquire64(&header.ring_head)

@@ -9,10 +9,10 @@ cdef uint64_t now_ns(int clock) noexcept nogil:
 cdef class Writer(Segment):
     """Makes a value store that this process alone can write.
 
-    max_keys: keys at the same time, 1 to 65536. capacity: bytes for values longer than 80 bytes, a power of two from
-    64 KiB to 1 TiB; reserved as address space, backed by memory only where used. One value may take a quarter of it
-    (it needs two blocks). ring: entries of the dirty ring, a power of two. start: this process's start time in clock
-    ticks since boot. Setting is safe from several threads.
+    max_keys: keys at the same time, 1 to 65536. capacity: bytes for values longer than 80 bytes, a power of
+    two from 64 KiB to 1 TiB; reserved as address space, backed by memory only where used. One value may take
+    a quarter of it (it needs two blocks). ring: entries of the dirty ring, a power of two. start: this
+    process's start time in clock ticks since boot. Setting is safe from several threads.
     """
 
     def __init__(self, str name, uint32_t max_keys=4096, uint64_t capacity=1 << 28, uint32_t ring=4096,
@@ -23,7 +23,8 @@ cdef class Writer(Segment):
         if not 1 <= max_keys <= KVOS_SLOTS_MAX:
             raise LimitError(f"max_keys is 1 to {KVOS_SLOTS_MAX}, not {max_keys}")
         if not KVOS_HEAP_MIN <= capacity <= KVOS_HEAP_MAX or capacity & (capacity - 1):
-            raise LimitError(f"capacity is a power of two from {KVOS_HEAP_MIN} to {KVOS_HEAP_MAX} bytes, not {capacity}")
+            raise LimitError(
+                f"capacity is a power of two from {KVOS_HEAP_MIN} to {KVOS_HEAP_MAX} bytes, not {capacity}")
         if not 2 <= ring <= KVOS_RING_MAX or ring & (ring - 1):
             raise LimitError(f"ring is a power of two from 2 to {KVOS_RING_MAX} entries, not {ring}")
         self.name = name
@@ -71,12 +72,13 @@ cdef class Writer(Segment):
             PyThread_free_lock(self.lock)
         free(self.own)
 
-    # Between enter() and exit() nothing is called that could run foreign Python code (a finalizer, a signal handler):
-    # it might set a value of this very store. Errors are noted there and raised after exit().
+    # Between enter() and exit() nothing is called that could run foreign Python code (a finalizer, a signal
+    # handler): it might set a value of this very store. Errors are noted there and raised after exit().
 
     cdef void enter(self) noexcept:
         self.users += 1
-        # Whoever holds the lock may be copying without the GIL and want it back: never wait for the lock with it.
+        # Whoever holds the lock may be copying without the GIL and want it back: never wait for the lock with
+        # it.
         if not PyThread_acquire_lock(self.lock, NOWAIT_LOCK):
             with nogil:
                 PyThread_acquire_lock(self.lock, WAIT_LOCK)
@@ -91,7 +93,7 @@ cdef class Writer(Segment):
         cdef uint64_t binding, version
         cdef kvos_slot *slot
         cdef char *place
-        cdef uint64_t used = kvoa_load_relaxed(&self.header.slots_used)
+        cdef uint64_t used = kvo_load64(&self.header.slots_used)
         if used < self.slot_count:
             number = <uint32_t> used
         elif self.removed:
@@ -101,28 +103,29 @@ cdef class Writer(Segment):
             return -1
         slot = &self.slots[number]
         place = self.keys_base + <size_t> KVOS_KEY_SIZE * number
-        binding = kvoa_load_relaxed(&slot.binding)
-        kvoa_store_relaxed(&slot.binding, binding + 1)  # odd: stands for no key
+        binding = kvo_load64(&slot.binding)
+        kvo_store64(&slot.binding, binding + 1)  # odd: stands for no key
         # No version of any key that this slot ever had may come again.
-        self.floor = max(self.floor, kvoa_load_relaxed(&slot.sequence))
+        self.floor = max(self.floor, kvo_load64(&slot.sequence))
         version = self.floor
-        kvoa_fence_release()
-        kvoa_store_relaxed(&slot.begin, version + 2)  # both records are being changed
-        # SYNC POINT: whoever sees a byte cleared below sees the binding or `begin` changed; pairs with slot_unchanged().
-        kvoa_fence_release()
+        kvo_fence_release()
+        kvo_store64(&slot.begin, version + 2)  # both records are being changed
+        # SYNC POINT: whoever sees a byte cleared below sees the binding or `begin` changed; pairs with
+        # slot_unchanged().
+        kvo_fence_release()
         if binding:
             memset(slot.record, 0, sizeof(slot.record))
         memset(place, 0, KVOS_KEY_SIZE)
         memcpy(place + 1, utf8, length)
         place[0] = <char> length
         # SYNC POINT: the empty records and the changed binding; pairs with slot_enter().
-        kvoa_store_release(&slot.sequence, version)
-        kvoa_store_release(&slot.begin, version)
+        kvo_release64(&slot.sequence, version)
+        kvo_release64(&slot.begin, version)
         # SYNC POINT: key and records; pairs with Reader.rescan().
-        kvoa_store_release(&slot.binding, binding + 2)
+        kvo_release64(&slot.binding, binding + 2)
         if number == used:
-            kvoa_store_release(&self.header.slots_used, used + 1)
-        kvoa_store_release(&self.header.directory, kvoa_load_relaxed(&self.header.directory) + 1)
+            kvo_release64(&self.header.slots_used, used + 1)
+        kvo_release64(&self.header.directory, kvo_load64(&self.header.directory) + 1)
         self.bindings[number] = binding + 2
         self.slot_keys[number] = key
         self.index[key] = number
@@ -169,7 +172,8 @@ cdef class Writer(Segment):
 
     cdef uint64_t put(self, uint32_t number, const kvo_payload *payload, uint64_t version, uint64_t monotonic,
                       uint64_t wall) except? 0:
-        """Writes a value under `version` (0: the next); returns the version, or 0 if no block is left for it."""
+        """Writes a value under `version` (0: the next); returns the version, or 0 if no block is left for
+        it."""
         cdef kvos_slot *slot = &self.slots[number]
         cdef own_slot *own = &self.own[number]
         cdef kvos_record *record = slot_open(slot)
@@ -222,20 +226,21 @@ cdef class Writer(Segment):
         cdef uint64_t epoch
         if self.entry == NULL:
             return False
-        # SYNC POINT: either the controller, which raises the flag and then reads the version, sees the new version, or
-        # the flag is seen here; pairs with the fences in TableWriter.set_flags() and set_observed().
-        kvoa_fence_full()
-        flags = kvoa_load32_relaxed(&self.entry.flags)
+        # SYNC POINT: either the controller, which raises the flag and then reads the version, sees the new
+        # version, or the flag is seen here; pairs with the fences in TableWriter.set_flags() and
+        # set_observed().
+        kvo_fence()
+        flags = kvo_load32(&self.entry.flags)
         if flags == 0:
             return False
         if not (flags & KVOT_ALL or created and flags & KVOT_NEW
-                or kvoa_load_relaxed(&self.bitmap[number // 64]) >> (number & 63) & 1):
+                or kvo_load64(&self.bitmap[number // 64]) >> (number & 63) & 1):
             return False
         ring_append(self.header, self.ring, self.ring_count, number)
-        # SYNC POINT: either the controller's second look sees the entry, or its odd epoch is seen here; pairs with the
-        # fence in TableWriter.arm().
-        kvoa_fence_full()
-        epoch = kvoa_load_relaxed(&self.table.header.epoch)
+        # SYNC POINT: either the controller's second look sees the entry, or its odd epoch is seen here; pairs
+        # with the fence in TableWriter.arm().
+        kvo_fence()
+        epoch = kvo_load64(&self.table.header.epoch)
         if epoch & 1 and epoch != self.rung:
             self.rung = epoch
             return True
@@ -247,8 +252,9 @@ cdef class Writer(Segment):
         cdef bint created = False, ring = False
         cdef uint64_t version = 0
         if payload.length > self.value_max:
-            raise ValueTooLargeError(f"the value of {key!r} takes {payload.length} bytes; the store of {self.name!r} "
-                                     f"admits {self.value_max} (a quarter of its capacity)")
+            raise ValueTooLargeError(
+                f"the value of {key!r} takes {payload.length} bytes; the store of {self.name!r} "
+                f"admits {self.value_max} (a quarter of its capacity)")
         utf8 = key_utf8(key, &length)
         if not PyUnicode_CheckExact(key):
             key = str.__str__(key)
@@ -273,21 +279,24 @@ cdef class Writer(Segment):
         if version:
             return version
         if number < 0:
-            raise LimitError(f"no room for the key {key!r}: the store of {self.name!r} has max_keys={self.slot_count}")
+            raise LimitError(
+                f"no room for the key {key!r}: the store of {self.name!r} has max_keys={self.slot_count}")
         raise LimitError(f"no room for {payload.length} bytes of {key!r}: the store of {self.name!r} has "
                          f"capacity={self.size - self.heap_offset} bytes")
 
     def set(self, key, value) -> int:
         """Publishes a value; returns its version. Never waits for a reader.
 
-        InvalidKeyError, InvalidValueError, ValueTooLargeError, LimitError (keys or memory), ClosedError, ForkedError.
+        InvalidKeyError, InvalidValueError, ValueTooLargeError, LimitError (keys or memory), ClosedError,
+        ForkedError.
         """
         cdef kvo_payload payload
         keep = encode(value, &payload)
         return self.write(key, &payload)
 
     def remove(self, key) -> int:
-        """Ends a key: its value is scrubbed, its versions go on if it is set again. UnknownKeyError if it has none."""
+        """Ends a key: its value is scrubbed, its versions go on if it is set again. UnknownKeyError if it has
+        none."""
         cdef kvo_payload payload
         cdef Py_ssize_t number
         cdef kvos_slot *slot
@@ -320,8 +329,10 @@ cdef class Writer(Segment):
             self.bell()
         return version
 
-    def restore(self, key, uint32_t type, bytes data, uint64_t version, uint64_t monotonic_ns, uint64_t wall_ns):
-        """Takes over a value that another store's raw() gave, with its version. Only for keys not yet set here."""
+    def restore(self, key, uint32_t type, bytes data, uint64_t version, uint64_t monotonic_ns,
+                uint64_t wall_ns):
+        """Takes over a value that another store's raw() gave, with its version. Only for keys not yet set
+        here."""
         cdef kvo_payload payload
         cdef Py_ssize_t number, length
         cdef const char *utf8 = key_utf8(key, &length)
@@ -339,16 +350,18 @@ cdef class Writer(Segment):
                 if number >= 0:
                     slot = &self.slots[number]
                     # Both records are empty: the count may start anywhere.
-                    kvoa_store_relaxed(&slot.begin, version - 1)
-                    kvoa_store_release(&slot.sequence, version - 1)
+                    kvo_store64(&slot.begin, version - 1)
+                    kvo_release64(&slot.sequence, version - 1)
                     done = self.put(<uint32_t> number, &payload, version, monotonic_ns, wall_ns)
         finally:
             self.exit()
         if not done:
-            raise LimitError(f"{key!r} cannot be taken over: no room in the store of {self.name!r}, or it is set already")
+            raise LimitError(
+                f"{key!r} cannot be taken over: no room in the store of {self.name!r}, or it is set already")
 
     def raise_floor(self, uint64_t floor):
-        """Lets every version be above `floor`: keys at or below it are published again, new ones begin above it."""
+        """Lets every version be above `floor`: keys at or below it are published again, new ones begin above
+        it."""
         cdef kvo_payload payload
         cdef kvos_slot *slot
         cdef kvos_record *record
@@ -356,6 +369,7 @@ cdef class Writer(Segment):
         cdef bint ring = False
         cdef Py_ssize_t number
         cdef bytes copy
+        cdef char *source
         self.usable()
         for key in list(self.index):
             self.enter()
@@ -365,19 +379,21 @@ cdef class Writer(Segment):
                 if number < 0:
                     continue
                 slot = &self.slots[number]
-                version = kvoa_load_relaxed(&slot.sequence)
+                version = kvo_load64(&slot.sequence)
                 record = &slot.record[version & 1]
                 if version <= floor:
                     # The next version above the floor whose record is the one not in force.
                     next_version = floor + 1 + ((floor + 1 - version - 1) & 1)
                     payload.type = record.type
                     payload.length = record.length
-                    copy = (<char *> record.value if record.block == 0 else self.base + record.block)[:record.length]
+                    source = <char *> record.value if record.block == 0 else self.base + record.block
+                    copy = source[:record.length]
                     payload.data = copy
                     if record.type == KVO_UNSET:
-                        kvoa_store_release(&slot.sequence, next_version)
-                        kvoa_store_release(&slot.begin, next_version)
-                    elif self.put(<uint32_t> number, &payload, next_version, record.monotonic_ns, record.wall_ns):
+                        kvo_release64(&slot.sequence, next_version)
+                        kvo_release64(&slot.begin, next_version)
+                    elif self.put(<uint32_t> number, &payload, next_version, record.monotonic_ns,
+                                  record.wall_ns):
                         ring |= self.tell(<uint32_t> number, False)
             finally:
                 self.exit()
@@ -392,7 +408,7 @@ cdef class Writer(Segment):
     def finish(self):
         """Marks the store as closed by its owner, for readers that have no controller to tell them."""
         self.usable()
-        kvoa_store_release(&self.header.closed, 1)
+        kvo_release64(&self.header.closed, 1)
 
     def attach(self, Table table, uint32_t store, bell):
         """Connects the store with its entry in the registration table; `bell()` wakes the controller.
@@ -407,7 +423,7 @@ cdef class Writer(Segment):
         self.entry = &table.entries[store]
         self.bitmap = table.bitmaps + <size_t> (KVOT_BITMAP // 8) * store
         self.rung = 0
-        kvoa_store_release(&self.header.ring_head, kvoa_load_relaxed(&self.header.ring_head) + self.ring_count + 1)
+        kvo_release64(&self.header.ring_head, kvo_load64(&self.header.ring_head) + self.ring_count + 1)
         self.exit()
 
     def detach(self):

@@ -36,20 +36,23 @@ def test_commands_start_a_controller_unless_told_not_to(place):
     assert len(place.controller_pids()) == 1
 
 
-@pytest.mark.parametrize("arguments, code, message", [
-    (["get", "nobody", "k"], 1, "no observable is known by the name 'nobody'"),
-    (["get", "box", "nothing"], 1, "'box' has no key 'nothing'"),
-    (["get", "box", ""], 1, "a key has 1 to 255 bytes"),
-    (["get", "", "k"], 1, "a name has 1 to 255 bytes"),
-    (["set", "box", "k" * 256, "1"], 1, "has 256"),
-    (["set", "mine", "k", "1"], 1, "the name 'mine' belongs to client"),
-    (["get", "pid:1", "k"], 1, "PID 1"),
-    (["get", "box"], 2, "KEY"),
-    (["observe", "box", "--count", "0"], 2, "--count"),
-    (["observe", "box", "--seconds", "-1"], 2, "--seconds"),
-    (["nonsense"], 2, "nonsense"),
-    ([], 2, "COMMAND"),
-])
+@pytest.mark.parametrize(
+    "arguments, code, message",
+    [
+        (["get", "nobody", "k"], 1, "no observable is known by the name 'nobody'"),
+        (["get", "box", "nothing"], 1, "'box' has no key 'nothing'"),
+        (["get", "box", ""], 1, "a key has 1 to 255 bytes"),
+        (["get", "", "k"], 1, "a name has 1 to 255 bytes"),
+        (["set", "box", "k" * 256, "1"], 1, "has 256"),
+        (["set", "mine", "k", "1"], 1, "the name 'mine' belongs to client"),
+        (["get", "pid:1", "k"], 1, "PID 1"),
+        (["get", "box"], 2, "KEY"),
+        (["observe", "box", "--count", "0"], 2, "--count"),
+        (["observe", "box", "--seconds", "-1"], 2, "--seconds"),
+        (["nonsense"], 2, "nonsense"),
+        ([], 2, "COMMAND"),
+    ],
+)
 def test_errors_are_one_clear_line(place, arguments, code, message):
     place.controller()
     with kvoshim.Observable("mine"), kvoshim.Observable("box"):
@@ -62,8 +65,13 @@ def test_errors_are_one_clear_line(place, arguments, code, message):
 
 
 def start(place, *arguments):
-    return subprocess.Popen([sys.executable, "-P", "-m", "kvoshim", *arguments], env=place.environment,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "kvoshim", *arguments],
+        env=place.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def test_observe_prints_a_line_a_change(place):
@@ -90,7 +98,9 @@ def test_observe_all_keys_as_json(place):
         engine["b"] = [1, "é"]
         lines = [json.loads(watching.stdout.readline()) for _ in range(2)]
         assert [(line["key"], line["value"], line["kind"], line["version"]) for line in lines] == [
-            ("a", {"bytes": "AP8="}, "setting", 1), ("b", [1, "é"], "setting", 1)]
+            ("a", {"bytes": "AP8="}, "setting", 1),
+            ("b", [1, "é"], "setting", 1),
+        ]
         engine.close()
         assert json.loads(watching.stdout.readline())["kind"] == "gone"
         watching.send_signal(signal.SIGINT)
@@ -126,9 +136,19 @@ def test_list(place):
         rows = {row["name"]: row for row in json.loads(place.kvoshim("list", "--json").stdout)}
         assert rows["[bold]engine"]["keys"] == {"rpm": 2} and rows["[bold]engine"]["live"]
         assert rows["[bold]engine"]["pid"] == os.getpid()
-        assert [(one["pid"], one["key"]) for one in rows["[bold]engine"]["observers"]] == [(os.getpid(), "rpm")]
+        assert [(one["pid"], one["key"]) for one in rows["[bold]engine"]["observers"]] == [
+            (os.getpid(), "rpm")
+        ]
         assert rows["ended"]["keys"] == {"k": 1} and not rows["ended"]["live"]
         assert rows["awaited"]["pid"] == 0 and rows["awaited"]["keys"] == {}
         text = place.kvoshim("list", COLUMNS="200").stdout
-        for word in ("[bold]engine", str(os.getpid()), "live", "ended", "awaited", "rpm (version 2)", "all keys"):
+        for word in (
+            "[bold]engine",
+            str(os.getpid()),
+            "live",
+            "ended",
+            "awaited",
+            "rpm (version 2)",
+            "all keys",
+        ):
             assert word in text

@@ -1,5 +1,6 @@
-"""What the tests of Key-Value Observation share: a controller of their own, peers that are real processes, and the
-promise that nothing is left over. Not a test module; the conftest.py files of tests/kvo and tests/cli load it."""
+"""What the tests of Key-Value Observation share: a controller of their own, peers that are real processes,
+and the promise that nothing is left over. Not a test module; the conftest.py files of tests/kvo and tests/cli
+load it."""
 
 from __future__ import annotations
 
@@ -37,11 +38,17 @@ def until(condition, what: str = "", timeout: float = WAIT_S):
 
 
 class Peer:
-    """A process that does what it is told, one JSON line a command; its events (changes seen) are collected."""
+    """A process that does what it is told, one JSON line a command; its events (changes seen) are
+    collected."""
 
     def __init__(self, environment: dict[str, str]) -> None:
-        self.process = subprocess.Popen([sys.executable, "-P", str(PEER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        text=True, env=environment)
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", str(PEER)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
         self.events: list[dict] = []
         self._answers: queue.Queue = queue.Queue()
         self._thread = threading.Thread(target=self._read, daemon=True)
@@ -79,8 +86,11 @@ class Peer:
         return self.answer(timeout)
 
     def values(self, key: str | None = None, kinds=("initial", "setting")) -> list:
-        return [event["value"] for event in list(self.events)
-                if event["kind"] in kinds and (key is None or event["key"] == key)]
+        return [
+            event["value"]
+            for event in list(self.events)
+            if event["kind"] in kinds and (key is None or event["key"] == key)
+        ]
 
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)
@@ -110,15 +120,24 @@ class Place:
         self.directory = Path(tempfile.mkdtemp(prefix="kvo-", dir="/tmp"))
         self.socket = str(self.directory / "c")
         self.log = self.directory / "log"
-        self.environment = {**os.environ, "KVOSHIM_CONTROLLER": self.socket, "KVOSHIM_LOG_FILE": str(self.log),
-                            "KVOSHIM_LOG": "debug", "PYTHONWARNINGS": "error"}
+        self.environment = {
+            **os.environ,
+            "KVOSHIM_CONTROLLER": self.socket,
+            "KVOSHIM_LOG_FILE": str(self.log),
+            "KVOSHIM_LOG": "debug",
+            "PYTHONWARNINGS": "error",
+        }
         self.peers: list[Peer] = []
         self.controllers: list[subprocess.Popen] = []
 
     def controller(self, *options: str) -> subprocess.Popen:
         """Starts a controller in the foreground and waits until it serves."""
-        process = subprocess.Popen([sys.executable, "-P", "-m", "kvoshim", "controller", *options], env=self.environment,
-                                   stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "kvoshim", "controller", *options],
+            env=self.environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         self.controllers.append(process)
         line = process.stderr.readline()
         assert "serving" in line, line
@@ -131,16 +150,25 @@ class Place:
 
     def kvoshim(self, *arguments: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess:
         """Runs the command line."""
-        return subprocess.run([sys.executable, "-P", "-m", "kvoshim", *arguments], env={**self.environment, **environment},
-                              text=True, capture_output=True, timeout=WAIT_S, check=check)
+        return subprocess.run(
+            [sys.executable, "-P", "-m", "kvoshim", *arguments],
+            env={**self.environment, **environment},
+            text=True,
+            capture_output=True,
+            timeout=WAIT_S,
+            check=check,
+        )
 
     def controller_pids(self) -> list[int]:
         """The controllers that serve this place, whoever started them."""
         found = []
         for process in psutil.process_iter():
             try:
-                if (process.status() != psutil.STATUS_ZOMBIE and "controller" in process.cmdline()
-                        and process.environ().get("KVOSHIM_CONTROLLER") == self.socket):
+                if (
+                    process.status() != psutil.STATUS_ZOMBIE
+                    and "controller" in process.cmdline()
+                    and process.environ().get("KVOSHIM_CONTROLLER") == self.socket
+                ):
                     found.append(process.pid)
             except psutil.Error:
                 pass
@@ -178,8 +206,10 @@ def _descriptors() -> dict[str, str]:
 @pytest.fixture(autouse=True)
 def watchdog():
     """Ends a test that hangs, with a stack trace."""
+
     def bark(number, frame):
         raise TimeoutError(f"the test took longer than {TEST_S} s")
+
     old = signal.signal(signal.SIGALRM, bark)
     signal.alarm(TEST_S)
     yield
@@ -194,7 +224,9 @@ def no_leaks(watchdog):
     descriptors, threads = _descriptors(), set(threading.enumerate())
     yield
     gc.collect()
-    until(lambda: not [t for t in threading.enumerate() if t not in threads], "the threads of the test end", 5)
+    until(
+        lambda: not [t for t in threading.enumerate() if t not in threads], "the threads of the test end", 5
+    )
     left = {n: path for n, path in _descriptors().items() if n not in descriptors}
     assert not left, f"descriptors left open: {left}"
     assert not psutil.Process().children(), "child processes left"

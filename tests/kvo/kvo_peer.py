@@ -1,5 +1,5 @@
-"""A process at a test's command: a JSON list a line, [command, arguments…]; answers {"result": …} or {"error": …}, and
-{"event": …} for each change seen. Ends in order when its input ends."""
+"""A process at a test's command: a JSON list a line, [command, arguments…]; answers {"result": …} or
+{"error": …}, and {"event": …} for each change seen. Ends in order when its input ends."""
 
 from __future__ import annotations
 
@@ -66,6 +66,7 @@ class Commands:
     def observe(self, target, key, options=None):
         def seen(change):
             say({"event": {field: getattr(change, field) for field in change.__struct_fields__}})
+
         self.tokens[target, key] = self.the_observer().observe(target, key, seen, **(options or {}))
 
     def observe_quietly(self, target, key):
@@ -77,6 +78,7 @@ class Commands:
                 return
             tally["falls"] += change.version <= tally["version"]
             tally.update(changes=tally["changes"] + 1, last=change.value, version=change.version)
+
         self.tokens[target, key] = self.the_observer().observe(target, key, seen)
 
     def seen(self, key):

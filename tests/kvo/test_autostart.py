@@ -25,8 +25,16 @@ with kvoshim.Observable("process " + sys.argv[1]) as mine:
 
 
 def test_ten_processes_at_once_start_one_controller(place):
-    clients = [subprocess.Popen([sys.executable, "-P", "-c", _CLIENT, str(number)], stdin=subprocess.PIPE,
-                                stdout=subprocess.PIPE, text=True, env=place.environment) for number in range(10)]
+    clients = [
+        subprocess.Popen(
+            [sys.executable, "-P", "-c", _CLIENT, str(number)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=place.environment,
+        )
+        for number in range(10)
+    ]
     try:
         for client in clients:
             client.stdin.write("go\n")

@@ -12,7 +12,8 @@ from kvoshim.errors import ControllerUnavailableError
 
 @pytest.fixture
 def pair(place):
-    """A publisher with engine.rpm = 1 and a process that observes it; the controller was started by one of them."""
+    """A publisher with engine.rpm = 1 and a process that observes it; the controller was started by one of
+    them."""
     publisher, observer = place.peer(), place.peer()
     publisher.do("publish", "engine")
     publisher.do("set", "engine", "rpm", 1)
@@ -28,8 +29,10 @@ def test_a_killed_observers_registrations_vanish(place, pair):
         other.observe("engine", "rpm", changes.append)
         assert len(other.observables()[0]["observers"]) == 2
         observer.kill()
-        until(lambda: [one["pid"] for one in other.observables()[0]["observers"]] == [os.getpid()],
-              "the dead observer's registration vanishes")
+        until(
+            lambda: [one["pid"] for one in other.observables()[0]["observers"]] == [os.getpid()],
+            "the dead observer's registration vanishes",
+        )
         assert [row["observer_pid"] for row in other._client.link.table.rows()] == [os.getpid()]
         publisher.do("set", "engine", "rpm", 2)
         until(lambda: changes[-1].value == 2)
@@ -50,7 +53,10 @@ def test_the_last_values_of_a_killed_observable_stay_and_observers_are_told(plac
     until(lambda: observer.events[-1]["kind"] == "back")
     assert successor.do("set", "engine", "rpm", 2) == 2, "versions go on"
     until(lambda: observer.values()[-1] == 2)
-    assert [event["version"] for event in observer.events if event["kind"] in ("initial", "setting")] == [1, 2]
+    assert [event["version"] for event in observer.events if event["kind"] in ("initial", "setting")] == [
+        1,
+        2,
+    ]
 
 
 def test_a_value_set_just_before_the_kill_arrives(place, pair):
@@ -80,8 +86,13 @@ def test_the_controller_comes_back_with_its_registrations(place, pair):
         until(lambda turn=turn: observer.values()[-1] == 10 + turn)
         until(lambda: publisher.do("connected", "engine"))
     with kvoshim.Observer() as asking:
-        until(lambda: {(row["name"], row["live"], len(row["observers"])) for row in asking.observables()}
-              == {("engine", True, 1), ("later", False, 1)}, "all registrations are back")
+        until(
+            lambda: (
+                {(row["name"], row["live"], len(row["observers"])) for row in asking.observables()}
+                == {("engine", True, 1), ("later", False, 1)}
+            ),
+            "all registrations are back",
+        )
     kinds = {event["kind"] for event in observer.events}
     assert kinds == {"initial", "setting"}, "the observable was never gone"
     versions = [event["version"] for event in observer.events]
@@ -128,13 +139,18 @@ def test_observable_and_controller_killed_together(place, pair):
     successor.do("publish", "engine")
     successor.do("set", "engine", "rpm", -5)
     until(lambda: observer.values()[-1] == -5, "a fresh start is above the versions that were seen before")
-    versions = [event["version"] for event in observer.events if event["kind"] in ("initial", "setting", "removal")]
+    versions = [
+        event["version"] for event in observer.events if event["kind"] in ("initial", "setting", "removal")
+    ]
     assert versions == sorted(set(versions)) and versions[-1] > 100
 
 
 def test_without_autostart_a_lost_controller_is_waited_for(place):
     controller = place.controller()
-    with kvoshim.Observable("engine", autostart=False) as engine, kvoshim.Observer(autostart=False) as observer:
+    with (
+        kvoshim.Observable("engine", autostart=False) as engine,
+        kvoshim.Observer(autostart=False) as observer,
+    ):
         changes = []
         observer.observe("engine", "rpm", changes.append)
         controller.kill()
@@ -165,5 +181,8 @@ def test_random_kills_leave_the_rest_working(place):
         until(lambda last=last: (lasting.do("seen", "n")["last"] or 0) > last)
         publisher.kill()
         last = lasting.do("get", "engine", "n")
-        until(lambda last=last: lasting.do("seen", "n")["last"] == last, "the dead writer's last value is delivered")
+        until(
+            lambda last=last: lasting.do("seen", "n")["last"] == last,
+            "the dead writer's last value is delivered",
+        )
     assert lasting.do("seen", "n")["falls"] == 0

@@ -41,9 +41,16 @@ def test_the_childs_copies_say_what_they_are_and_the_parents_go_on(place):
         until(lambda: changes)
 
         def work():
-            for call in (lambda: engine.set("rpm", 2), lambda: engine["rpm"], lambda: engine.remove("rpm"), engine.keys,
-                         lambda: observer.get("engine", "rpm"), lambda: observer.observe("engine", "x", print),
-                         lambda: observer.get("other", "rpm"), observer.observables):
+            for call in (
+                lambda: engine.set("rpm", 2),
+                lambda: engine["rpm"],
+                lambda: engine.remove("rpm"),
+                engine.keys,
+                lambda: observer.get("engine", "rpm"),
+                lambda: observer.observe("engine", "x", print),
+                lambda: observer.get("other", "rpm"),
+                observer.observables,
+            ):
                 with pytest.raises(ForkedError):
                     call()
             token.close()  # of no consequence for the parent

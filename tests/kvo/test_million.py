@@ -11,7 +11,9 @@ def test_a_million_changes_arrive_in_the_end(place):
     publisher.do("publish", "counter")
     observer.do("observe_quietly", "counter", "n")
     assert publisher.do("count", "counter", "n", 1, CHANGES, timeout=150) == CHANGES
-    seen = until(lambda: (tally := observer.do("seen", "n"))["version"] == CHANGES and tally, "the last value arrives")
+    seen = until(
+        lambda: (tally := observer.do("seen", "n"))["version"] == CHANGES and tally, "the last value arrives"
+    )
     assert seen["last"] == CHANGES
     assert seen["falls"] == 0, "versions rise strictly"
     assert seen["changes"] >= 2, "changes were told while they were made"

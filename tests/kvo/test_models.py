@@ -1,5 +1,5 @@
-"""The lock-free protocols as models, all interleavings of which are enumerated on a machine with store buffers (as x86
-has them: a load may overtake an earlier store to another word; a fence empties the buffer).
+"""The lock-free protocols as models, all interleavings of which are enumerated on a machine with store
+buffers (as x86 has them: a load may overtake an earlier store to another word; a fence empties the buffer).
 
 Each model also runs with a step left out, and must fail then: otherwise it would prove nothing.
 """
@@ -24,11 +24,15 @@ def step(threads, state):
     memory, locals_ = state
     following = []
     for i, (pc, registers, buffer) in enumerate(locals_):
+
         def become(new_memory, new_local, i=i):
-            following.append((new_memory, locals_[:i] + (new_local,) + locals_[i + 1:]))
+            following.append((new_memory, locals_[:i] + (new_local,) + locals_[i + 1 :]))
 
         if buffer:  # the oldest buffered store may reach memory at any time
-            become(tuple(sorted({**dict(memory), buffer[0][0]: buffer[0][1]}.items())), (pc, registers, buffer[1:]))
+            become(
+                tuple(sorted({**dict(memory), buffer[0][0]: buffer[0][1]}.items())),
+                (pc, registers, buffer[1:]),
+            )
         if pc >= len(threads[i]):
             continue
         kind, *operands = threads[i][pc]
@@ -39,8 +43,14 @@ def step(threads, state):
             value = own[-1] if own else dict(memory)[operands[1]]
             become(memory, (pc + 1, tuple(sorted({**dict(registers), operands[0]: value}.items())), buffer))
         elif kind == "copy":
-            become(memory, (pc + 1, tuple(sorted({**dict(registers), operands[0]: dict(registers)[operands[1]]}.items())),
-                            buffer))
+            become(
+                memory,
+                (
+                    pc + 1,
+                    tuple(sorted({**dict(registers), operands[0]: dict(registers)[operands[1]]}.items())),
+                    buffer,
+                ),
+            )
         elif kind == "fence" and not buffer:
             become(memory, (pc + 1, registers, buffer))
         elif kind == "if":
@@ -58,7 +68,9 @@ def final_states(memory, *threads):
         state = todo.pop()
         following = step(threads, state)
         if not following:
-            finals.append((dict(state[0]), [local[0] for local in state[1]], [dict(local[1]) for local in state[1]]))
+            finals.append(
+                (dict(state[0]), [local[0] for local in state[1]], [dict(local[1]) for local in state[1]])
+            )
         for new in following:
             if new not in seen:
                 seen.add(new)
@@ -67,13 +79,19 @@ def final_states(memory, *threads):
 
 
 def observable(fence):
-    """set(), twice: mark the ring, fence, look at the epoch; ring if it is odd and not the one rung for last."""
+    """set(), twice: mark the ring, fence, look at the epoch; ring if it is odd and not the one rung for
+    last."""
     steps = []
     for mark in (1, 2):
         at = len(steps)
-        steps += [("store", "ring", mark), fence, ("load", "epoch", "epoch"),
-                  ("if", lambda r: r["epoch"] % 2 and r["epoch"] != r.get("rung"), at + 6),
-                  ("store", "bell", 1), ("copy", "rung", "epoch")]
+        steps += [
+            ("store", "ring", mark),
+            fence,
+            ("load", "epoch", "epoch"),
+            ("if", lambda r: r["epoch"] % 2 and r["epoch"] != r.get("rung"), at + 6),
+            ("store", "bell", 1),
+            ("copy", "rung", "epoch"),
+        ]
     return steps
 
 
@@ -82,21 +100,33 @@ def controller(fence):
     steps = []
     for epoch in (1, 3):
         at = len(steps)
-        steps += [("store", "epoch", epoch), fence, ("load", "head", "ring"),
-                  ("if", lambda r: r["head"] == r.get("tail", 0), at + 5), ("wait", "bell"),
-                  ("store", "epoch", epoch + 1), fence, ("load", "tail", "ring")]
+        steps += [
+            ("store", "epoch", epoch),
+            fence,
+            ("load", "head", "ring"),
+            ("if", lambda r: r["head"] == r.get("tail", 0), at + 5),
+            ("wait", "bell"),
+            ("store", "epoch", epoch + 1),
+            fence,
+            ("load", "tail", "ring"),
+        ]
     return steps
 
 
 @pytest.mark.parametrize("left_out", [None, "observable", "controller"])
 def test_no_change_is_slept_through(left_out):
     fence, nothing = ("fence",), ("store", "unused", 0)
-    finals = final_states({"ring": 0, "epoch": 0, "bell": 0, "unused": 0},
-                          observable(nothing if left_out == "observable" else fence),
-                          controller(nothing if left_out == "controller" else fence))
+    finals = final_states(
+        {"ring": 0, "epoch": 0, "bell": 0, "unused": 0},
+        observable(nothing if left_out == "observable" else fence),
+        controller(nothing if left_out == "controller" else fence),
+    )
     # Asleep for good with a mark that it has not taken: a lost wake-up.
-    lost = [memory for memory, (_, at), (_, registers) in finals
-            if at < 16 and memory["ring"] != registers.get("tail", 0)]
+    lost = [
+        memory
+        for memory, (_, at), (_, registers) in finals
+        if at < 16 and memory["ring"] != registers.get("tail", 0)
+    ]
     assert finals and bool(lost) == (left_out is not None)
 
 
@@ -105,7 +135,11 @@ def test_a_value_set_while_its_observation_begins_is_seen_by_one_of_both(left_ou
     """The owner publishes, then reads the flag; the controller raises the flag, then reads the version."""
     fence, nothing = ("fence",), ("store", "unused", 0)
     owner = [("store", "sequence", 1), nothing if left_out == "owner" else fence, ("load", "flag", "flag")]
-    registering = [("store", "flag", 1), nothing if left_out == "controller" else fence, ("load", "version", "sequence")]
+    registering = [
+        ("store", "flag", 1),
+        nothing if left_out == "controller" else fence,
+        ("load", "version", "sequence"),
+    ]
     finals = final_states({"sequence": 0, "flag": 0, "unused": 0}, owner, registering)
     missed = [1 for _, _, (its, ours) in finals if its["flag"] == 0 and ours["version"] == 0]
     assert finals and bool(missed) == (left_out is not None)
@@ -117,7 +151,11 @@ def writes(count, begin=True):
     for version in range(1, count + 1):
         record = version % 2
         steps += [("store", "begin", version)] if begin else []
-        steps += [("store", f"a{record}", version), ("store", f"b{record}", version), ("store", "sequence", version)]
+        steps += [
+            ("store", f"a{record}", version),
+            ("store", f"b{record}", version),
+            ("store", "sequence", version),
+        ]
     return steps
 
 
@@ -125,12 +163,22 @@ def writes(count, begin=True):
 def test_a_slot_is_never_read_torn(begin):
     def reading(record):
         return [("load", "a", f"a{record}"), ("load", "b", f"b{record}"), ("load", "begin", "begin")]
-    reader = [("load", "version", "sequence"), ("if", lambda r: r["version"] % 2 == 0, 6), *reading(0),
-              ("if", lambda r: False, 9), *reading(1)]
+
+    reader = [
+        ("load", "version", "sequence"),
+        ("if", lambda r: r["version"] % 2 == 0, 6),
+        *reading(0),
+        ("if", lambda r: False, 9),
+        *reading(1),
+    ]
     memory = {"begin": 0, "sequence": 0, "a0": 0, "b0": 0, "a1": 0, "b1": 0}
     finals = final_states(memory, writes(4, begin), reader)
-    accepted = [registers for _, _, (_, registers) in finals if registers["begin"] - registers["version"] <= 1]
-    torn = [registers for registers in accepted if not registers["a"] == registers["b"] == registers["version"]]
+    accepted = [
+        registers for _, _, (_, registers) in finals if registers["begin"] - registers["version"] <= 1
+    ]
+    torn = [
+        registers for registers in accepted if not registers["a"] == registers["b"] == registers["version"]
+    ]
     assert bool(torn) == (not begin)
     if begin:
         assert {registers["version"] for registers in accepted} == {0, 1, 2, 3, 4}

@@ -8,8 +8,15 @@ from kvo_harness import until
 
 import kvoshim
 from kvoshim.errors import (
-    AmbiguousTargetError, ClosedError, InvalidKeyError, InvalidKeyTypeError, InvalidNameError, NameInUseError,
-    UnknownKeyError, UnknownNameError)
+    AmbiguousTargetError,
+    ClosedError,
+    InvalidKeyError,
+    InvalidKeyTypeError,
+    InvalidNameError,
+    NameInUseError,
+    UnknownKeyError,
+    UnknownNameError,
+)
 
 
 @pytest.fixture
@@ -34,7 +41,13 @@ def test_the_initial_value_comes_first_then_changes(engine, observer):
         until(lambda: len(changes) == 2)
     first, second = changes
     assert (first.name, first.key, first.kind, first.value, first.version, first.old_version) == (
-        "engine", "rpm", "initial", 1, 1, 0)
+        "engine",
+        "rpm",
+        "initial",
+        1,
+        1,
+        0,
+    )
     assert (second.kind, second.value, second.version, second.old_version) == ("setting", 2, 2, 1)
     assert abs(second.timestamp - time.time()) < 60
     assert 0 < second.monotonic_ns <= time.monotonic_ns()
@@ -57,7 +70,10 @@ def test_a_key_that_does_not_exist_yet_is_awaited(engine, observer):
     until(lambda: changes)
     engine["torque"] = 6
     until(lambda: len(changes) == 2)
-    assert [(change.key, change.value, change.version) for change in changes] == [("torque", 5, 1), ("torque", 6, 2)]
+    assert [(change.key, change.value, change.version) for change in changes] == [
+        ("torque", 5, 1),
+        ("torque", 6, 2),
+    ]
 
 
 def test_a_name_that_nobody_has_published_yet_is_awaited_by_default(engine, observer):
@@ -84,7 +100,11 @@ def test_all_keys_present_and_to_come(engine, observer):
     engine.remove("b")
     until(lambda: len(changes) == 4)
     assert [(change.key, change.kind, change.value) for change in changes] == [
-        ("a", "initial", 1), ("b", "setting", [2]), ("a", "setting", 3), ("b", "removal", None)]
+        ("a", "initial", 1),
+        ("b", "setting", [2]),
+        ("a", "setting", 3),
+        ("b", "removal", None),
+    ]
 
 
 def test_removal_and_setting_again_go_on_in_version(engine, observer):
@@ -98,7 +118,11 @@ def test_removal_and_setting_again_go_on_in_version(engine, observer):
         observer.get("engine", "k")
     engine["k"] = 2
     until(lambda: len(changes) == 3)
-    assert [(change.kind, change.version) for change in changes] == [("setting", 1), ("removal", 2), ("setting", 3)]
+    assert [(change.kind, change.version) for change in changes] == [
+        ("setting", 1),
+        ("removal", 2),
+        ("setting", 3),
+    ]
 
 
 def test_an_observed_key_whose_slot_went_to_another_key(place):
@@ -115,9 +139,18 @@ def test_an_observed_key_whose_slot_went_to_another_key(place):
         tight.remove("b")
         tight["a"] = 3
         until(lambda: len(one) == 3 and len(everything) == 5)
-        assert [(change.kind, change.value) for change in one] == [("initial", 1), ("removal", None), ("setting", 3)]
+        assert [(change.kind, change.value) for change in one] == [
+            ("initial", 1),
+            ("removal", None),
+            ("setting", 3),
+        ]
         assert [(change.key, change.kind) for change in everything] == [
-            ("a", "initial"), ("a", "removal"), ("b", "setting"), ("b", "removal"), ("a", "setting")]
+            ("a", "initial"),
+            ("a", "removal"),
+            ("b", "setting"),
+            ("b", "removal"),
+            ("a", "setting"),
+        ]
         versions = [change.version for change in one]
         assert versions == sorted(set(versions))
 
@@ -223,9 +256,18 @@ def test_get_by_pid(place):
             observer.get(1, "x")
 
 
-@pytest.mark.parametrize("key, error", [
-    ("", InvalidKeyError), ("k" * 256, InvalidKeyError), ("é" * 128, InvalidKeyError), (5, InvalidKeyTypeError),
-    (b"bytes", InvalidKeyTypeError), ("\udc80", InvalidKeyError), (["list"], InvalidKeyTypeError)])
+@pytest.mark.parametrize(
+    "key, error",
+    [
+        ("", InvalidKeyError),
+        ("k" * 256, InvalidKeyError),
+        ("é" * 128, InvalidKeyError),
+        (5, InvalidKeyTypeError),
+        (b"bytes", InvalidKeyTypeError),
+        ("\udc80", InvalidKeyError),
+        (["list"], InvalidKeyTypeError),
+    ],
+)
 def test_bad_keys(engine, observer, key, error):
     engine["good"] = 1
     builtin = TypeError if error is InvalidKeyTypeError else ValueError
@@ -318,6 +360,7 @@ def test_discarded_values_are_unknown(place):
                 observer.get("box", "a")
             except UnknownNameError:
                 return True
+
         until(forgotten)
         with kvoshim.Observable("box") as box:
             assert box.keys() == []
@@ -354,8 +397,14 @@ def test_closed_objects_say_so(place):
         observable.close()
         observer.close()
     assert observable.closed and observer.closed
-    for call in (lambda: observable.set("a", 1), lambda: observable["a"], observable.keys,
-                 lambda: observer.get("x", "a"), lambda: observer.observe("x", "a", print), observer.observables):
+    for call in (
+        lambda: observable.set("a", 1),
+        lambda: observable["a"],
+        observable.keys,
+        lambda: observer.get("x", "a"),
+        lambda: observer.observe("x", "a", print),
+        observer.observables,
+    ):
         with pytest.raises(ClosedError):
             call()
 

@@ -6,9 +6,9 @@ import subprocess
 import sys
 
 import pytest
-
 from kvoshim._store import Reader, Writer
 from kvoshim._table import Table, TableWriter
+
 from kvoshim.errors import CorruptStoreError
 
 # Everything that a receiver could try; prints what each attempt came to.
@@ -17,7 +17,7 @@ import ctypes, mmap, os, sys
 fd = int(sys.argv[1])
 libc = ctypes.CDLL(None, use_errno=True)
 libc.mmap.restype = ctypes.c_void_p
-libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t] + [ctypes.c_int] * 3 + [ctypes.c_long]
 libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 
 def attempt(what, call):
@@ -70,8 +70,14 @@ def memory(request):
 def test_a_receiver_can_read_and_nothing_else(memory):
     with open(f"/proc/self/fd/{memory}", "rb") as before:
         content = before.read(8192)
-    done = subprocess.run([sys.executable, "-c", _ATTACK, str(memory)], pass_fds=[memory], text=True,
-                          capture_output=True, timeout=30, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", _ATTACK, str(memory)],
+        pass_fds=[memory],
+        text=True,
+        capture_output=True,
+        timeout=30,
+        check=True,
+    )
     results = dict(line.split() for line in done.stdout.splitlines())
     assert results.pop("read") == "ok"
     assert set(results) == {"mmap", "mprotect", "write", "shrink", "grow", "punch", "reopen", "unseal"}
@@ -92,6 +98,7 @@ def test_the_owner_has_no_second_way_to_write_either(memory):
 def test_memory_that_is_not_sealed_or_too_small_is_not_mapped(opener):
     """It could be changed or cut off under the reader's feet."""
     import fcntl
+
     fd = os.memfd_create("x", os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC)
     try:
         os.ftruncate(fd, 1 << 20)
@@ -105,8 +112,9 @@ def test_memory_that_is_not_sealed_or_too_small_is_not_mapped(opener):
         os.close(fd)
     small = os.memfd_create("y", os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC)
     try:
-        fcntl.fcntl(small, fcntl.F_ADD_SEALS,
-                    0x10 | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+        fcntl.fcntl(
+            small, fcntl.F_ADD_SEALS, 0x10 | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+        )
         with pytest.raises(CorruptStoreError, match="too small"):
             opener(small)
     finally:

@@ -1,4 +1,5 @@
-"""Whoever speaks to the controller without being a client: closed with a logged reason, while all others go on."""
+"""Whoever speaks to the controller without being a client: closed with a logged reason, while all others go
+on."""
 
 import os
 import random
@@ -60,7 +61,10 @@ JUNK = {
     "wrong types": (framed(b"\x93\x01\xa1x\xa1y"), "no message of version"),
     "without hello": (wire.frame(wire.List(1)), "the first message must be Hello"),
     "hello twice": (HELLO + HELLO, "Hello is not expected here"),
-    "publish without a descriptor": (HELLO + wire.frame(wire.Publish(1, "x", 7)), "descriptor channel is not open"),
+    "publish without a descriptor": (
+        HELLO + wire.frame(wire.Publish(1, "x", 7)),
+        "descriptor channel is not open",
+    ),
 }
 
 
@@ -152,6 +156,7 @@ def test_a_store_that_is_none(place, working):
 
     from kvoshim.errors import CorruptStoreError
     from kvoshim.kvo.client import Client
+
     client = Client.acquire(None, True)
     try:
         memory = os.memfd_create("unsealed", os.MFD_ALLOW_SEALING)
@@ -170,6 +175,7 @@ def test_a_store_that_is_none(place, working):
 
 def test_limits_are_told(place):
     from kvoshim.errors import LimitError
+
     place.controller()
     observables = [kvoshim.Observable(f"name{number}", max_keys=1, capacity=1 << 16) for number in range(256)]
     try:

@@ -1,10 +1,10 @@
 """The registration table and the dirty ring: who is woken when, and what an overrun does."""
 
 import pytest
-
 from kvoshim._monitor import Monitor
 from kvoshim._store import Writer
 from kvoshim._table import Table, TableWriter
+
 from kvoshim.errors import LimitError
 
 
@@ -121,8 +121,12 @@ def test_flags_and_bits_are_what_readers_see(scene):
     assert not seen.observed(3, 63) and seen.observed(3, 64)
     table.clear(3)
     assert not any(seen.observed(3, slot) for slot in (0, 64, 65535)) and seen.flags(3) == set()
-    for call in (lambda: seen.flags(4), lambda: seen.observed(0, 65536), lambda: table.set_flags(4, 0, 0, 0),
-                 lambda: table.set_observed(4, 0, True)):
+    for call in (
+        lambda: seen.flags(4),
+        lambda: seen.observed(0, 65536),
+        lambda: table.set_flags(4, 0, 0, 0),
+        lambda: table.set_observed(4, 0, True),
+    ):
         with pytest.raises(IndexError):
             call()
 
@@ -130,13 +134,19 @@ def test_flags_and_bits_are_what_readers_see(scene):
 def test_rows(scene):
     _, _, table, _ = scene
     seen = Table(table.fd)
-    rows = [table.add_row(100 + number, 5, "näme", None if number % 2 else "k" * 255, 1_000_000_000)
-            for number in range(4)]
+    rows = [
+        table.add_row(100 + number, 5, "näme", None if number % 2 else "k" * 255, 1_000_000_000)
+        for number in range(4)
+    ]
     with pytest.raises(LimitError, match="4 registrations"):
         table.add_row(1, 1, "n", "k", 0)
     table.bind_row(rows[1], 77, 2)
     assert [(row["observer_pid"], row["observable_pid"], row["key"]) for row in seen.rows()] == [
-        (100, 0, "k" * 255), (101, 77, None), (102, 0, "k" * 255), (103, 0, None)]
+        (100, 0, "k" * 255),
+        (101, 77, None),
+        (102, 0, "k" * 255),
+        (103, 0, None),
+    ]
     assert seen.rows()[0]["name"] == "näme" and seen.rows()[0]["registered"] == 1.0
     table.remove_row(rows[0])
     assert len(seen.rows()) == 3

@@ -6,8 +6,14 @@ from kvoshim import errors
 from kvoshim.kvo import wire
 
 MESSAGES = [
-    wire.Hello(1, "program"), wire.Observe(7, 8, 4711, None, True, 3, b"i" * 16), wire.Observe(7, 8, "n", "k", False, 0, b""),
-    wire.Bell(), wire.Publish(1, "ü" * 127, 9), wire.List(2**62), wire.Unobserve(5)]
+    wire.Hello(1, "program"),
+    wire.Observe(7, 8, 4711, None, True, 3, b"i" * 16),
+    wire.Observe(7, 8, "n", "k", False, 0, b""),
+    wire.Bell(),
+    wire.Publish(1, "ü" * 127, 9),
+    wire.List(2**62),
+    wire.Unobserve(5),
+]
 
 
 def test_a_stream_cut_anywhere_gives_the_same_messages():
@@ -16,7 +22,7 @@ def test_a_stream_cut_anywhere_gives_the_same_messages():
         frames = wire.Frames(wire.CLIENT_MESSAGES, wire.CLIENT_MAX)
         got = []
         for start in range(0, len(stream), size):
-            got.extend(frames.feed(stream[start:start + size]))
+            got.extend(frames.feed(stream[start : start + size]))
         assert got == MESSAGES
 
 
@@ -36,8 +42,12 @@ def test_the_largest_client_message_fits():
 
 def test_message_numbers_are_unique_and_errors_cross_the_wire():
     import typing
-    tags = [kind.__struct_config__.tag for union in (wire.CLIENT_MESSAGES, wire.CONTROLLER_MESSAGES)
-            for kind in typing.get_args(union)]
+
+    tags = [
+        kind.__struct_config__.tag
+        for union in (wire.CLIENT_MESSAGES, wire.CONTROLLER_MESSAGES)
+        for kind in typing.get_args(union)
+    ]
     assert len(tags) == len(set(tags))
     for code, kind in wire.ERRORS.items():
         assert wire.code_of(kind("x")) == code

@@ -7,8 +7,8 @@ An observable's life:
     retained  its owner has closed it or died: the last values stay readable under the name
     dropped   discarded by its owner, replaced by a successor, or retained for long enough
 
-A registration is bound to a name, not to a store: it waits while nobody has published the name, and moves to the
-successor's store by itself. Within a store it is bound to a slot as soon as its key has one.
+A registration is bound to a name, not to a store: it waits while nobody has published the name, and moves to
+the successor's store by itself. Within a store it is bound to a slot as soon as its key has one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,13 @@ from kvoshim._monitor import Monitor
 from kvoshim._table import TableWriter
 from kvoshim._values import check_key, check_name
 from kvoshim.errors import (
-    AmbiguousTargetError, CorruptStoreError, LimitError, NameInUseError, ProtocolError, UnknownNameError)
+    AmbiguousTargetError,
+    CorruptStoreError,
+    LimitError,
+    NameInUseError,
+    ProtocolError,
+    UnknownNameError,
+)
 from kvoshim.kvo import wire
 from kvoshim.kvo.controller.session import Session
 
@@ -35,6 +41,7 @@ _FLOORS_MAX = 4096
 @dataclass(frozen=True)
 class Limits:
     """What clients may ask for."""
+
     stores: int = 1024
     registrations: int = 16384
     registrations_per_client: int = 4096
@@ -89,16 +96,19 @@ class Catalog:
         self._numbers = list(range(limits.stores - 1, -1, -1))
         self.changed: set[Session] = set()  # sessions that have something to be sent
 
-    # --- observables -------------------------------------------------------------------------------------------------
+    # --- observables ---------------------------------------------
 
     def claim(self, session: Session, name: str, instance: bytes) -> tuple[int, int]:
-        """Reserves a name; returns the versions that observers saw of it, and the predecessor's descriptor (-1: none)."""
+        """Reserves a name; returns the versions that observers saw of it, and the predecessor's descriptor
+        (-1: none)."""
         check_name(name)
         store = self.stores.get(name)
         owner = store.owner if store is not None else None
         if owner is not None or self._claims.get(name, session) is not session:
-            raise NameInUseError(f"the name {name!r} belongs to {owner or self._claims[name]}; names are unique for one "
-                                 "controller")
+            raise NameInUseError(
+                f"the name {name!r} belongs to {owner or self._claims[name]}; names are unique for one "
+                "controller"
+            )
         if len(session.names) >= self.limits.names_per_client:
             raise LimitError(f"a client may publish {self.limits.names_per_client} observables at a time")
         self._claims[name] = session
@@ -122,8 +132,10 @@ class Catalog:
             if monitor.name != name:
                 raise CorruptStoreError(f"the store published as {name!r} calls itself {monitor.name!r}")
             if session.pid and monitor.owner_pid != session.pid:
-                raise CorruptStoreError(f"the store of {name!r} says that it belongs to PID {monitor.owner_pid}, but "
-                                        f"PID {session.pid} sent it")
+                raise CorruptStoreError(
+                    f"the store of {name!r} says that it belongs to PID {monitor.owner_pid}, but "
+                    f"PID {session.pid} sent it"
+                )
             old = self.stores.get(name)
             if old is None and not self._numbers:
                 self._drop_oldest()
@@ -166,8 +178,12 @@ class Catalog:
         self.look(store, everything=True)
         if store.owner is not None:
             store.owner.names.discard(store.name)
-        log.info("observable %r of PID %d has ended%s", store.name, store.monitor.owner_pid,
-                 ", its values are discarded" if discard else "")
+        log.info(
+            "observable %r of PID %d has ended%s",
+            store.name,
+            store.monitor.owner_pid,
+            ", its values are discarded" if discard else "",
+        )
         store.owner = None
         store.ended = time.monotonic()
         self._watched.discard(store)
@@ -226,7 +242,7 @@ class Catalog:
         for store in list(self.stores.values()):
             self._drop(store)
 
-    # --- registrations -----------------------------------------------------------------------------------------------
+    # --- registrations ---------------------------------------------
 
     def resolve(self, target: str | int) -> str:
         """The name that a target stands for: itself, or that of the process's only observable."""
@@ -239,7 +255,9 @@ class Catalog:
             raise UnknownNameError(f"no observable is known of the process with PID {target}")
         if len(stores) > 1:
             names = ", ".join(sorted(repr(store.name) for store in stores))
-            raise AmbiguousTargetError(f"PID {target} has several observables: {names}; name the one that is meant")
+            raise AmbiguousTargetError(
+                f"PID {target} has several observables: {names}; name the one that is meant"
+            )
         return stores[0].name
 
     def store_of(self, name: str) -> Store:
@@ -265,8 +283,8 @@ class Catalog:
         registration = Registration(session, message.registration, name, message.key, row, now)
         session.registrations[message.registration] = registration
         if message.last and (store is None or store.monitor.instance != message.instance):
-            # An observer that has seen higher versions: the name's owner must go on above them. One version more is
-            # left for the removal that an observer infers if a key has gone with the store.
+            # An observer that has seen higher versions: the name's owner must go on above them. One version
+            # more is left for the removal that an observer infers if a key has gone with the store.
             floor = message.last + 1
             if store is not None and store.owner is not None:
                 self._raise(store, floor)
@@ -276,8 +294,13 @@ class Catalog:
             self._await(name, {registration})
         else:
             self._enter(registration, store)
-        log.info("%s observes %s of %r%s", session, "all keys" if message.key is None else repr(message.key), name,
-                 "" if store else ", which is not there yet")
+        log.info(
+            "%s observes %s of %r%s",
+            session,
+            "all keys" if message.key is None else repr(message.key),
+            name,
+            "" if store else ", which is not there yet",
+        )
         return registration
 
     def unregister(self, session: Session, number: int) -> None:
@@ -312,9 +335,9 @@ class Catalog:
             self._watched.discard(store)
 
     def _enter(self, registration: Registration, store: Store) -> None:
-        """Ties a registration to a store. The order is what makes it safe: first the owner is told (the table's
-        writes end in a full fence), then the directory and the versions are read; a value set in between is seen here
-        or marked dirty there."""
+        """Ties a registration to a store. The order is what makes it safe: first the owner is told (the
+        table's writes end in a full fence), then the directory and the versions are read; a value set in
+        between is seen here or marked dirty there."""
         self.look(store)  # for those who observe already: what is dirty must not be taken for known below
         registration.store = store
         self.table.bind_row(registration.row, store.monitor.owner_pid, store.number)
@@ -356,7 +379,7 @@ class Catalog:
         store.seen.pop(slot, None)
         self.table.set_observed(store.number, slot, False)
 
-    # --- monitoring --------------------------------------------------------------------------------------------------
+    # --- monitoring ---------------------------------------------
 
     def waiting(self) -> bool:
         """The second look before sleeping: whether any observed store was written to."""
@@ -387,7 +410,9 @@ class Catalog:
             return
         if slots is None or everything:
             # The ring ran over, or is not to be relied on.
-            slots = range(store.monitor.slots_used()) if store.everything or store.missing else list(store.bound)
+            slots = (
+                range(store.monitor.slots_used()) if store.everything or store.missing else list(store.bound)
+            )
         for slot in slots:
             version = store.monitor.slot_version(slot)
             if store.seen.get(slot) == version:
@@ -412,7 +437,7 @@ class Catalog:
             registration.session.pending[registration.number, slot] = version
             self.changed.add(registration.session)
 
-    # --- sessions ----------------------------------------------------------------------------------------------------
+    # --- sessions ---------------------------------------------
 
     def leave(self, session: Session) -> list[Store]:
         """Forgets a client: its registrations and claims; returns the observables that ended with it."""
@@ -431,10 +456,14 @@ class Catalog:
         for name in sorted(self.stores.keys() | self._waiting.keys()):
             store = self.stores.get(name)
             registrations = self._waiting.get(name, ()) if store is None else self._registrations(store)
-            observers = [wire.Observation(registration.session.pid, registration.key, registration.since)
-                         for registration in registrations]
+            observers = [
+                wire.Observation(registration.session.pid, registration.key, registration.since)
+                for registration in registrations
+            ]
             if store is None:
                 rows.append(wire.Row(name, 0, False, "", observers))
             else:
-                rows.append(wire.Row(name, store.monitor.owner_pid, store.owner is not None, store.program, observers))
+                rows.append(
+                    wire.Row(name, store.monitor.owner_pid, store.owner is not None, store.program, observers)
+                )
         return rows

@@ -1,8 +1,9 @@
 """The controller's event loop: listens, answers, watches the stores, sleeps.
 
-How it sleeps without missing a change: it raises the epoch in the registration table to an odd number ("asleep"), then
-looks at all dirty rings once more, then waits. An observable marks its ring dirty and then reads the epoch. With a full
-fence in the middle of both, either the second look finds the mark, or the observable finds the odd epoch and rings.
+How it sleeps without missing a change: it raises the epoch in the registration table to an odd number
+("asleep"), then looks at all dirty rings once more, then waits. An observable marks its ring dirty and then
+reads the epoch. With a full fence in the middle of both, either the second look finds the mark, or the
+observable finds the odd epoch and rings.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ class AlreadyRunningError(ControllerUnavailableError):
 
 
 class Controller:
-    """Serves one socket path. idle_exit_s: ends itself after so long without clients and retained values (0: never).
+    """Serves one socket path. idle_exit_s: ends itself after so long without clients and retained values (0:
+    never).
 
     AlreadyRunningError if another controller has the path; ControllerUnavailableError if it cannot be bound.
     """
@@ -63,8 +65,9 @@ class Controller:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard if hard != resource.RLIM_INFINITY else soft, hard))
         try:
             self._listener = self._listen(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM), path)
-            self._channels = self._listen(kernel.socket(kernel.AF_UNIX, kernel.SOCK_SEQPACKET),
-                                          paths.channel_path(path))
+            self._channels = self._listen(
+                kernel.socket(kernel.AF_UNIX, kernel.SOCK_SEQPACKET), paths.channel_path(path)
+            )
         except OSError as error:
             raise ControllerUnavailableError(f"{path} cannot be bound: {error}") from None
 
@@ -96,12 +99,17 @@ class Controller:
         return sock
 
     def run(self) -> None:
-        """Serves until a signal (SIGTERM, SIGINT) or stop() ends it. In the main thread of the serving process."""
+        """Serves until a signal (SIGTERM, SIGINT) or stop() ends it. In the main thread of the serving
+        process."""
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
         self._selector.register(self._channels, selectors.EVENT_READ, self._accept_channel)
-        table = TableWriter(secrets.token_bytes(16), self._limits.stores, self._limits.registrations,
-                            identity.start_time(os.getpid()))
+        table = TableWriter(
+            secrets.token_bytes(16),
+            self._limits.stores,
+            self._limits.registrations,
+            identity.start_time(os.getpid()),
+        )
         self._catalog = Catalog(table, self._limits)
         self._table = table
         wakeup, signalled = kernel.socketpair()
@@ -165,7 +173,13 @@ class Controller:
         if self._catalog.watching:
             return max(0.0, repair + _REPAIR_S - now)
         pending = self._strangers or any(not session.greeted for session in self._sessions.values())
-        if pending or not self._accepting or self._idle_exit_s or self._limits.retain_s and self._catalog.stores:
+        if (
+            pending
+            or not self._accepting
+            or self._idle_exit_s
+            or self._limits.retain_s
+            and self._catalog.stores
+        ):
             return max(0.0, expire + self._expire_s - now)
         return None
 
@@ -183,7 +197,7 @@ class Controller:
             self._idle_since = now
         return bool(self._idle_exit_s) and now - self._idle_since >= self._idle_exit_s
 
-    # --- connections -------------------------------------------------------------------------------------------------
+    # --- connections ---------------------------------------------
 
     def _accept(self) -> None:
         while True:
@@ -202,14 +216,21 @@ class Controller:
             self._count += 1
             session = Session(sock, self._count, self._catalog.changed)
             if session.uid not in (os.geteuid(), 0):
-                log.warning("connection of UID %d refused: this controller serves UID %d", session.uid, os.geteuid())
+                log.warning(
+                    "connection of UID %d refused: this controller serves UID %d", session.uid, os.geteuid()
+                )
                 session.close()
                 continue
             self._sessions[self._count] = session
-            self._selector.register(sock, selectors.EVENT_READ, lambda session=session: self._on_ready(session))
+            self._selector.register(
+                sock, selectors.EVENT_READ, lambda session=session: self._on_ready(session)
+            )
             if session.pidfd >= 0:
-                self._selector.register(session.pidfd, selectors.EVENT_READ,
-                                        lambda session=session: self._leave(session, "its process has ended"))
+                self._selector.register(
+                    session.pidfd,
+                    selectors.EVENT_READ,
+                    lambda session=session: self._leave(session, "its process has ended"),
+                )
             self._readable.add(session)
 
     def _accept_channel(self) -> None:
@@ -334,7 +355,7 @@ class Controller:
         sessions.update(session for session in self._sessions.values() if name in session.given)
         return sessions
 
-    # --- messages ----------------------------------------------------------------------------------------------------
+    # --- messages ---------------------------------------------
 
     def _handle(self, session: Session, message: wire.Message) -> None:
         if isinstance(message, wire.Bell):
@@ -385,7 +406,9 @@ class Controller:
         name = self._catalog.resolve(message.target)
         if message.keep and name not in session.given:
             if len(session.given) >= self._limits.registrations_per_client:
-                raise LimitError(f"a client may ask for {self._limits.registrations_per_client} names at a time")
+                raise LimitError(
+                    f"a client may ask for {self._limits.registrations_per_client} names at a time"
+                )
             session.given[name] = b""
         store = self._catalog.store_of(name)
         session.send(wire.Opened(message.request, self._info(session, store)))
@@ -405,7 +428,9 @@ class Controller:
     def _on_list(self, session: Session, message: wire.List) -> None:
         rows = self._catalog.rows()
         for start in range(0, max(1, len(rows)), _ROWS):
-            session.send(wire.Listing(message.request, rows[start:start + _ROWS], start + _ROWS < len(rows)))
+            session.send(
+                wire.Listing(message.request, rows[start : start + _ROWS], start + _ROWS < len(rows))
+            )
 
     def _info(self, session: Session, store: Store) -> wire.StoreInfo:
         """Describes a store to a client, and gives it the descriptor if it does not have it."""
@@ -414,12 +439,25 @@ class Controller:
         if session.given.get(store.name) != monitor.instance:
             ticket = session.send_descriptor(store.fd)
             session.given[store.name] = monitor.instance
-        return wire.StoreInfo(store.name, monitor.owner_pid, monitor.owner_start, monitor.instance,
-                              store.owner is not None, ticket)
+        return wire.StoreInfo(
+            store.name,
+            monitor.owner_pid,
+            monitor.owner_start,
+            monitor.instance,
+            store.owner is not None,
+            ticket,
+        )
 
-    _HANDLERS = {wire.Claim: _on_claim, wire.Publish: _on_publish, wire.Withdraw: _on_withdraw, wire.Open: _on_open,
-                 wire.Observe: _on_observe, wire.Unobserve: _on_unobserve, wire.List: _on_list,
-                 wire.Ping: _on_ping}
+    _HANDLERS = {
+        wire.Claim: _on_claim,
+        wire.Publish: _on_publish,
+        wire.Withdraw: _on_withdraw,
+        wire.Open: _on_open,
+        wire.Observe: _on_observe,
+        wire.Unobserve: _on_unobserve,
+        wire.List: _on_list,
+        wire.Ping: _on_ping,
+    }
 
     def close(self) -> None:
         """Closes everything and removes the sockets; the lock is let go of last."""

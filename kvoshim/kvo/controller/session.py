@@ -24,8 +24,9 @@ _OUT_MAX = 8 << 20  # bytes that a client may leave unread before it is given up
 
 
 class Session:
-    """A client's connection. Changes wait in `pending`, where a newer one of the same key takes the older one's place,
-    until the client has room: a slow client costs the controller no memory and misses no final value."""
+    """A client's connection. Changes wait in `pending`, where a newer one of the same key takes the older
+    one's place, until the client has room: a slow client costs the controller no memory and misses no final
+    value."""
 
     def __init__(self, sock: socket.socket, number: int, changed: set[Session]) -> None:
         self.sock = sock
@@ -47,7 +48,9 @@ class Session:
         self._frames = wire.Frames(wire.CLIENT_MESSAGES, wire.CLIENT_MAX)
         self._out: deque[bytes] = deque()
         self._out_size = 0
-        self._descriptors: deque[tuple[int, int]] = deque()  # (ticket, fd) that did not fit into the channel yet
+        self._descriptors: deque[tuple[int, int]] = (
+            deque()
+        )  # (ticket, fd) that did not fit into the channel yet
         self._ticket = 0
 
     def __str__(self) -> str:
@@ -63,10 +66,11 @@ class Session:
         return self.token
 
     def read(self) -> tuple[list[wire.Message], bool]:
-        """The messages that have come, and whether there may be more. ProtocolError; ConnectionError at the end.
+        """The messages that have come, and whether there may be more. ProtocolError; ConnectionError at the
+        end.
 
-        The descriptor's readiness is only to be trusted again after a read that found nothing, so the caller comes back
-        without waiting as long as there may be more.
+        The descriptor's readiness is only to be trusted again after a read that found nothing, so the caller
+        comes back without waiting as long as there may be more.
         """
         messages: list[wire.Message] = []
         for _ in range(_READS):
@@ -119,7 +123,8 @@ class Session:
         return bool(self._descriptors)
 
     def flush(self) -> bool:
-        """Sends what there is; True if the stream has no room for the rest. OSError if the connection is broken."""
+        """Sends what there is; True if the stream has no room for the rest. OSError if the connection is
+        broken."""
         if self._descriptors:
             self._flush_descriptors()
         while True:
@@ -141,7 +146,7 @@ class Session:
             items = [(registration, slot, version) for (registration, slot), version in self.pending.items()]
             self.pending.clear()
             for start in range(0, len(items), _NOTIFY_MAX):
-                self.send(wire.Notify(items[start:start + _NOTIFY_MAX]))
+                self.send(wire.Notify(items[start : start + _NOTIFY_MAX]))
 
     def process_ended(self) -> bool:
         """Whether the client's process is dead, even if a descendant still holds its connection open."""
