@@ -113,7 +113,7 @@ class Client:
     def release(self) -> None:
         """Gives a client back; the last one closes the connection and ends the thread."""
         with _clients_lock:
-            if self.generation != _memory.generation():
+            if self.forked:
                 return
             self.users -= 1
             if self.users:
@@ -131,9 +131,14 @@ class Client:
             handle.reader.close()
         self.handles.clear()
 
+    @property
+    def forked(self) -> bool:
+        """Whether this process is a forked child of the one that the client belongs to."""
+        return self.generation != _memory.generation()
+
     def check(self) -> None:
         """ForkedError in a forked child: connection and thread are the parent's."""
-        if self.generation != _memory.generation():
+        if self.forked:
             raise ForkedError("this object belongs to the parent process; make a new one after fork()")
 
     # --- requests ---------------------------------------------
@@ -274,7 +279,7 @@ class Client:
         """Ends a registration."""
         if (
             self.observations.pop(observation.number, None) is not None
-            and self.generation == _memory.generation()
+            and not self.forked
         ):
             self.post(wire.Unobserve(observation.number))
 

@@ -78,6 +78,9 @@ def _spawn(path: str, deadline: float) -> None:
             "no controller can be started: this program does not know its Python "
             "interpreter; start `kvoshim controller` by hand"
         )
+    environment = dict(os.environ)
+    if os.path.basename(log := environment.get("KVOSHIM_LOG_FILE", "")) and log not in ("-", "stderr"):
+        environment["KVOSHIM_LOG_FILE"] = os.path.abspath(log)  # it runs in another directory
     command = [sys.executable, "-P", "-m", "kvoshim", "controller", "--socket", path, "--detach"]
     try:
         done = subprocess.run(
@@ -86,6 +89,7 @@ def _spawn(path: str, deadline: float) -> None:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             cwd="/",
+            env=environment,
             timeout=max(1.0, deadline - time.monotonic()),
             check=False,
         )

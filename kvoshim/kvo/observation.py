@@ -229,8 +229,9 @@ class Observation:
     def close(self) -> None:
         """No callback runs after this has returned, unless it is called from that very callback."""
         self.closed = True
-        with self._gate:
-            pass
+        if not self.client.forked:  # else the gate may be held for ever, by a thread that this process never had
+            with self._gate:
+                pass
         self.group.discard(self)
         self.client.forget(self)
 

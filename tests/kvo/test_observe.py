@@ -237,6 +237,17 @@ def test_many_keys_at_once_each_get_their_last_value(engine, observer):
     until(lambda: latest == expected, "every key's last value arrives")
 
 
+def test_a_change_that_was_stored_but_never_announced_is_found(engine, observer):
+    """As if the writer had been stopped between storing the value and saying so."""
+    changes = []
+    observer.observe("engine", "rpm", changes.append)
+    engine["rpm"] = 1
+    until(lambda: changes)
+    engine._writer.detach()
+    engine["rpm"] = 2
+    until(lambda: changes[-1].value == 2, "the repair tick finds it")
+
+
 def test_get_by_pid(place):
     place.controller()
     peer = place.peer()
