@@ -14,7 +14,7 @@ def test_help_lists_every_command(capsys):
         cli.main(["--help"])
     assert ended.value.code == 0
     text = capsys.readouterr().out
-    for name in cli.COMMANDS:
+    for name in cli.commands():
         assert f"\n    {name}" in text
 
 

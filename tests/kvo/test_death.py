@@ -114,6 +114,7 @@ def test_values_set_while_there_is_no_controller_are_not_missed(place, pair):
     until(lambda: observer.values()[-1] == 5000, "the final value arrives")
 
 
+@pytest.mark.watchdog(240)
 def test_controllers_killed_in_the_middle_of_a_million_changes(place, pair):
     publisher, observer = pair
     observer.do("observe_quietly", "engine", "n")
@@ -166,6 +167,7 @@ def test_without_autostart_a_lost_controller_is_waited_for(place):
         assert observer.connected
 
 
+@pytest.mark.watchdog(240)
 def test_random_kills_leave_the_rest_working(place):
     """Publishers and observers come and go by SIGKILL, forty times; one observer sees it through."""
     place.controller()

@@ -1,10 +1,12 @@
 """A million changes set by one process, observed by another through the controller."""
 
+import pytest
 from kvo_harness import until
 
 CHANGES = 1_000_000
 
 
+@pytest.mark.watchdog(240)
 def test_a_million_changes_arrive_in_the_end(place):
     controller = place.controller()
     publisher, observer = place.peer(), place.peer()
