@@ -3,12 +3,16 @@ from libc.stdint cimport uint32_t, uint64_t
 from kvoshim.layout cimport *
 from kvoshim.runtime cimport *
 from kvoshim.connection cimport *
-from kvoshim.lock cimport side_lock, side_unlock
+from kvoshim.lock cimport alone, side_lock, side_unlock
 from kvoshim.ring cimport *
 from kvoshim.ancillary cimport *
 from kvoshim.doorbell cimport *
 from kvoshim.negotiate cimport *
 from kvoshim.wait cimport *
+
+
+cdef enum:
+    WHOLE = 49152  # bytes of the largest message that is sent whole; the kernel's limit is about that
 
 
 cdef inline size_t total_of(const msghdr *m) noexcept nogil:
@@ -369,7 +373,9 @@ cdef inline bint peer_stopped(conn_t *c, int fd) noexcept nogil:
 cdef inline ssize_t send_live(conn_t *c, int fd, const msghdr *m, size_t total, int flags) noexcept nogil:
     cdef size_t done = 0
     cdef bint carries = m.msg_control != NULL and m.msg_controllen != 0
-    cdef ssize_t n
+    # As on a kernel socket, the bytes of small messages that several threads or processes send never mix.
+    cdef bint whole = not alone(c) and total <= WHOLE and 2 * total <= c.size
+    cdef ssize_t n, room, more
     cdef int r
     if flags & MSG_OOB:
         return -EOPNOTSUPP
@@ -388,10 +394,21 @@ cdef inline ssize_t send_live(conn_t *c, int fd, const msghdr *m, size_t total, 
         if total:
             if side_lock(c, &c.me.send_lock):
                 return <ssize_t>done if done else -EAGAIN
-            if carries and done == 0 and ring_space(c) > 0:
-                n = send_record(c, fd, m, total)
-            if n == 0 and (done or not carries or ring_space(c) > 0):
-                n = ring_write(c, m.msg_iov, done, total - done)
+            room = ring_space(c) if carries or whole else 1
+            if room < 0:
+                side_unlock(&c.me.send_lock)
+                return -ECONNRESET
+            if done or room > 0 and (not whole or <size_t>room >= total):
+                if carries and done == 0:
+                    n = send_record(c, fd, m, total)
+                if n == 0:
+                    n = ring_write(c, m.msg_iov, done, total - done)
+                more = n
+                while whole and more > 0 and <size_t>n < total:
+                    more = ring_write(c, m.msg_iov, <size_t>n, total - <size_t>n)
+                    n += more if more > 0 else 0
+            else:
+                kvo_store64(&c.me.head_cache, kvo_load64(&c.peer.head))  # what wait_space() waits to see moving
             side_unlock(&c.me.send_lock)
             if n == -EAGAIN:  # as many records are under way as there is room for
                 if not (flags & MSG_DONTWAIT or kvo_load32(&c.me.flags) & KVO_NONBLOCK):
@@ -415,7 +432,7 @@ cdef inline ssize_t send_live(conn_t *c, int fd, const msghdr *m, size_t total, 
         c.full += 1
         if flags & MSG_DONTWAIT or kvo_load32(&c.me.flags) & KVO_NONBLOCK:
             return <ssize_t>done if done else -EAGAIN
-        r = wait_space(c, fd)
+        r = wait_space(c, fd, <ssize_t>total if whole else 1)
         if r < 0:
             return <ssize_t>done if done else r
 

@@ -138,28 +138,28 @@ cdef inline int wait_data_with(conn_t *c, int fd, bint part_read, int slot) noex
     return <int>n if n < 0 else 0
 
 
-cdef inline int wait_space(conn_t *c, int fd) noexcept nogil:
-    """As wait_data(), for room in my outgoing ring."""
+cdef inline int wait_space(conn_t *c, int fd, ssize_t need) noexcept nogil:
+    """As wait_data(), for need bytes of room in my outgoing ring (at most half of it: that much is rung for)."""
     cdef int slot
     cdef int r
     if spin_until(c, &c.sending, &c.peer.head, kvo_load64(&c.me.head_cache)):
         return 0
     kvo_add32(&c.sleepers, 1)
     slot = slot_take(c, <uint32_t>kvo_tid())
-    r = wait_space_with(c, fd, slot)
+    r = wait_space_with(c, fd, slot, need)
     slot_give(c, slot)
     kvo_add32(&c.sleepers, <uint32_t>-1)
     return r
 
 
-cdef inline int wait_space_with(conn_t *c, int fd, int slot) noexcept nogil:
+cdef inline int wait_space_with(conn_t *c, int fd, int slot, ssize_t need) noexcept nogil:
     cdef timespec span
     cdef timespec *limit
     cdef uint32_t target = kvo_load32(&c.me.rung)
     # With no data waiting, data are waited for as well: then an old bell tells nobody anything, and may be drained.
     cdef bint quiet = kvo_load64(&c.peer.tail) == kvo_load64(&c.me.head)
     want(c, KVO_WANT_SPACE | (KVO_WANT_DATA if quiet else 0))
-    if ring_space(c) > 0 or send_ended(c):
+    if not 0 <= ring_space(c) < need or send_ended(c):
         if alone(c):
             kvo_and32(&c.me.wait, ~KVO_WANT_SPACE)
         return 0
