@@ -163,7 +163,7 @@ def test_sendfile(ends, thread, tmp_path):
     with open(tmp_path / "file", "rb") as file:
         wait = thread(client.sendfile, file, 1000)
         received = server.recv(299_000, standard.MSG_WAITALL)
-    assert wait() == 299_000
+        assert wait() == 299_000
     assert received == content[1000:]
 
 
