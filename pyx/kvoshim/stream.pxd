@@ -374,7 +374,10 @@ cdef inline ssize_t send_live(conn_t *c, int fd, const msghdr *m, size_t total, 
     cdef size_t done = 0
     cdef bint carries = m.msg_control != NULL and m.msg_controllen != 0
     # As on a kernel socket, the bytes of small messages that several threads or processes send never mix.
-    cdef bint whole = not alone(c) and total <= WHOLE and 2 * total <= c.size
+    # So a message begins only where a small one of its length would fit; a longer one, where the largest small one would.
+    cdef bint many = not alone(c)
+    cdef size_t start = least(total, least(WHOLE, c.size // 2)) if many else 1
+    cdef bint whole = many and start == total
     cdef ssize_t n, room, more
     cdef int r
     if flags & MSG_OOB:
@@ -394,11 +397,11 @@ cdef inline ssize_t send_live(conn_t *c, int fd, const msghdr *m, size_t total, 
         if total:
             if side_lock(c, &c.me.send_lock):
                 return <ssize_t>done if done else -EAGAIN
-            room = ring_space(c) if carries or whole else 1
+            room = ring_space(c) if carries or many else 1
             if room < 0:
                 side_unlock(&c.me.send_lock)
                 return -ECONNRESET
-            if done or room > 0 and (not whole or <size_t>room >= total):
+            if done or room > 0 and <size_t>room >= start:
                 if carries and done == 0:
                     n = send_record(c, fd, m, total)
                 if n == 0:
@@ -432,7 +435,7 @@ cdef inline ssize_t send_live(conn_t *c, int fd, const msghdr *m, size_t total, 
         c.full += 1
         if flags & MSG_DONTWAIT or kvo_load32(&c.me.flags) & KVO_NONBLOCK:
             return <ssize_t>done if done else -EAGAIN
-        r = wait_space(c, fd, <ssize_t>total if whole else 1)
+        r = wait_space(c, fd, 1 if done else <ssize_t>start)
         if r < 0:
             return <ssize_t>done if done else r
 
