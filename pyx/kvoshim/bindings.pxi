@@ -373,6 +373,7 @@ def sendall(self, data, int flags=0):
             done += transmit(e, ident, &m, flags, &deadline if e.timeout > 0 else NULL)
             if done >= view.len:
                 return None
+            PyErr_CheckSignals()  # a signal may have ended the call after a part
     finally:
         PyBuffer_Release(&view)
 
