@@ -10,6 +10,7 @@ level-triggered loops, with one addition: read until BlockingIOError before you 
 
 import os as _os
 import socket as _standard
+import warnings as _warnings
 from socket import *  # noqa: F403
 from socket import __all__  # noqa: F401
 
@@ -105,8 +106,9 @@ class socket(_standard.socket):
         return super().detach()
 
     def __del__(self):
-        # The standard class closes the descriptor of a forgotten socket; ours must leave the table too.
+        # The standard class warns of a forgotten socket and closes its descriptor; ours must leave the table too.
         if not self._closed and self._endpoint.fd >= 0 and self._ours():
+            _warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
             self.close()
 
     def shutdown(self, how):
