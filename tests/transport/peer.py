@@ -8,6 +8,10 @@ import importlib
 import os
 import sys
 import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from patternlib import pattern  # noqa: E402
 
 socket = importlib.import_module("socket" if sys.argv[1] == "standard" else "kvoshim.socket")
 PATH = sys.argv[2]
@@ -35,10 +39,6 @@ def connected():
     client.connect(PATH)
     say("ready")
     return client
-
-
-def pattern(n, seed=1):
-    return (hashlib.sha256(bytes([seed])).digest() * (n // 32 + 1))[:n]
 
 
 def serve_echo():
