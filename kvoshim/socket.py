@@ -41,6 +41,7 @@ class socket(_standard.socket):
 
     def __init__(self, family=-1, type=-1, proto=-1, fileno=None):
         super().__init__(family, type, proto, fileno)
+        _core.check_in(super().fileno())
         self._endpoint = _core.Endpoint(super().fileno(), super().gettimeout())
 
     # Hot paths, one step deep; each falls back to the standard method for descriptors that are not ours.
@@ -101,7 +102,10 @@ class socket(_standard.socket):
             _core.after_close(handle)
 
     def detach(self):
-        """The descriptor; its connection stays in the table, so that socket(fileno=...) here takes it up again."""
+        """The descriptor. A connection that has switched stays in the table, so that socket(fileno=...) here takes it up
+        again; only that can use it. One that has not switched stays on the kernel for good, for everybody to use."""
+        if _mode == "active":
+            _core.before_detach(self.fileno())
         self._endpoint.fd = -1
         return super().detach()
 

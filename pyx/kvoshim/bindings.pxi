@@ -126,6 +126,31 @@ def pair(int a, int b):
         life_pair(a, b)
 
 
+def before_detach(int fd):
+    """The descriptor will be used by others. Before the switch the connection goes back to the kernel, since we would not
+    see their bytes; afterwards it stays in the table, for a socket that takes the descriptor up again."""
+    cdef int32_t ident = ident_of_fd(fd)
+    cdef conn_t *c
+    if ident < 0 and withdraw(conn_at(ident), fd, KVO_DETACHED):
+        c = life_forget(fd)
+        if c != NULL:
+            dispose(c)
+
+
+def check_in(int fd):
+    """A socket object begins to use a descriptor. What the table has for its number may be about a detached one that was
+    closed behind our back."""
+    cdef int32_t ident = ident_of_fd(fd)
+    cdef conn_t *c
+    cdef stat_t info
+    if ident < 0:
+        c = conn_at(ident)
+        if c.header != NULL and (fstat(fd, &info) or c.me.inode != info.st_ino):
+            c = life_forget(fd)
+            if c != NULL:
+                dispose(c)
+
+
 def before_close(int fd):
     """The descriptor leaves the table. Returns a handle for after_close()."""
     cdef conn_t *c = life_forget(fd)

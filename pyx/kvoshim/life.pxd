@@ -138,6 +138,8 @@ cdef inline int life_pair(int a, int b) noexcept nogil:
         turn_plain(first, a, KVO_TABLE_FULL)
         return -EMFILE
     segment_adopt(second, <header_t *>at, first.size)
+    note_inode(first, a)
+    note_inode(second, b)
     kvo_release32(&first.header.state, KVO_ATTACHED)
     go_live(first, a)
     go_live(second, b)

@@ -62,7 +62,7 @@ int kvo_random(void *buffer, size_t length) {
 static const char *const reason_names[KVO_REASONS] = {
     "none",        "no-offer",  "bound",      "no-mark",         "no-rendezvous", "credentials",
     "no-segment",  "bad-offer", "version",    "withdrawn",       "forked",        "ancillary",
-    "stdio",       "signals",   "executed",   "table-full",      "shut-early",
+    "stdio",       "signals",   "executed",   "table-full",      "shut-early", "detached",
 };
 
 const char *kvo_reason_name(int reason) {

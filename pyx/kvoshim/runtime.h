@@ -78,6 +78,7 @@ enum kvo_reason {
   KVO_EXECUTED,       /* handed to another program */
   KVO_TABLE_FULL,
   KVO_SHUT_EARLY,     /* shut down before the switch */
+  KVO_DETACHED,       /* its descriptor was taken out of kvoshim.socket before the switch */
   KVO_REASONS
 };
 
