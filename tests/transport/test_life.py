@@ -108,6 +108,34 @@ def test_detach_and_take_up_again(ends):
     assert server.recv(1) == b""
 
 
+def test_a_detached_descriptor_closed_elsewhere(ends):
+    """Its number is used again by a new socket, which must not meet the old connection."""
+    client, server = ends
+    fd = client.detach()
+    os.close(fd)
+    new = [client.__class__(standard.AF_UNIX, standard.SOCK_STREAM)]
+    while new[-1].fileno() != fd:
+        new.append(client.__class__(standard.AF_UNIX, standard.SOCK_STREAM))
+    with pytest.raises(OSError):
+        new[-1].sendall(b"for nobody")
+    for sock in new:
+        sock.close()
+    assert server.recv(1) == b""
+
+
+def test_a_detached_descriptor_used_by_others(module, path):
+    """Fresh connections only: what has switched can be used through the module alone."""
+    client, server = connected(module, path)
+    with server:
+        with open(client.detach(), "r+b", buffering=0) as file:
+            file.write(b"request")
+            assert server.recv(100) == b"request"
+            server.sendall(b"answer")
+            assert file.read(6) == b"answer"
+            file.write(b"second")
+            assert server.recv(100) == b"second"
+
+
 def test_dup_shares_the_connection(ends):
     client, server = ends
     copy = client.dup()
