@@ -69,7 +69,7 @@ def names(suffix: str) -> list[str]:
     return sorted(p.stem for p in SOURCES.glob(f"*{suffix}"))
 
 
-def run_both(place: shimlib.Place, name: str, *, timeout: float = 40, **env: str
+def run_both(place: shimlib.Place, name: str, *, timeout: float = 25, **env: str
              ) -> tuple[shimlib.Result, shimlib.Result, shimlib.Shim]:
     """Run a snippet on kernel sockets, then under the library: both results and the library's log."""
     results = []
