@@ -70,6 +70,11 @@ class socket(_standard.socket):
         super().connect(address)
         _core.after_connect(self.fileno())
 
+    def bind(self, address):
+        if _mode == "active":
+            _core.before_bind(self.fileno())
+        super().bind(address)
+
     def connect_ex(self, address):
         if self._markable() and (name := _name_bytes(address)):
             _core.before_connect(self.fileno(), name)

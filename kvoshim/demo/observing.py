@@ -42,8 +42,8 @@ def observe(directory, seconds, console: Console):
             counts[change.key] = counts.get(change.key, 0) + 1
             latencies.append(max(0.0, time.time() - change.timestamp))
 
-    controller = [sys.executable, "-m", "kvoshim", "controller", "--socket", path]
-    publisher = [sys.executable, "-m", "kvoshim.demo.publisher", NAME]
+    controller = [sys.executable, "-P", "-m", "kvoshim", "controller", "--socket", path]
+    publisher = [sys.executable, "-P", "-m", "kvoshim.demo.publisher", NAME]
     with running(controller, environment) as child:
         await_path(path, child)
         with running(publisher, environment) as source, kvoshim.Observer(autostart=False) as observer:

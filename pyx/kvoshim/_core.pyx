@@ -26,6 +26,10 @@ cdef public int kvo_connect(int fd, const sockaddr *address, socklen_t length) n
     return life_connect(fd, address, length)
 
 
+cdef public void kvo_unmark(int fd) noexcept nogil:
+    life_unmark(fd)
+
+
 cdef public int kvo_accept(int fd, sockaddr *address, socklen_t *length, int flags) noexcept nogil:
     return life_accept(fd, address, length, flags)
 

@@ -89,6 +89,11 @@ def before_connect(int fd, bytes name):
         mark(fd, &address, <socklen_t>(sizeof(unsigned short) + n))
 
 
+def before_bind(int fd):
+    """A mark that a failed connect() has left makes way."""
+    life_unmark(fd)
+
+
 def after_connect(int fd):
     """The socket is connected."""
     cdef int32_t ident = ident_of_fd(fd)

@@ -214,6 +214,26 @@ cdef inline conn_t *life_forget(int fd) noexcept nogil:
     return c
 
 
+cdef inline void life_unmark(int fd) noexcept nogil:
+    """Before bind(): a connect() that failed has left its mark on the socket, so a fresh one takes its number."""
+    cdef int32_t ident = ident_of_fd(fd)
+    cdef conn_t *c
+    cdef int fresh, flags, descriptor_flags, saved = errno
+    if ident >= 0 or conn_at(ident).state != MARKED or in_vfork_child():
+        return
+    flags = kvo_next.fcntl(fd, F_GETFL)
+    descriptor_flags = kvo_next.fcntl(fd, F_GETFD)
+    fresh = kvo_next.socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)
+    if fresh >= 0 and kvo_next.dup3(fresh, fd, O_CLOEXEC if descriptor_flags & FD_CLOEXEC else 0) == fd:
+        kvo_next.fcntl(fd, F_SETFL, flags & O_NONBLOCK)
+        c = life_forget(fd)
+        if c != NULL:
+            dispose(c)
+    if fresh >= 0:
+        kvo_next.close(fresh)
+    kvo_set_errno(saved)
+
+
 cdef inline int life_shutdown(conn_t *c, int fd, int how) noexcept nogil:
     """0 or -errno. The flags take effect behind the bytes already in the ring; the kernel socket stays open for
     bells until both directions are shut."""

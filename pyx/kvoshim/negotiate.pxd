@@ -171,9 +171,9 @@ cdef inline void mark(int fd, const sockaddr_un *address, socklen_t length) noex
         c.rendezvous = make_internal(kvo_next.socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0))
         if c.rendezvous >= 0:
             n = name_of(&own, c.nonce, c'r')
-            if bind(c.rendezvous, <sockaddr *>&own, n) == 0 and listen(c.rendezvous, 4) == 0:
+            if kvo_next.bind(c.rendezvous, <sockaddr *>&own, n) == 0 and listen(c.rendezvous, 4) == 0:
                 n = name_of(&own, c.nonce, c'-')
-                if bind(fd, <sockaddr *>&own, n) == 0:
+                if kvo_next.bind(fd, <sockaddr *>&own, n) == 0:
                     reason = KVO_NO_REASON
     if reason != KVO_NO_REASON:
         turn_plain(c, fd, reason)

@@ -31,6 +31,7 @@ struct kvo_next {
   ssize_t (*sendfile)(int, int, off_t *, size_t);
   ssize_t (*splice)(int, off64_t *, int, off64_t *, size_t, unsigned);
   int (*socket)(int, int, int);
+  int (*bind)(int, const struct sockaddr *, socklen_t);
   int (*connect)(int, const struct sockaddr *, socklen_t);
   int (*accept4)(int, struct sockaddr *, socklen_t *, int);
   int (*getsockname)(int, struct sockaddr *, socklen_t *);

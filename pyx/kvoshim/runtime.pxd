@@ -35,7 +35,6 @@ cdef extern from "sys/socket.h" nogil:
     unsigned char *CMSG_DATA(cmsghdr *c)
     cmsghdr *CMSG_FIRSTHDR(msghdr *m)
     cmsghdr *CMSG_NXTHDR(msghdr *m, cmsghdr *c)
-    int bind(int fd, const sockaddr *address, socklen_t length)
     int listen(int fd, int backlog)
 
 cdef extern from "sys/un.h" nogil:
@@ -98,7 +97,7 @@ cdef extern from "sys/stat.h" nogil:
 
 cdef extern from "fcntl.h" nogil:
     const int F_GETFL, F_SETFL, F_GETFD, F_SETFD, F_ADD_SEALS, F_GET_SEALS, F_SEAL_SHRINK, F_SEAL_GROW, F_SEAL_SEAL
-    const int F_DUPFD_CLOEXEC, O_NONBLOCK, FD_CLOEXEC
+    const int O_CLOEXEC, F_DUPFD_CLOEXEC, O_NONBLOCK, FD_CLOEXEC
 
 cdef extern from "unistd.h" nogil:
     int ftruncate(int fd, off_t length)
@@ -129,6 +128,7 @@ cdef extern from "runtime.h" nogil:
         ssize_t (*recvmsg)(int, msghdr *, int) noexcept nogil
         ssize_t (*sendmsg)(int, const msghdr *, int) noexcept nogil
         int (*socket)(int, int, int) noexcept nogil
+        int (*bind)(int, const sockaddr *, socklen_t) noexcept nogil
         int (*connect)(int, const sockaddr *, socklen_t) noexcept nogil
         int (*accept4)(int, sockaddr *, socklen_t *, int) noexcept nogil
         int (*getsockname)(int, sockaddr *, socklen_t *) noexcept nogil
@@ -137,6 +137,7 @@ cdef extern from "runtime.h" nogil:
         int (*setsockopt)(int, int, int, const void *, socklen_t) noexcept nogil
         int (*shutdown)(int, int) noexcept nogil
         int (*close)(int) noexcept nogil
+        int (*dup3)(int, int, int) noexcept nogil
         int (*fcntl)(int, int, ...) noexcept nogil
         int (*poll)(pollfd *, nfds_t, int) noexcept nogil
         int (*ppoll)(pollfd *, nfds_t, const timespec *, const sigset_t *) noexcept nogil

@@ -16,7 +16,7 @@ void kvo_resolve(void) {
   int saved = errno;
   FIND(read), FIND(write), FIND(readv), FIND(writev), FIND(recv), FIND(send), FIND(recvfrom), FIND(sendto);
   FIND(recvmsg), FIND(sendmsg), FIND(recvmmsg), FIND(sendmmsg), FIND(sendfile), FIND(splice);
-  FIND(socket), FIND(connect), FIND(accept4), FIND(getsockname), FIND(getpeername), FIND(getsockopt);
+  FIND(socket), FIND(bind), FIND(connect), FIND(accept4), FIND(getsockname), FIND(getpeername), FIND(getsockopt);
   FIND(setsockopt), FIND(shutdown), FIND(close), FIND(close_range), FIND(dup), FIND(dup2), FIND(dup3);
   FIND(fcntl), FIND(ioctl), FIND(poll), FIND(ppoll), FIND(select), FIND(pselect);
   FIND(epoll_ctl), FIND(epoll_pwait), FIND(epoll_pwait2), FIND(fdopen), FIND(execve), FIND(execvpe), FIND(fexecve);

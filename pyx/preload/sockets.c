@@ -9,6 +9,11 @@ EXPORT int connect(int fd, const struct sockaddr *address, socklen_t length) {
   return kvo_connect(fd, address, length);
 }
 
+EXPORT int bind(int fd, const struct sockaddr *address, socklen_t length) {
+  if (unlikely(ident_of(fd) < 0)) kvo_unmark(fd);
+  return NEXT(bind)(fd, address, length);
+}
+
 EXPORT int accept4(int fd, struct sockaddr *restrict address, socklen_t *restrict length, int flags) {
   if (!kvo_process.table_len) return NEXT(accept4)(fd, address, length, flags);
   return kvo_accept(fd, address, length, flags);
