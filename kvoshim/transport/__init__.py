@@ -18,26 +18,26 @@ accelerated = _core.accelerated
 connection_id = _core.connection_id
 refusals = _core.refusals
 
-_sockets: dict[int, _socket.socket] = {}  # by descriptor: the sockets behind the handles given out
+_sockets: dict[int, _socket.socket] = {}  # by handle, and by descriptor: the sockets behind the handles given out
 
 
 def _handle(sock):
-    _sockets[sock.fileno()] = sock
     ident = sock.connection_id
-    return sock.fileno() if ident is None else ident
+    handle = sock.fileno() if ident is None else ident
+    _sockets[handle] = _sockets[sock.fileno()] = sock
+    return handle
+
+
+def _sock(handle):
+    try:
+        return _sockets[handle]
+    except KeyError:
+        raise ValueError(f"handle {handle} was not made by kvoshim.transport, or is closed") from None
 
 
 def fileno(handle):
     """The descriptor of a handle."""
-    return _core.descriptor_of(handle) if handle < 0 else handle
-
-
-def _sock(handle):
-    fd = fileno(handle)
-    try:
-        return _sockets[fd]
-    except KeyError:
-        raise ValueError(f"handle {handle} was not made by kvoshim.transport, or is closed") from None
+    return _sock(handle).fileno() if handle < 0 else handle
 
 
 def listen(path, backlog=128):
@@ -93,6 +93,7 @@ def wait(handles, timeout=None):
 
 def close(handle):
     """Closes a handle. ValueError when it is not open."""
-    fd = fileno(handle)
-    _sock(handle).close()
-    _sockets.pop(fd, None)
+    sock = _sock(handle)
+    for name in [name for name, other in _sockets.items() if other is sock]:
+        del _sockets[name]
+    sock.close()

@@ -187,17 +187,6 @@ def socket_error(int fd):
     return None if r < 0 else r
 
 
-def descriptor_of(int32_t ident):
-    """A descriptor of a connection ID. ValueError: no such connection."""
-    cdef conn_t *c
-    if ident > FIRST_ID or <uint32_t>(FIRST_ID - ident) >= kvo_process.slot_high:
-        raise ValueError(f"connection ID {ident} is unknown: IDs are {FIRST_ID} and below, and end with close()")
-    c = conn_at(ident)
-    if c.state == FREE or c.fd < 0:
-        raise ValueError(f"connection ID {ident} is closed")
-    return c.fd
-
-
 # ---- moving bytes ----
 
 cdef class Endpoint:
