@@ -1,4 +1,13 @@
-"""kvoshim: processes of one host talk at the speed of memory."""
+"""kvoshim: processes of one host talk at the speed of memory.
+
+Layers; each imports only layers below it (tests/test_layers.py):
+
+    cli, demo               what a person touches
+    kvo                     observation: controller, observables, observers
+    socket, transport       drop-in socket module, native interface
+    launcher, settings, errors
+    _core, _store, ...      the Cython core (pyx/kvoshim)
+"""
 
 from typing import TYPE_CHECKING
 

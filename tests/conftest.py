@@ -20,7 +20,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-
 import shimlib
 
 _LIMIT = 120.0

@@ -9,8 +9,8 @@ from rich.live import Live
 from rich.table import Table
 
 import kvoshim
-from kvoshim.errors import UnknownNameError
 from kvoshim.demo.sockets import await_path, running
+from kvoshim.errors import UnknownNameError
 
 NAME = "machine"
 

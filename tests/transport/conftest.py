@@ -8,6 +8,7 @@ from transportlib import LIMIT, MODULES, Peer, connected, warm_up
 
 from kvoshim import transport
 
+
 @pytest.fixture(params=sorted(MODULES))
 def module(request):
     return MODULES[request.param]
