@@ -16,6 +16,7 @@ cdef enum:
 
 cdef inline bint receive_ended(conn_t *c) noexcept nogil:
     """Nothing more will come once the ring is empty."""
+    # SYNC POINT shut: the bytes before the flag are visible with it, so an empty ring after this look is the end.
     return (c.gone or kvo_load32(&c.me.flags) & KVO_SHUT_RD
             or kvo_acquire32(&c.peer.flags) & KVO_SHUT_WR) != 0
 
