@@ -5,6 +5,7 @@
 #     waits go straight to sleep, except for a probe now and then, whose interval doubles while probes fail.
 #   * the peer slept when I last sent: it needs a wake-up before it can answer, so I sleep too (but for probes). Two
 #     sleepers find back to spinning because a probe of one of them sees the other's next message come at once.
+#     (Not in a stream, where a bell is rung for a slower peer that will soon be at work, and not for room in the ring.)
 #   * on the peer's own CPU, pausing can't help, only yielding can; and once yielding no longer switches to anybody,
 #     nobody there is about to answer.
 #   * in a stream (I only receive), looking at once would take the peer's cache line from it for every message; a few
@@ -55,8 +56,8 @@ cdef inline bint spin_until(conn_t *c, spin_t *s, const uint64_t *word, uint64_t
     cdef uint64_t start, now, before
     cdef bint same, won = False
     cdef int idle = 0, i
-    cdef bint slept = c.rang != 0
     cdef bint stream = c.silent_receives > STREAM
+    cdef bint slept = c.rang != 0 and not stream and s == &c.receiving
     c.rang = 0
     if stream:
         for i in range(8):
