@@ -62,8 +62,8 @@ cdef struct conn_t:
     uint32_t shared          # forked since it went live: another process may use it too
     uint32_t native_shut     # the kernel socket itself has been shut down
     uint32_t lock            # negotiation, within this process
-    uint32_t barred          # PENDING: not to be attached any more
-    uint32_t busy            # kernel calls under way while PENDING
+    uint32_t early_sleepers  # threads asleep in the kernel since before it was attached
+    int32_t early_slot       # the waiting slot that they share, -1: none
     uint32_t sleepers        # threads asleep on it: its memory stays
     uint32_t rang            # the peer slept when I last sent
     uint32_t silent_sends    # sends since I last received
@@ -165,7 +165,7 @@ cdef inline conn_t *conn_new(int fd, uint32_t state, int role) noexcept nogil:
     c.role = role
     c.fds = 1
     c.fd = fd
-    c.rendezvous = c.offering = c.memfd = -1
+    c.rendezvous = c.offering = c.memfd = c.early_slot = -1
     c.receiving.score = c.sending.score = 128
     c.receiving.period = c.sending.period = 16
     kvo_release32(&c.state, state)

@@ -270,7 +270,7 @@ cdef inline void life_before_fork() noexcept nogil:
             continue
         if c.state == PENDING:
             private_lock(&c.lock)
-            if c.state == PENDING and c.busy == 0:
+            if c.state == PENDING:
                 accept_offer(c, c.fd)
             private_unlock(&c.lock)
             if c.state == PENDING:
@@ -286,7 +286,8 @@ cdef inline void life_forked_child() noexcept nogil:
     kvo_forked_child()
     for i in range(kvo_process.slot_high):
         c = (<conn_t *>kvo_process.slots) + i
-        c.lock = c.busy = c.sleepers = c.watch_lock = 0
+        c.lock = c.sleepers = c.watch_lock = c.early_sleepers = 0
+        c.early_slot = -1
         w = c.registrations
         while w != NULL:
             w.slot = -1  # it is the parent's

@@ -17,6 +17,7 @@ from kvoshim.layout cimport *
 from kvoshim.runtime cimport *
 from kvoshim.connection cimport *
 from kvoshim.segment cimport segment_create, segment_attach
+from kvoshim.doorbell cimport slot_take
 from kvoshim.lock cimport side_lock, side_unlock
 
 cdef enum:
@@ -103,8 +104,7 @@ cdef inline bint withdraw(conn_t *c, int fd, int reason) noexcept nogil:
     if c.state == OFFERED:
         plain = kvo_cas32(&c.header.state, KVO_OFFERED, KVO_WITHDRAWN)
     elif c.state == PENDING or c.state == CANDIDATE or c.state == MARKED:
-        plain = c.busy == 0
-        c.barred = 1  # with a call under way in another thread, the next one turns it plain
+        plain = True
     elif c.state == PLAIN:
         private_unlock(&c.lock)
         return True
@@ -130,6 +130,8 @@ cdef inline void go_live_locked(conn_t *c, int fd) noexcept nogil:
     side_unlock(&c.me.send_lock)
     if kvo_next.fcntl(fd, F_GETFL) & O_NONBLOCK:
         kvo_or32(&c.me.flags, KVO_NONBLOCK)
+    if c.early_sleepers:
+        c.early_slot = slot_take(c, <uint32_t>kvo_process.pid)
     kvo_release32(&c.state, LIVE)
     kick(c)  # registrations made before are to be converted
     kvo_process.accelerated += 1
@@ -213,9 +215,6 @@ cdef inline void accept_offer(conn_t *c, int fd) noexcept nogil:
     cdef offer_t offer
     cdef int32_t memfd
     cdef int result, tries = 0
-    if c.barred:
-        turn_plain(c, fd, KVO_SHUT_EARLY)
-        return
     while c.offering < 0 and tries < 4:
         tries += 1
         c.offering = make_internal(kvo_next.accept4(c.rendezvous, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK))

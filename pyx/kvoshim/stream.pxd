@@ -129,6 +129,9 @@ cdef inline int wait_kernel_data(conn_t *c, int fd) noexcept nogil:
         r = sleep_peeking(c, fd)
     slot_give(c, slot)
     kvo_add32(&c.sleepers, <uint32_t>-1)
+    if r == -ECONNRESET and c.state == LIVE:
+        look_at_kernel(c, fd)
+        return 0
     return r
 
 
@@ -252,30 +255,46 @@ cdef inline ssize_t receive_on(conn_t *c, int fd, msghdr *m, size_t asked, int f
 
 
 cdef inline ssize_t receive_pending(conn_t *c, int fd, msghdr *m, int flags) noexcept nogil:
-    """Client, before an offer: the kernel's own call. -EINPROGRESS: the connection is LIVE now."""
+    """Client, before an offer. -EINPROGRESS: the connection is LIVE, or on the kernel for good. No kernel call that counts
+    bytes blocks or leaves c.lock, so any thread can attach at any time between two of them."""
     cdef ssize_t n
-    private_lock(&c.lock)
-    if c.state == PENDING and c.busy == 0:
-        accept_offer(c, fd)
-    if c.state != PENDING:
-        private_unlock(&c.lock)
-        return -EINPROGRESS
-    c.busy += 1
-    private_unlock(&c.lock)
-    n = kvo_next.recvmsg(fd, m, flags)
-    if n < 0:
-        n = -errno
-    private_lock(&c.lock)
-    c.busy -= 1
-    if n > 0 and not flags & MSG_PEEK:
-        c.kernel_read += <uint64_t>n
-        c.answers += 1
-        if c.answers >= ANSWERS_MOST and c.busy == 0 and c.state == PENDING:
+    cdef char byte
+    cdef bint blocks
+    while True:
+        private_lock(&c.lock)
+        if c.state == PENDING:
             accept_offer(c, fd)
-            if c.state == PENDING:
-                turn_plain(c, fd, KVO_NO_OFFER)
-    private_unlock(&c.lock)
-    return n
+        if c.state != PENDING:
+            private_unlock(&c.lock)
+            return -EINPROGRESS
+        n = kvo_next.recvmsg(fd, m, flags & ~MSG_WAITALL | MSG_DONTWAIT)
+        if n < 0:
+            n = -errno
+        elif n and not flags & MSG_PEEK:
+            c.kernel_read += <uint64_t>n
+            c.answers += 1
+            if c.answers >= ANSWERS_MOST:
+                accept_offer(c, fd)
+                if c.state == PENDING:
+                    turn_plain(c, fd, KVO_NO_OFFER)
+        blocks = n == -EAGAIN and not flags & MSG_DONTWAIT and not kvo_next.fcntl(fd, F_GETFL) & O_NONBLOCK
+        if blocks:
+            c.early_sleepers += 1
+        private_unlock(&c.lock)
+        if not blocks:
+            return n
+        kvo_add32(&c.sleepers, 1)
+        n = kvo_next.recv(fd, &byte, 1, MSG_PEEK)
+        n = -errno if n < 0 else 0
+        private_lock(&c.lock)
+        c.early_sleepers -= 1
+        if c.early_sleepers == 0 and c.early_slot >= 0:
+            slot_give(c, c.early_slot)
+            c.early_slot = -1
+        private_unlock(&c.lock)
+        kvo_add32(&c.sleepers, <uint32_t>-1)
+        if n < 0 and not (n == -ECONNRESET and c.state == LIVE):
+            return n
 
 
 cdef inline ssize_t kernel_receive(int fd, msghdr *m, int flags) noexcept nogil:
@@ -290,6 +309,8 @@ cdef inline ssize_t stream_receive(conn_t *c, int fd, msghdr *m, int flags) noex
         return receive_live(c, fd, m, total_of(m), flags)
     if c.state == PENDING:
         n = receive_pending(c, fd, m, flags)
+        if n > 0 and flags & MSG_WAITALL and <size_t>n < total_of(m) and not flags & MSG_PEEK:
+            return receive_rest(c, fd, m, <size_t>n, flags)
         if n != -EINPROGRESS:
             return n
         return stream_receive_again(c, fd, m, flags)
@@ -320,7 +341,7 @@ cdef inline ssize_t stream_receive_again(conn_t *c, int fd, msghdr *m, int flags
 
 
 cdef inline ssize_t receive_rest(conn_t *c, int fd, msghdr *m, size_t got, int flags) noexcept nogil:
-    """MSG_WAITALL that began while OFFERED: byte ranges after the first, one array element at a time."""
+    """MSG_WAITALL that began on the kernel: byte ranges after the first, one array element at a time."""
     cdef msghdr one
     cdef iovec v
     cdef size_t i, skip = got
@@ -335,15 +356,11 @@ cdef inline ssize_t receive_rest(conn_t *c, int fd, msghdr *m, size_t got, int f
             v.iov_len = m.msg_iov[i].iov_len - skip
             one.msg_iov = &v
             one.msg_iovlen = 1
-            n = receive_kernel(c, fd, &one, 0, flags) if c.state == OFFERED else receive_live(c, fd, &one, v.iov_len, flags)
-            if n == -EINPROGRESS:
-                refresh(c, fd)
-                continue
+            n = stream_receive(c, fd, &one, flags & ~MSG_WAITALL)
             if n <= 0:
                 return <ssize_t>got
             skip += <size_t>n
             got += <size_t>n
-            refresh(c, fd)
         skip = 0
     return <ssize_t>got
 
@@ -440,34 +457,15 @@ cdef inline ssize_t send_live(conn_t *c, int fd, const msghdr *m, size_t total, 
             return <ssize_t>done if done else r
 
 
-cdef inline ssize_t send_pending(conn_t *c, int fd, const msghdr *m, int flags) noexcept nogil:
-    cdef ssize_t n
-    private_lock(&c.lock)
-    if c.state == PENDING and c.busy == 0:
-        accept_offer(c, fd)
-    if c.state != PENDING:
-        private_unlock(&c.lock)
-        return -EINPROGRESS
-    c.busy += 1
-    private_unlock(&c.lock)
-    n = kvo_next.sendmsg(fd, m, flags)
-    if n < 0:
-        n = -errno
-    private_lock(&c.lock)
-    c.busy -= 1
-    if n > 0:
-        c.kernel_sent += <uint64_t>n
-    private_unlock(&c.lock)
-    return n
-
-
-cdef inline ssize_t send_offered(conn_t *c, int fd, const msghdr *m, int flags) noexcept nogil:
-    """Server, offered: kernel sends never block under the lock, so that the cut can be published at any time between
+cdef inline ssize_t send_early(conn_t *c, int fd, const msghdr *m, int flags) noexcept nogil:
+    """PENDING or OFFERED: kernel sends never block under the lock, so that the cut can be published at any time between
     two of them."""
     cdef msghdr part
     cdef iovec v
     cdef pollfd p
     cdef timespec limit
+    cdef timespec *span
+    cdef bint sliced
     cdef size_t total = total_of(m), done = 0, skip, i
     cdef ssize_t n
     cdef int fl
@@ -490,6 +488,19 @@ cdef inline ssize_t send_offered(conn_t *c, int fd, const msghdr *m, int flags) 
         elif c.state == PLAIN:
             n = kvo_next.sendmsg(fd, &part, flags)
             n = n if n >= 0 else -errno
+        elif c.state == PENDING:
+            private_lock(&c.lock)
+            if c.state == PENDING:
+                accept_offer(c, fd)
+            if c.state != PENDING:
+                private_unlock(&c.lock)
+                continue
+            n = kvo_next.sendmsg(fd, &part, flags | MSG_DONTWAIT)
+            if n < 0:
+                n = -errno
+            else:
+                c.kernel_sent += <uint64_t>n
+            private_unlock(&c.lock)
         else:
             if side_lock(c, &c.me.send_lock):
                 return <ssize_t>done if done else -EAGAIN
@@ -502,15 +513,22 @@ cdef inline ssize_t send_offered(conn_t *c, int fd, const msghdr *m, int flags) 
             else:
                 kvo_store64(&c.me.kernel_sent, kvo_load64(&c.me.kernel_sent) + <uint64_t>n)
             side_unlock(&c.me.send_lock)
-            if n == -EAGAIN and not flags & MSG_DONTWAIT:
-                fl = kvo_next.fcntl(fd, F_GETFL)
-                if not fl & O_NONBLOCK:
-                    p.fd = fd
-                    p.events = POLLOUT
-                    fl = kvo_next.ppoll(&p, 1, socket_timeout(fd, SO_SNDTIMEO, &limit), NULL)
-                    if fl > 0:
-                        continue
-                    n = -errno if fl < 0 else -EAGAIN
+        if n == -EAGAIN and (c.state == PENDING or c.state == OFFERED) and not flags & MSG_DONTWAIT:
+            fl = kvo_next.fcntl(fd, F_GETFL)
+            if not fl & O_NONBLOCK:
+                p.fd = fd
+                p.events = POLLOUT
+                span = socket_timeout(fd, SO_SNDTIMEO, &limit)
+                sliced = span == NULL and not alone(c)
+                if sliced:  # another thread may shut it down, which no poll for room reports
+                    slice_of(&limit)
+                    span = &limit
+                kvo_add32(&c.sleepers, 1)
+                fl = kvo_next.ppoll(&p, 1, span, NULL)
+                n = -errno if fl < 0 else -EAGAIN
+                kvo_add32(&c.sleepers, <uint32_t>-1)
+                if fl > 0 or fl == 0 and sliced:
+                    continue
         if n < 0:
             return <ssize_t>done if done else n
         done += <size_t>n
@@ -524,14 +542,10 @@ cdef inline ssize_t stream_send(conn_t *c, int fd, const msghdr *m, int flags) n
     cdef ssize_t n
     if c.state == LIVE:
         return send_live(c, fd, m, total_of(m), flags)
-    if c.state == PENDING:
-        n = send_pending(c, fd, m, flags)
-        if n != -EINPROGRESS:
-            return n
-    elif c.state == CANDIDATE:
+    if c.state == CANDIDATE:
         offer(c, fd)
-    if c.state == OFFERED:
-        return send_offered(c, fd, m, flags)
+    if c.state == PENDING or c.state == OFFERED:
+        return send_early(c, fd, m, flags)
     if c.state == LIVE:
         return send_live(c, fd, m, total_of(m), flags)
     n = kvo_next.sendmsg(fd, m, flags)

@@ -72,11 +72,12 @@ cdef inline int sleep_peeking(conn_t *c, int fd) noexcept nogil:
     """The same in a call that the kernel restarts after a signal whose handler says so, and that keeps SO_RCVTIMEO."""
     cdef char byte
     cdef ssize_t n = kvo_next.recv(fd, &byte, 1, MSG_PEEK)
-    if n < 0 and errno != ECONNRESET:
-        return -errno
+    cdef int why = errno
     # A bell that nobody has counted: its ringer is about to, or was killed before it could, and lies behind it.
-    if n <= 0 or <int32_t>(kvo_load32(&c.me.rung) - kvo_load32(&c.me.drained)) <= 0:
+    if c.state == LIVE and (n <= 0 or <int32_t>(kvo_load32(&c.me.rung) - kvo_load32(&c.me.drained)) <= 0):
         look_at_kernel(c, fd)
+    if n < 0:
+        return 0 if why == ECONNRESET and c.state == LIVE else -why
     return 0
 
 
