@@ -10,6 +10,7 @@ HANGS = {
     "scm_self": ({WARM, COLD}, "an accelerated descriptor handed to a running process with SCM_RIGHTS"),
     "epoll_nested": ({WARM, COLD}, "an epoll descriptor inside another epoll set"),
     "epoll_fork": ({WARM, COLD}, "an epoll set inherited through fork, waited on by the child"),
+    "exec_plain": ({WARM, COLD}, "exec of a program without the library, on an accelerated connection"),
     "sigio": ({WARM}, "signal-driven input (O_ASYNC)"),
 }
 
