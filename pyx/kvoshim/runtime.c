@@ -121,16 +121,37 @@ static uint64_t setting(const char *variable, uint64_t low, uint64_t high, uint6
   return value;
 }
 
+/* The counter's rate. A preemption between two reads of a pair would spoil it many times over (spins would last that much
+ * longer), so a pair of reads counts only if they lie close together, and the median of several measurements is taken. */
+static void read_clocks(uint64_t *ticks, uint64_t *ns) {
+  uint64_t best = UINT64_MAX;
+  for (int i = 0; i < 5; i++) {
+    struct timespec now;
+    uint64_t before = kvo_ticks();
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    uint64_t took = kvo_ticks() - before;
+    if (took < best) {
+      best = took;
+      *ticks = before + took / 2;
+      *ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+    }
+  }
+}
+
 static uint64_t measure_ticks_per_us(void) {
-  struct timespec a, b;
-  clock_gettime(CLOCK_MONOTONIC, &a);
-  uint64_t t0 = kvo_ticks(), ns;
-  do {
-    clock_gettime(CLOCK_MONOTONIC, &b);
-    ns = (uint64_t)(b.tv_sec - a.tv_sec) * 1000000000u + (uint64_t)(b.tv_nsec - a.tv_nsec);
-  } while (ns < 20000);
-  uint64_t rate = (kvo_ticks() - t0) * 1000 / ns;
-  return rate ? rate : 1;
+  enum { TRIES = 5 };
+  uint64_t rates[TRIES];
+  for (int i = 0; i < TRIES; i++) {
+    uint64_t t0, t1, n0, n1;
+    read_clocks(&t0, &n0);
+    do read_clocks(&t1, &n1);
+    while (n1 - n0 < 5000);
+    uint64_t rate = (t1 - t0) * 1000 / (n1 - n0);
+    int at = i;
+    for (; at > 0 && rates[at - 1] > rate; at--) rates[at] = rates[at - 1];
+    rates[at] = rate;
+  }
+  return rates[TRIES / 2] ? rates[TRIES / 2] : 1;
 }
 
 int kvo_start(const char *paths) {
