@@ -20,7 +20,7 @@ from kvoshim.connection cimport *
 from kvoshim.doorbell cimport *
 from kvoshim.negotiate cimport refresh
 from kvoshim.readiness cimport *
-from kvoshim.spin cimport spin_worth, spin_learn
+from kvoshim.spin cimport crowded, spin_worth, spin_learn
 
 cdef enum:
     SETS_MOST = 131072  # KVO_SETS_BYTES / sizeof(void *): epoll descriptors below this number are looked after
@@ -594,6 +594,8 @@ cdef inline int spin_on_set(set_t *s, epoll_event *events, int most) noexcept no
         before = now
         if same or now - start > kvo_process.pause_ticks:
             sched_yield()
+            if crowded(&s.spin, before):
+                break
             n = ask_kernel_set(s, events, most, 0, NULL)
             if n:
                 won = True

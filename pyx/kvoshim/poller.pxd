@@ -12,7 +12,7 @@ from kvoshim.doorbell cimport *
 from kvoshim.epollset cimport set_at, set_ready, set_arm, set_t
 from kvoshim.negotiate cimport refresh
 from kvoshim.readiness cimport *
-from kvoshim.spin cimport spin_worth, spin_learn
+from kvoshim.spin cimport crowded, spin_worth, spin_learn
 from kvoshim.wait cimport SLICE_NS, breathe, slice_of
 
 cdef enum:
@@ -174,6 +174,8 @@ cdef inline bint spin_on_rings(pollfd *fds, pollfd *copy, nfds_t n, conn_t *firs
     while now - start < kvo_process.spin_ticks and not won:
         if same or now - start > kvo_process.pause_ticks:
             sched_yield()
+            if crowded(&first.receiving, now):
+                break
             if others and ask_kernel(fds, copy, n, &zero, NULL):
                 won = True
                 break

@@ -6,6 +6,7 @@
 #   * the peer slept when I last sent: it needs a wake-up before it can answer, so I sleep too (but for probes). Two
 #     sleepers find back to spinning because a probe of one of them sees the other's next message come at once.
 #     (Not in a stream, where a bell is rung for a slower peer that will soon be at work, and not for room in the ring.)
+#   * a yield that takes long has gone to a third process that is busy: no more spinning for a long while.
 #   * on the peer's own CPU, pausing can't help, only yielding can; and once yielding no longer switches to anybody,
 #     nobody there is about to answer.
 #   * in a stream (I only receive, small messages, from another CPU), looking at once would take the peer's cache line from it for every message;
@@ -21,6 +22,8 @@ cdef enum:
     STREAM = 16         # receives in a row that make a stream
     SPIN_SCORE = 64     # at least this: spin
     PROBE_LONGEST = 64  # waits between two probes, at most
+    CROWDED_US = 300    # a yield that takes longer went to a process that has other work
+    CROWDED_PERIOD = 8192
 
 
 cdef inline bint spin_worth(spin_t *s, bint peer_slept) noexcept nogil:
@@ -32,6 +35,17 @@ cdef inline bint spin_worth(spin_t *s, bint peer_slept) noexcept nogil:
     if s.tick < s.period:
         return False
     s.tick = 0
+    return True
+
+
+cdef inline bint crowded(spin_t *s, uint64_t before) noexcept nogil:
+    """After sched_yield(): did it hand the CPU to somebody busy? Then a sleeper is served sooner than one who yields
+    (waking preempts, yielding queues), and it is long before the next probe."""
+    if kvo_ticks() - before < CROWDED_US * kvo_process.ticks_per_us:
+        return False
+    s.score = 0
+    s.tick = 0
+    s.period = CROWDED_PERIOD
     return True
 
 
@@ -83,6 +97,8 @@ cdef inline bint spin_until(conn_t *c, spin_t *s, const uint64_t *word, uint64_t
     while not won and now - start < kvo_process.spin_ticks:
         before = now
         sched_yield()
+        if crowded(s, before):
+            break
         for i in range(1 if same else 24):
             if changed(c, word, old, flags):
                 won = True
