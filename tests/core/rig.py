@@ -43,9 +43,10 @@ class End:
     pace: str = "mixed"
     signals: int = 0
     shimmed: bool = True
+    fault: str = "none"
 
     def words(self):
-        names = ("shape", "read", "write", "writers", "pace", "signals")
+        names = ("shape", "read", "write", "writers", "pace", "signals", "fault")
         return [f"{name}={getattr(self, name)}" for name in names]
 
 

@@ -9,6 +9,7 @@
  *   read=, write=                   block, try, poll, select, lt, et, oneshot
  *   writers=1|2  seconds=  seed=  budget=0 (one long connection) or the most bytes of each of many short ones
  *   pace=hot|mixed|slow-read|slow-write  most=largest message  signals=0|1
+ *   fault=none|drop|flip|stall        what a writer thread does wrong after 100,000 bytes, to test the checks
  *
  * Exit codes: 0 good, 3 wrong byte, 4 a call failed, 2 usage. */
 #define _GNU_SOURCE
@@ -38,7 +39,7 @@ enum mode { BLOCK, TRY, POLL, SELECT, LT, ET, ONESHOT, MODES };
 static const char *const mode_names[MODES] = {"block", "try", "poll", "select", "lt", "et", "oneshot"};
 
 static int is_server, writers = 1, with_signals;
-static const char *shape = "threads", *pace = "mixed";
+static const char *shape = "threads", *pace = "mixed", *fault = "none";
 static enum mode read_mode, write_mode;
 static uint64_t seed = 1, budget, most = MOST;
 static double seconds = 1, deadline;
@@ -290,6 +291,12 @@ static void *writer(void *argument) {
     pthread_mutex_lock(&f->mutex);
     if (f->limit && f->position + size >= f->limit) size = (size_t)(f->limit - f->position);
     pattern(data, f->position, size, is_server);
+    if (f->position > 100000 && fault[0] != 'n') {
+      if (!strcmp(fault, "stall")) pause();
+      if (!strcmp(fault, "flip")) data[size / 2] ^= 1;
+      if (!strcmp(fault, "drop")) pattern(data, f->position + 1, size, is_server);
+      fault = "none";
+    }
     while (done < size) {
       ssize_t n = some_send(&e, data + done, size - done);
       if (retry(n)) {
@@ -319,9 +326,32 @@ static void run_threads(struct flow *in, struct flow *out) {
   pthread_join(threads[2], NULL);
 }
 
+static void move_all(struct end *e, struct flow *f, size_t n, int sending, unsigned char *data) {
+  while (n) {
+    size_t part = n < MOST ? n : MOST;
+    if (sending) pattern(data, f->position, part, is_server);
+    ssize_t r = sending ? some_send(e, data, part) : some_receive(e, data, part, f->position);
+    if (retry(r)) {
+      if (errno == EAGAIN && e->mode == BLOCK) fail(4, "blocking call");
+      if (errno == EAGAIN) await(e, sending ? POLLOUT : POLLIN);
+      continue;
+    }
+    if (r <= 0) fail(4, sending ? "send" : "receive: end of stream inside an answer");
+    if (!sending) check(data, f->position, (size_t)r, "receive");
+    f->position += (uint64_t)r;
+    n -= (size_t)r;
+  }
+}
+
 static void run_processes(struct flow *in, struct flow *out) {
   int report[2], status;
   if (pipe(report)) fail(4, "pipe");
+  if (!is_server && !budget) { /* a client that forks before it has heard of an offer would stay on the kernel */
+    struct end e;
+    unsigned char data[4];
+    end_open(&e, in->fd, POLL, 0, in->random);
+    for (int i = 0; i < 3; i++) move_all(&e, out, 1, 1, data), move_all(&e, in, 1, 0, data);
+  }
   pid_t child = fork();
   if (child == 0) {
     reader(in);
@@ -388,23 +418,6 @@ static void run_loop(struct flow *in, struct flow *out) {
 }
 
 /* ---- request and answer: sizes from a common seed ---- */
-
-static void move_all(struct end *e, struct flow *f, size_t n, int sending, unsigned char *data) {
-  while (n) {
-    size_t part = n < MOST ? n : MOST;
-    if (sending) pattern(data, f->position, part, is_server);
-    ssize_t r = sending ? some_send(e, data, part) : some_receive(e, data, part, f->position);
-    if (retry(r)) {
-      if (errno == EAGAIN && e->mode == BLOCK) fail(4, "blocking call");
-      if (errno == EAGAIN) await(e, sending ? POLLOUT : POLLIN);
-      continue;
-    }
-    if (r <= 0) fail(4, sending ? "send" : "receive: end of stream inside an answer");
-    if (!sending) check(data, f->position, (size_t)r, "receive");
-    f->position += (uint64_t)r;
-    n -= (size_t)r;
-  }
-}
 
 static int another_byte(struct end *e) {
   unsigned char byte;
@@ -480,6 +493,7 @@ static void option(const char *text) {
   else if (IS("budget")) budget = strtoull(value, NULL, 10);
   else if (IS("most")) most = strtoull(value, NULL, 10);
   else if (IS("pace")) pace = value;
+  else if (IS("fault")) fault = value;
   else if (IS("signals")) with_signals = atoi(value);
   else fprintf(stderr, "unknown option %s\n", text), exit(2);
 }
