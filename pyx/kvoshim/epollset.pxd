@@ -332,19 +332,27 @@ cdef inline void epollset_forked_child() noexcept nogil:
             s.lock = s.sleepers = 0
 
 
-cdef inline uint32_t due(reg_t *r, conn_t *c) noexcept nogil:
-    """The events to report now, by level or edge; 0: none."""
-    cdef uint64_t tail = kvo_load64(&c.peer.tail)
-    cdef uint32_t full = kvo_load32(&c.full)
-    cdef uint32_t mask = <uint32_t><unsigned short>readiness(c, r.fd)
-    mask &= r.events | EPOLLERR | EPOLLHUP
+cdef inline uint32_t in_question(reg_t *r, conn_t *c, uint64_t tail, uint32_t full) noexcept nogil:
+    """The events that would be reported now, by level or edge, with the peer's tail and the count of full rings as they
+    were before the look; 0: none."""
+    cdef uint32_t mask = <uint32_t><unsigned short>readiness(c, r.fd) & (r.events | EPOLLERR | EPOLLHUP)
     if mask == 0 or r.spent:
         return 0
+    if r.events & EPOLLET and not (r.fresh or (mask & EPOLLIN and tail != r.tail_seen)
+                                   or (mask & EPOLLOUT and full != r.full_seen)
+                                   or mask & (EPOLLHUP | EPOLLRDHUP | EPOLLERR) & ~r.hung):
+        return 0
+    return mask
+
+
+cdef inline uint32_t due(reg_t *r, conn_t *c) noexcept nogil:
+    """The events to report now, taken note of; 0: none."""
+    cdef uint64_t tail = kvo_load64(&c.peer.tail)
+    cdef uint32_t full = kvo_load32(&c.full)
+    cdef uint32_t mask = in_question(r, c, tail, full)
+    if mask == 0:
+        return 0
     if r.events & EPOLLET:
-        if not (r.fresh or (mask & EPOLLIN and tail != r.tail_seen)
-                or (mask & EPOLLOUT and full != r.full_seen)
-                or mask & (EPOLLHUP | EPOLLRDHUP | EPOLLERR) & ~r.hung):
-            return 0
         r.tail_seen = tail
         if mask & EPOLLOUT:
             r.full_seen = full
@@ -384,6 +392,7 @@ cdef inline int collect(set_t *s, epoll_event *events, int most) noexcept nogil:
 cdef inline bint hot_changed(set_t *s) noexcept nogil:
     """A cheap look while spinning: has any hot ring something? Under s.lock."""
     cdef int32_t at = s.hot_list
+    cdef uint64_t tail
     cdef reg_t *r
     cdef conn_t *c
     while at:
@@ -391,10 +400,11 @@ cdef inline bint hot_changed(set_t *s) noexcept nogil:
         at = r.next_hot
         if r.mode == RING:
             c = conn_at(r.ident)
-            if (kvo_load64(&c.peer.tail) != (r.tail_seen if r.events & EPOLLET else kvo_load64(&c.me.head))
+            tail = kvo_load64(&c.peer.tail)
+            if (tail != kvo_load64(&c.me.head) and not (r.events & EPOLLET and tail == r.tail_seen)
                     or kvo_load32(&c.peer.closing) != c.closing_seen):
                 return True
-            if r.events & EPOLLOUT and writable(c):
+            if r.events & EPOLLOUT and not (r.events & EPOLLET and r.full_seen == c.full) and writable(c):
                 return True
     return False
 
@@ -461,14 +471,8 @@ cdef inline bint arm_hot(set_t *s) noexcept nogil:
         r = s.regs[index]
         if r.mode == RING and not r.spent:
             c = conn_at(r.ident)
-            if r.events & EPOLLET:
-                quiet = not (kvo_load64(&c.peer.tail) != r.tail_seen and readiness(c, r.fd) & r.events)
-                quiet = quiet and not (r.events & EPOLLOUT and r.full_seen != c.full and writable(c))
-                quiet = quiet and not (<uint32_t><unsigned short>readiness(c, r.fd) & (r.events | EPOLLHUP | EPOLLERR)
-                                       & (EPOLLHUP | EPOLLRDHUP | EPOLLERR) & ~r.hung)
-                quiet = quiet and not (r.fresh and readiness(c, r.fd) & (r.events | EPOLLHUP))
-            else:
-                quiet = not (<uint32_t><unsigned short>readiness(c, r.fd) & (r.events | EPOLLERR | EPOLLHUP))
+            # The same question as collect() will ask: a different one would go round in circles without sleeping.
+            quiet = in_question(r, c, kvo_load64(&c.peer.tail), kvo_load32(&c.full)) == 0
             if not quiet:
                 ready = True
                 link = &r.next_hot
