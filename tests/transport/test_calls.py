@@ -2,6 +2,7 @@
 
 import os
 import socket as standard
+import time
 
 import pytest
 
@@ -191,3 +192,38 @@ def test_small_messages_of_several_writers_stay_whole(ends, thread):
         assert message == message[:1] * size
     for wait in waits:
         wait()
+
+
+def test_more_readers_than_there_are_waiting_slots(ends, thread):
+    """20 threads wait on one connection; each message wakes one of them, none is left asleep."""
+    client, server = ends
+    waits = [thread(server.recv, 1) for _ in range(20)]
+    time.sleep(0.1)
+    for number in range(20):
+        client.sendall(b"x")
+        if number % 4 == 0:
+            time.sleep(0.02)
+    assert [wait() for wait in waits] == [b"x"] * 20
+
+
+def test_readers_and_writers_on_both_ends_at_once(ends, thread):
+    """Four threads an end: two write, two read; the sums agree."""
+    amount, size = 2_000_000, 8000
+
+    def write(sock):
+        for _ in range(amount // size):
+            sock.sendall(bytes(size))
+
+    def read(sock):
+        count = 0
+        while data := sock.recv(30_000):
+            count += len(data)
+        return count
+    readers = {sock: [thread(read, sock) for _ in range(2)] for sock in ends}
+    writers = {sock: [thread(write, sock) for _ in range(2)] for sock in ends}
+    for sock in ends:
+        for wait in writers[sock]:
+            wait()
+        sock.shutdown(standard.SHUT_WR)
+    for sock in ends:
+        assert sum(wait() for wait in readers[sock]) == 2 * amount
