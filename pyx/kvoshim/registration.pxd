@@ -1,0 +1,321 @@
+# Registrations of our connections in the program's epoll sets: the tables, and how epoll_ctl, close and dup change them.
+# What a registration is, and waiting on a set, stand in epollset.pxd.
+from libc.stdint cimport int32_t, uint32_t, uint64_t, uint8_t
+from libc.stdlib cimport malloc, realloc, free
+from kvoshim.layout cimport *
+from kvoshim.runtime cimport *
+from kvoshim.clock cimport *
+from kvoshim.connection cimport *
+from kvoshim.doorbell cimport *
+from kvoshim.negotiate cimport refresh
+from kvoshim.readiness cimport *
+from kvoshim.spin cimport crowded, spin_worth, spin_learn
+
+cdef enum:
+    SETS_MOST = 131072  # KVO_SETS_BYTES / sizeof(void *): epoll descriptors below this number are looked after
+    UNUSED = 0
+    NATIVE
+    RING
+    PASS
+    FAIR_EVERY = 16     # waits answered from rings alone, between two looks at the kernel
+    SLICE_MS = 100      # longest sleep while a registration has no waiting slot
+
+cdef struct reg_t:
+    watch_t watch        # first: the connection's list knows no more of it
+    uint8_t mode
+    uint8_t hot          # on the hot list
+    uint8_t fresh        # added or modified: an edge by itself
+    uint8_t spent        # EPOLLONESHOT has fired
+    uint32_t hung        # which bits of the end have been reported (edge-triggered)
+    uint32_t generation
+    int32_t fd
+    int32_t ident
+    uint32_t events
+    uint32_t full_seen
+    uint64_t data
+    uint64_t tail_seen   # the peer's tail when IN was last reported (edge-triggered)
+    int32_t next_hot     # index + 1
+    int32_t next_free
+    void *set
+
+cdef struct set_t:
+    int32_t epfd
+    int32_t names        # descriptors that name it
+    int32_t pid          # who made it: a forked child shares the kernel's set and must not change it by closing
+    uint32_t lock
+    uint32_t sleepers    # threads in the kernel's epoll_wait
+    uint32_t kicked      # some registration has been kicked
+    uint32_t slices      # some registration found no waiting slot: sleep in slices
+    int32_t count, room, free_list, hot_list
+    uint32_t turn
+    reg_t **regs
+    spin_t spin
+
+
+cdef inline uint64_t tag_of(int index, uint32_t generation) noexcept nogil:
+    return (<uint64_t>0xA5C3D1 << 40) | (<uint64_t>(generation & 0xffff) << 24) | <uint64_t>index
+
+
+cdef inline bint is_tag(uint64_t data) noexcept nogil:
+    return data >> 40 == 0xA5C3D1
+
+
+cdef inline set_t *set_at(int epfd) noexcept nogil:
+    if <uint32_t>epfd >= SETS_MOST or kvo_process.table_len == 0:
+        return NULL
+    return (<set_t **>kvo_process.sets)[epfd]
+
+
+cdef inline set_t *set_make(int epfd) noexcept nogil:
+    cdef set_t *s = set_at(epfd)
+    if s != NULL or <uint32_t>epfd >= SETS_MOST:
+        return s
+    s = <set_t *>malloc(sizeof(set_t))
+    if s != NULL:
+        memset(s, 0, sizeof(set_t))
+        s.epfd = epfd
+        s.names = 1
+        s.pid = kvo_process.pid
+        s.spin.score = 128
+        s.spin.period = 16
+        (<set_t **>kvo_process.sets)[epfd] = s
+        if <uint32_t>epfd >= kvo_process.sets_high:
+            kvo_process.sets_high = <uint32_t>epfd + 1
+    return s
+
+
+cdef inline reg_t *reg_new(set_t *s, int *index) noexcept nogil:
+    cdef reg_t *r
+    cdef reg_t **more
+    if s.free_list:
+        index[0] = s.free_list - 1
+        r = s.regs[index[0]]
+        s.free_list = r.next_free
+    else:
+        if s.count == s.room:
+            more = <reg_t **>realloc(s.regs, (s.room * 2 + 16) * sizeof(reg_t *))
+            if more == NULL:
+                return NULL
+            s.regs = more
+            s.room = s.room * 2 + 16
+        r = <reg_t *>malloc(sizeof(reg_t))
+        if r == NULL:
+            return NULL
+        r.generation = 0
+        index[0] = s.count
+        s.regs[s.count] = r
+        s.count += 1
+    cdef uint32_t generation = r.generation + 1
+    memset(r, 0, sizeof(reg_t))
+    r.generation = generation
+    r.set = s
+    r.watch.set_sleepers = &s.sleepers
+    r.watch.set_kicked = &s.kicked
+    r.watch.slot = -1
+    return r
+
+
+cdef inline int reg_index(set_t *s, reg_t *r) noexcept nogil:
+    cdef int i
+    for i in range(s.count):
+        if s.regs[i] == r:
+            return i
+    return -1
+
+
+cdef inline void reg_drop(set_t *s, int index) noexcept nogil:
+    """Under s.lock. A hot one leaves the hot list at its next visit (mode UNUSED)."""
+    cdef reg_t *r = s.regs[index]
+    cdef conn_t *c
+    cdef watch_t **link
+    if r.ident < 0:
+        c = conn_at(r.ident)
+        private_lock(&c.watch_lock)
+        link = &c.registrations
+        while link[0] != NULL:
+            if link[0] == &r.watch:
+                link[0] = r.watch.next
+                break
+            link = &link[0].next
+        if c.header != NULL:
+            slot_give(c, r.watch.slot)
+        r.watch.slot = -1
+        private_unlock(&c.watch_lock)
+    r.mode = UNUSED
+    r.generation += 1
+    if not r.hot:
+        r.next_free = s.free_list
+        s.free_list = index + 1
+
+
+cdef inline void make_hot(set_t *s, int index) noexcept nogil:
+    cdef reg_t *r = s.regs[index]
+    if not r.hot:
+        r.hot = 1
+        r.next_hot = s.hot_list
+        s.hot_list = index + 1
+
+
+cdef inline int find(set_t *s, int fd) noexcept nogil:
+    """The registration of a descriptor; -1: none. Few sets hold many, and looking is rare beside waiting."""
+    cdef int i
+    for i in range(s.count):
+        if s.regs[i].mode != UNUSED and s.regs[i].fd == fd:
+            return i
+    return -1
+
+
+cdef inline int convert(set_t *s, int index) noexcept nogil:
+    """NATIVE -> RING. Under s.lock, connection LIVE."""
+    cdef reg_t *r = s.regs[index]
+    cdef epoll_event e
+    e.events = EPOLLIN | EPOLLRDHUP | EPOLLET
+    e.data.u64 = tag_of(index, r.generation)
+    if kvo_next.epoll_ctl(s.epfd, EPOLL_CTL_MOD, r.fd, &e):
+        if errno != EINVAL:
+            return -errno
+        # EPOLLEXCLUSIVE can't be modified
+        kvo_next.epoll_ctl(s.epfd, EPOLL_CTL_DEL, r.fd, NULL)
+        if kvo_next.epoll_ctl(s.epfd, EPOLL_CTL_ADD, r.fd, &e):
+            return -errno
+    r.mode = RING
+    r.fresh = 1
+    make_hot(s, index)
+    return 0
+
+
+cdef inline uint32_t kernel_events(reg_t *r) noexcept nogil:
+    return <uint32_t>(EPOLLIN | EPOLLRDHUP | EPOLLET) if r.mode == RING else r.events
+
+
+cdef inline int epollset_ctl(int epfd, int op, int fd, epoll_event *event) noexcept nogil:
+    """epoll_ctl for a descriptor of ours, or one with a data word that looks like a tag. 0 or -errno; -EINPROGRESS:
+    let the kernel do it as it is."""
+    cdef set_t *s = set_at(epfd)
+    cdef int32_t ident = ident_of_fd(fd)
+    cdef conn_t *c = conn_at(ident) if ident < 0 else NULL
+    cdef epoll_event e
+    cdef reg_t *r
+    cdef int index, result = 0
+    if c != NULL:
+        refresh(c, fd)
+        if c.state == PLAIN and (s == NULL or find(s, fd) < 0):
+            return -EINPROGRESS
+    if s == NULL:
+        if op != EPOLL_CTL_ADD or event == NULL:
+            return -EINPROGRESS
+        s = set_make(epfd)
+        if s == NULL:
+            return -EINPROGRESS
+    private_lock(&s.lock)
+    index = find(s, fd)
+    if op == EPOLL_CTL_ADD and index < 0 and event != NULL:
+        r = reg_new(s, &index)
+        if r == NULL:
+            private_unlock(&s.lock)
+            return -ENOMEM
+        r.mode = PASS
+        if c != NULL:
+            r.mode = RING if c.state == LIVE else NATIVE
+        r.fd = fd
+        r.ident = ident if c != NULL else 0
+        r.events = event.events
+        r.data = event.data.u64
+        r.fresh = 1
+        e.events = kernel_events(r) | (event.events & EPOLLEXCLUSIVE)
+        e.data.u64 = tag_of(index, r.generation)
+        if kvo_next.epoll_ctl(epfd, op, fd, &e):
+            result = -errno
+            r.ident = 0
+            reg_drop(s, index)
+        elif c != NULL:
+            c.shadow = 1
+            private_lock(&c.watch_lock)
+            r.watch.next = c.registrations
+            c.registrations = &r.watch
+            private_unlock(&c.watch_lock)
+            if r.mode == RING:
+                make_hot(s, index)
+    elif op == EPOLL_CTL_MOD and index >= 0 and event != NULL:
+        r = s.regs[index]
+        r.events = event.events
+        r.data = event.data.u64
+        r.fresh = 1
+        r.spent = 0
+        r.hung = 0
+        if r.mode == RING:
+            make_hot(s, index)
+            if s.sleepers:
+                # Another thread sleeps on the set; an event that is true at once wakes it to look at the hot list.
+                e.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET
+                e.data.u64 = tag_of(index, r.generation)
+                kvo_next.epoll_ctl(epfd, op, fd, &e)
+        else:
+            e.events = event.events
+            e.data.u64 = tag_of(index, r.generation)
+            if kvo_next.epoll_ctl(epfd, op, fd, &e):
+                result = -errno
+    elif op == EPOLL_CTL_DEL and index >= 0:
+        if kvo_next.epoll_ctl(epfd, op, fd, event):
+            result = -errno
+        reg_drop(s, index)
+    else:
+        result = -EINPROGRESS
+    private_unlock(&s.lock)
+    return result
+
+
+cdef inline void epollset_forget(conn_t *c, int fd) noexcept nogil:
+    """The last descriptor of a connection is about to be closed: its registrations go, in the kernel too, since a
+    forked process may keep the socket open."""
+    cdef reg_t *r
+    cdef set_t *s
+    cdef int index
+    while c.registrations != NULL:
+        r = <reg_t *>c.registrations
+        s = <set_t *>r.set
+        private_lock(&s.lock)
+        index = reg_index(s, r)
+        if index >= 0 and c.registrations == &r.watch:
+            if s.pid == kvo_process.pid:
+                kvo_next.epoll_ctl(s.epfd, EPOLL_CTL_DEL, r.fd, NULL)
+            reg_drop(s, index)
+        private_unlock(&s.lock)
+
+
+cdef inline void epollset_close(int epfd) noexcept nogil:
+    cdef set_t *s = set_at(epfd)
+    cdef int i
+    if s == NULL:
+        return
+    (<set_t **>kvo_process.sets)[epfd] = NULL
+    s.names -= 1
+    if s.names > 0:
+        return
+    private_lock(&s.lock)
+    for i in range(s.count):
+        if s.regs[i].mode != UNUSED:
+            s.regs[i].hot = 1  # so that reg_drop leaves the free list alone
+            reg_drop(s, i)
+        free(s.regs[i])
+    free(s.regs)
+    free(s)
+
+
+cdef inline void epollset_dup(int old, int new) noexcept nogil:
+    cdef set_t *s = set_at(old)
+    if s != NULL and <uint32_t>new < SETS_MOST:
+        s.names += 1
+        (<set_t **>kvo_process.sets)[new] = s
+        if <uint32_t>new >= kvo_process.sets_high:
+            kvo_process.sets_high = <uint32_t>new + 1
+
+
+cdef inline void epollset_forked_child() noexcept nogil:
+    """Threads that held a lock or slept did not come along."""
+    cdef uint32_t i
+    cdef set_t *s
+    for i in range(kvo_process.sets_high):
+        s = (<set_t **>kvo_process.sets)[i]
+        if s != NULL:
+            s.lock = s.sleepers = 0
