@@ -89,9 +89,10 @@ cdef inline ssize_t send_record(conn_t *c, int fd, const msghdr *m, size_t total
     one.msg_iovlen = 1
     one.msg_control = m.msg_control
     one.msg_controllen = m.msg_controllen
-    if kvo_next.sendmsg(fd, &one, MSG_DONTWAIT | MSG_NOSIGNAL) != 1:
-        return -errno
     kvo_add32(&c.peer.rung, 1)
+    if kvo_next.sendmsg(fd, &one, MSG_DONTWAIT | MSG_NOSIGNAL) != 1:
+        kvo_add32(&c.peer.drained, 1)
+        return -errno
     kvo_store64(&c.me.record_at[number % KVO_RECORDS], kvo_load64(&c.me.tail))
     kvo_store32(&c.me.record_bytes[number % KVO_RECORDS], <uint32_t>(total if total < 0x7fffffff else 0x7fffffff))
     kvo_release32(&c.me.records, number + 1)  # SYNC POINT record: place and length become visible with the count

@@ -84,12 +84,15 @@ cdef inline void ring_bell(conn_t *c, int fd, uint32_t what) noexcept nogil:
     cdef int saved = errno
     if not (kvo_and32(&c.peer.wait, ~what) & what):
         return
-    if kvo_next.send(fd, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1 or ring_harder(fd):
-        kvo_add32(&c.peer.rung, 1)  # only now: nobody may take out more than there are
-    elif errno == EAGAIN:
-        kvo_or32(&c.peer.wait, what)  # bells fill the socket: the peer is awake, or it will be rung for the next bytes
-    else:
-        look_at_kernel(c, fd)  # the peer may be gone
+    # Counted first: the send may hand this CPU to the very sleeper that it wakes, which would look for an uncounted bell
+    # round and round.
+    kvo_add32(&c.peer.rung, 1)
+    if kvo_next.send(fd, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL) != 1 and not ring_harder(fd):
+        kvo_add32(&c.peer.drained, 1)  # it never was
+        if errno == EAGAIN:
+            kvo_or32(&c.peer.wait, what)  # bells fill the socket: the peer is awake, or is rung for the next bytes
+        else:
+            look_at_kernel(c, fd)  # the peer may be gone
     c.stat_bells += 1
     c.rang = 1
     kvo_set_errno(saved)
@@ -165,31 +168,38 @@ cdef inline bint switch_receiving(conn_t *c) noexcept nogil:
     return False
 
 
-cdef inline void drain(conn_t *c, int fd, uint32_t target) noexcept nogil:
-    """Takes bells out of the kernel socket, up to a count of them. With the peer's direction cut and its bytes read."""
+cdef inline bint drain(conn_t *c, int fd, uint32_t target) noexcept nogil:
+    """Takes bells out of the kernel socket, up to a count of them. With the peer's direction cut and its bytes read.
+    True: those are out, or on their way still (counted, not sent yet); they will wake somebody for nothing, once."""
     cdef char scratch[DRAIN_MOST]
     cdef ssize_t n
     cdef int32_t bells
+    cdef bint done = False
     cdef int saved = errno
-    if <int32_t>(target - kvo_load32(&c.me.drained)) > 0 and lead(c):
+    if <int32_t>(target - kvo_load32(&c.me.drained)) <= 0:
+        return True
+    if lead(c):
         bells = <int32_t>(target - kvo_load32(&c.me.drained))
         if bells > 0:
             n = take_bytes(c, fd, scratch, least(<size_t>bells, DRAIN_MOST), MSG_DONTWAIT)
             if n == 0 or n == -ECONNRESET:
                 look_at_kernel(c, fd)
         unlead(c)
+        done = True
     kvo_set_errno(saved)
+    return done
 
 
 cdef inline bint settled(conn_t *c, int fd, uint32_t target, int mine) noexcept nogil:
     """Armed, with target bells rung before that: drains those. False: some must stay for others, or because the ring
     is not empty and somebody may wait for data unseen; then the kernel socket stays readable and nobody can sleep on it."""
+    cdef uint32_t limit
     if <int32_t>(target - kvo_load32(&c.me.drained)) <= 0:
         return True
     if not switch_receiving(c) or (kvo_process.foreign_wait and kvo_load64(&c.peer.tail) != kvo_load64(&c.me.head)):
         return False
-    drain(c, fd, drainable(c, target, mine))
-    return <int32_t>(target - kvo_load32(&c.me.drained)) <= 0
+    limit = drainable(c, target, mine)
+    return drain(c, fd, limit) and limit == target
 
 
 cdef inline bint settle(conn_t *c, int fd) noexcept nogil:

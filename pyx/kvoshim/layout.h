@@ -47,8 +47,8 @@ struct kvo_side {
   uint64_t pad1[6];
   /* line 2: sleeping and waking */
   uint32_t wait;        /* KVO_WANT_*: set by me, cleared by the peer */
-  uint32_t rung;        /* doorbell bytes the peer has sent to my kernel socket */
-  uint32_t drained;     /* doorbell bytes I have taken out of it */
+  uint32_t rung;        /* doorbell bytes the peer has sent, or is about to send, to my kernel socket */
+  uint32_t drained;     /* doorbell bytes I have taken out of it; the peer adds those it could not send */
   uint32_t pad2[13];
   /* line 3: my senders among themselves */
   uint32_t send_lock;   /* thread id of the holder, 0: free */
