@@ -12,7 +12,6 @@
 # kernel; before it sleeps it arms them, looks again, and takes them off the list. An idle connection is on no list, so
 # the cost of a wait does not grow with their number.
 from libc.stdint cimport int32_t, uint32_t, uint64_t, uint8_t
-from libc.stdlib cimport malloc, realloc, free
 from kvoshim.layout cimport *
 from kvoshim.runtime cimport *
 from kvoshim.clock cimport *
@@ -22,6 +21,10 @@ from kvoshim.negotiate cimport refresh
 from kvoshim.readiness cimport *
 from kvoshim.spin cimport crowded, spin_worth, spin_learn
 from kvoshim.registration cimport *
+
+cdef enum:
+    FAIR_EVERY = 16     # waits answered from rings alone, between two looks at the kernel
+    SLICE_MS = 100      # longest sleep while a registration has no waiting slot
 
 
 cdef inline uint32_t in_question(reg_t *r, conn_t *c, uint64_t tail, uint32_t full) noexcept nogil:

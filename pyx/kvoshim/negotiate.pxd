@@ -21,8 +21,7 @@ from kvoshim.doorbell cimport slot_take
 from kvoshim.lock cimport side_lock, side_unlock
 
 cdef enum:
-    PREFIX = 5           # "kvo1-" or "kvo1r", behind the zero byte of an abstract name
-    MARK_BYTES = 38      # 1 + PREFIX + 32 hexadecimal digits
+    MARK_BYTES = 38      # a zero byte (abstract), "kvo1-" or "kvo1r", 32 hexadecimal digits
     ANSWERS_MOST = 8     # receives with data and no offer, after which the peer counts as not shimmed
 
 

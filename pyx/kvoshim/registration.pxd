@@ -4,12 +4,10 @@ from libc.stdint cimport int32_t, uint32_t, uint64_t, uint8_t
 from libc.stdlib cimport malloc, realloc, free
 from kvoshim.layout cimport *
 from kvoshim.runtime cimport *
-from kvoshim.clock cimport *
 from kvoshim.connection cimport *
 from kvoshim.doorbell cimport *
 from kvoshim.negotiate cimport refresh
 from kvoshim.readiness cimport *
-from kvoshim.spin cimport crowded, spin_worth, spin_learn
 
 cdef enum:
     SETS_MOST = 131072  # KVO_SETS_BYTES / sizeof(void *): epoll descriptors below this number are looked after
@@ -17,8 +15,6 @@ cdef enum:
     NATIVE
     RING
     PASS
-    FAIR_EVERY = 16     # waits answered from rings alone, between two looks at the kernel
-    SLICE_MS = 100      # longest sleep while a registration has no waiting slot
 
 cdef struct reg_t:
     watch_t watch        # first: the connection's list knows no more of it

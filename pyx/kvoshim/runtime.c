@@ -62,7 +62,7 @@ int kvo_random(void *buffer, size_t length) {
 static const char *const reason_names[KVO_REASONS] = {
     "none",        "no-offer",  "bound",      "no-mark",         "no-rendezvous", "credentials",
     "no-segment",  "bad-offer", "version",    "withdrawn",       "forked",        "ancillary",
-    "stdio",       "signals",   "executed",   "table-full",      "shut-early", "detached",
+    "stdio",       "signals",   "table-full",      "shut-early",    "detached",
 };
 
 const char *kvo_reason_name(int reason) {
@@ -177,8 +177,6 @@ int kvo_start(const char *paths) {
     kvo_log_config(variable, paths, why);
     return errno = saved, 0;
   }
-  cpu_set_t set;
-  p->usable_cpus = sched_getaffinity(0, sizeof set, &set) ? 1 : (uint32_t)CPU_COUNT(&set);
   p->ticks_per_us = measure_ticks_per_us();
   p->spin_ticks = spin_us * p->ticks_per_us;
   p->pause_ticks = p->ticks_per_us;

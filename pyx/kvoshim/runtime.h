@@ -76,7 +76,6 @@ enum kvo_reason {
   KVO_ANCILLARY,      /* descriptors or credentials in the stream */
   KVO_STDIO,          /* a FILE stream was opened on it */
   KVO_SIGNALS,        /* asynchronous notification by signal was asked for */
-  KVO_EXECUTED,       /* handed to another program */
   KVO_TABLE_FULL,
   KVO_SHUT_EARLY,     /* shut down before the switch */
   KVO_DETACHED,       /* its descriptor was taken out of kvoshim.socket before the switch */
@@ -100,7 +99,6 @@ struct kvo_process {
   uint64_t ring_bytes;
   uint64_t spin_ticks, pause_ticks; /* longest spin; how long of it without yielding */
   uint64_t ticks_per_us;
-  uint32_t usable_cpus;
   uint32_t expedited;    /* this process takes part in membarrier's expedited fences */
   uint32_t log_level;
   char **paths;          /* globs; NULL at the end */

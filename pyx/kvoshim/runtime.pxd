@@ -147,7 +147,7 @@ cdef extern from "runtime.h" nogil:
 
     const int KVO_NO_REASON, KVO_NO_OFFER, KVO_BOUND, KVO_NO_MARK, KVO_NO_RENDEZVOUS, KVO_CREDENTIALS, KVO_NO_SEGMENT
     const int KVO_BAD_OFFER, KVO_OTHER_VERSION, KVO_WITHDRAWN_OFFER, KVO_FORKED, KVO_ANCILLARY, KVO_STDIO, KVO_SIGNALS
-    const int KVO_EXECUTED, KVO_TABLE_FULL, KVO_SHUT_EARLY, KVO_DETACHED, KVO_REASONS
+    const int KVO_TABLE_FULL, KVO_SHUT_EARLY, KVO_DETACHED, KVO_REASONS
 
     const int KVO_KERNEL, KVO_LISTENER, KVO_INTERNAL
     const int KVO_SLOT_BYTES, KVO_SETS_BYTES
@@ -164,7 +164,7 @@ cdef extern from "runtime.h" nogil:
         int32_t pid
         uint32_t foreign_wait
         uint64_t ring_bytes, spin_ticks, pause_ticks, ticks_per_us
-        uint32_t usable_cpus, expedited, log_level
+        uint32_t expedited, log_level
         uint64_t accelerated
         uint64_t refused[32]
     process_t kvo_process
