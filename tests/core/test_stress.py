@@ -62,7 +62,7 @@ def test_no_byte_and_no_wake_up_is_lost(stress, case):
     if case.budget == 0:  # each process of a side that has forked notes it
         processes = sum(2 if end.shape == "procs" else 1 for end in (case.server, case.client))
         assert (2 if both else 0) <= outcome.accelerated <= (processes if both else 0)
-    elif both and case.budget > 1:
+    elif both and case.budget > 1 and case.client.shape != "procs":  # forking right after connect() declines the offer
         assert outcome.accelerated > 0
 
 
