@@ -20,7 +20,7 @@ PYTHON_LAYERS = [
 
 CORE_ORDER = [
     "layout", "runtime", "clock", "connection", "segment", "lock", "ring", "spin", "ancillary", "doorbell", "negotiate",
-    "wait", "stream", "readiness", "life", "registration", "epollset", "poller", "_core",
+    "wait", "readiness", "registration", "demote", "stream", "life", "inherit", "epollset", "poller", "_core",
 ]
 
 

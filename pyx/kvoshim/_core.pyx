@@ -7,7 +7,9 @@ from kvoshim.runtime cimport *
 from kvoshim.connection cimport *
 from kvoshim.negotiate cimport *
 from kvoshim.stream cimport *
+from kvoshim.demote cimport attend, demote
 from kvoshim.life cimport *
+from kvoshim.inherit cimport *
 from kvoshim.poller cimport *
 from kvoshim.epollset cimport *
 from kvoshim.clock cimport *
@@ -40,6 +42,7 @@ cdef public int kvo_close(int fd) noexcept nogil:
     if ident_of_fd(fd) == KVO_INTERNAL and not in_vfork_child():
         kvo_set_errno(EBADF)
         return -1
+    life_before_close(fd)
     c = life_forget(fd)
     if not in_vfork_child():
         epollset_close(fd)
@@ -85,7 +88,15 @@ cdef public int kvo_epoll_known(int epfd) noexcept nogil:
 
 
 cdef public int kvo_epoll_ctl(int epfd, int op, int fd, epoll_event *event) noexcept nogil:
+    if op == EPOLL_CTL_ADD:
+        note_nested(epfd, fd)
+    if ident_of_fd(fd) >= 0 and (event == NULL or not is_tag(event.data.u64)):
+        return -EINPROGRESS
     return epollset_ctl(epfd, op, fd, event)
+
+
+cdef public void kvo_epoll_made(int epfd) noexcept nogil:
+    table_set(epfd, KVO_EPOLL)
 
 
 cdef public int kvo_epoll_wait(int epfd, epoll_event *events, int most, const timespec *timeout,
@@ -95,7 +106,7 @@ cdef public int kvo_epoll_wait(int epfd, epoll_event *events, int most, const ti
 
 cdef public ssize_t kvo_readable_bytes(int32_t ident, int fd) noexcept nogil:
     cdef conn_t *c = conn_at(ident)
-    refresh(c, fd)
+    attend(c, fd)
     if c.state != LIVE or not switch_receiving(c):
         return -EINPROGRESS
     return ring_readable(c)
@@ -103,14 +114,14 @@ cdef public ssize_t kvo_readable_bytes(int32_t ident, int fd) noexcept nogil:
 
 cdef public ssize_t kvo_unsent_bytes(int32_t ident) noexcept nogil:
     cdef conn_t *c = conn_at(ident)
-    if c.state != LIVE:
+    if c.state != LIVE or c.send_back:
         return -EINPROGRESS
     return <ssize_t>c.size - ring_space(c)
 
 
 cdef public int kvo_socket_error(int32_t ident, int fd) noexcept nogil:
     cdef conn_t *c = conn_at(ident)
-    refresh(c, fd)
+    attend(c, fd)
     if c.state != LIVE:
         return -EINPROGRESS
     look_at_kernel(c, fd)
@@ -132,6 +143,14 @@ cdef public int kvo_withdraw(int32_t ident, int fd, int reason) noexcept nogil:
     return withdraw(conn_at(ident), fd, reason)
 
 
+cdef public void kvo_attend(int32_t ident, int fd) noexcept nogil:
+    attend(conn_at(ident), fd)
+
+
+cdef public int kvo_demote(int32_t ident, int fd, int reason) noexcept nogil:
+    return demote(conn_at(ident), fd, reason)
+
+
 cdef public void kvo_hide_mark(sockaddr *address, socklen_t *length, socklen_t room) noexcept nogil:
     hide_mark(address, length, room)
 
@@ -146,11 +165,19 @@ cdef public void kvo_after_fork_in_child() noexcept nogil:
 
 
 cdef public void kvo_before_exec(int inherit) noexcept nogil:
-    life_before_exec(inherit)
+    before_exec(inherit)
+
+
+cdef public void kvo_before_plain_exec(int last) noexcept nogil:
+    before_plain_exec(last)
+
+
+cdef public void kvo_part_with(int fd) noexcept nogil:
+    part_with(fd, True)
 
 
 cdef public void kvo_inherit(int memfd, int fd) noexcept nogil:
-    life_inherit(memfd, fd)
+    inherit(memfd, fd)
 
 
 # ---- the Python half ----

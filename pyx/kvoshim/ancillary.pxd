@@ -73,7 +73,7 @@ cdef inline bint has_rights(const msghdr *m) noexcept nogil:
 
 cdef inline ssize_t send_record(conn_t *c, int fd, const msghdr *m, size_t total) noexcept nogil:
     """Sends the control data of m ahead of its bytes. Under my send lock, with room in the ring. 0 or -errno; -EAGAIN:
-    too many records are under way."""
+    too many records are under way; -EINPROGRESS: the peer has left."""
     cdef msghdr one
     cdef iovec v
     cdef char byte = 1
@@ -90,6 +90,9 @@ cdef inline ssize_t send_record(conn_t *c, int fd, const msghdr *m, size_t total
     one.msg_control = m.msg_control
     one.msg_controllen = m.msg_controllen
     kvo_add32(&c.peer.rung, 1)
+    if kvo_acquire32(&c.peer.flags) & KVO_LEFT:  # SYNC POINT left: as for a bell
+        kvo_add32(&c.peer.drained, 1)
+        return -EINPROGRESS
     if kvo_next.sendmsg(fd, &one, MSG_DONTWAIT | MSG_NOSIGNAL) != 1:
         kvo_add32(&c.peer.drained, 1)
         return -errno

@@ -132,11 +132,10 @@ def pair(int a, int b):
 
 
 def before_detach(int fd):
-    """The descriptor will be used by others. Before the switch the connection goes back to the kernel, since we would not
-    see their bytes; afterwards it stays in the table, for a socket that takes the descriptor up again."""
+    """The descriptor will be used by others: the connection goes back to the kernel, since we would not see their bytes."""
     cdef int32_t ident = ident_of_fd(fd)
     cdef conn_t *c
-    if ident < 0 and withdraw(conn_at(ident), fd, KVO_DETACHED):
+    if ident < 0 and demote(conn_at(ident), fd, KVO_DETACHED):
         c = life_forget(fd)
         if c != NULL:
             dispose(c)

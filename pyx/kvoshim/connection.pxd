@@ -56,6 +56,8 @@ cdef struct conn_t:
     uint64_t size            # bytes of each ring: private copy, checked at attach
     uint32_t send_ring       # my direction has switched
     uint32_t recv_ring       # the peer's direction has switched, and the kernel's bytes are read
+    uint32_t send_back       # my direction has gone back to the kernel, with all that was left in the ring
+    uint32_t recv_back       # the peer's direction has gone back, and ring and bells are read
     uint32_t gone            # the kernel says that the peer has closed
     uint32_t closing_seen
     uint32_t shadow          # poll, select or epoll on it go through us
@@ -133,6 +135,11 @@ cdef inline void kick(conn_t *c) noexcept nogil:
         kvo_exchange32(w.set_kicked, 1)
         w = w.next
     private_unlock(&c.watch_lock)
+
+
+cdef inline bint in_vfork_child() noexcept nogil:
+    """A vfork child shares our memory: its descriptors are its own, our table is not."""
+    return getpid() != kvo_process.pid
 
 
 cdef inline void conn_unmap(conn_t *c) noexcept nogil:

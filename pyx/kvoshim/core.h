@@ -21,9 +21,14 @@ ssize_t kvo_readable_bytes(int32_t ident, int fd); /* FIONREAD; -EINPROGRESS: as
 ssize_t kvo_unsent_bytes(int32_t ident);           /* SIOCOUTQ; -EINPROGRESS: ask the kernel */
 int kvo_socket_error(int32_t ident, int fd);       /* SO_ERROR, a positive errno; -EINPROGRESS: ask the kernel */
 void kvo_set_nonblock(int32_t ident, int on);
+void kvo_epoll_made(int epfd); /* a new epoll descriptor */
 int kvo_withdraw(int32_t ident, int fd, int reason); /* 1: it is on the kernel for good; 0: too late */
+void kvo_attend(int32_t ident, int fd);              /* before the kernel is asked: has the peer gone back to it? */
+int kvo_demote(int32_t ident, int fd, int reason);   /* the same, from any state; 0: it can't be taken back now */
 void kvo_hide_mark(struct sockaddr *address, socklen_t *length, socklen_t room);
 void kvo_before_exec(int inherit); /* 0: exec has failed */
+void kvo_before_plain_exec(int last); /* of a program without the library, which inherits descriptors up to last (-1: all) */
+void kvo_part_with(int fd);           /* such a program will get fd */
 void kvo_inherit(int memfd, int fd); /* after exec: do they belong together? */
 void kvo_before_fork(void);
 void kvo_after_fork_in_child(void);

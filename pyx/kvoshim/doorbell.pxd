@@ -78,22 +78,41 @@ cdef inline bint ring_harder(int fd) noexcept nogil:
     return kvo_next.send(fd, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1
 
 
-cdef inline void ring_bell(conn_t *c, int fd, uint32_t what) noexcept nogil:
-    """Rings the peer if it waits for what, once a sleep. My direction has been cut before (LIVE)."""
+cdef inline bint departed(conn_t *c) noexcept nogil:
+    """One of the ends goes back to the kernel socket (demote.pxd)."""
+    return (kvo_acquire32(&c.me.flags) | kvo_acquire32(&c.peer.flags)) & (KVO_LEFT | KVO_BACK) != 0
+
+
+cdef inline bint send_bell(conn_t *c, int fd) noexcept nogil:
+    """Under my bell lock, my direction not BACK. False: errno says why the kernel didn't take it."""
     cdef char byte = 0
-    cdef int saved = errno
-    if not (kvo_and32(&c.peer.wait, ~what) & what):
-        return
     # Counted first: the send may hand this CPU to the very sleeper that it wakes, which would look for an uncounted bell
     # round and round.
     kvo_add32(&c.peer.rung, 1)
-    if kvo_next.send(fd, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL) != 1 and not ring_harder(fd):
+    if kvo_acquire32(&c.peer.flags) & KVO_LEFT:  # SYNC POINT left: it takes bells no more, and is awake
         kvo_add32(&c.peer.drained, 1)  # it never was
+        return True
+    if kvo_next.send(fd, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL) != 1 and not ring_harder(fd):
+        kvo_add32(&c.peer.drained, 1)
+        return False
+    c.stat_bells += 1
+    return True
+
+
+cdef inline void ring_bell(conn_t *c, int fd, uint32_t what) noexcept nogil:
+    """Rings the peer if it waits for what, once a sleep. My direction has been cut before (LIVE)."""
+    cdef int saved = errno
+    cdef bint locked
+    if not (kvo_and32(&c.peer.wait, ~what) & what):
+        return
+    locked = side_lock(c, &c.me.bell_lock) == 0  # else this thread holds it: a signal handler
+    if not kvo_load32(&c.me.flags) & KVO_BACK and not send_bell(c, fd):
         if errno == EAGAIN:
             kvo_or32(&c.peer.wait, what)  # bells fill the socket: the peer is awake, or is rung for the next bytes
         else:
             look_at_kernel(c, fd)  # the peer may be gone
-    c.stat_bells += 1
+    if locked:
+        side_unlock(&c.me.bell_lock)
     c.rang = 1
     kvo_set_errno(saved)
 
@@ -161,6 +180,8 @@ cdef inline bint switch_receiving(conn_t *c) noexcept nogil:
     """Has the peer's direction switched, and are its kernel bytes all read?"""
     if c.recv_ring:
         return True
+    if c.recv_back:
+        return False  # it has switched back
     # SYNC POINT cut: pairs with go_live()
     if kvo_acquire32(&c.peer.flags) & KVO_CUT and kvo_load64(&c.me.kernel_read) >= kvo_load64(&c.peer.cut):
         c.recv_ring = 1

@@ -16,6 +16,7 @@ from kvoshim.layout cimport *
 from kvoshim.runtime cimport *
 from kvoshim.clock cimport *
 from kvoshim.connection cimport *
+from kvoshim.demote cimport demote, follow
 from kvoshim.doorbell cimport *
 from kvoshim.negotiate cimport refresh
 from kvoshim.readiness cimport *
@@ -58,6 +59,18 @@ cdef inline uint32_t due(reg_t *r, conn_t *c) noexcept nogil:
     return mask
 
 
+cdef inline bint goes_back(set_t *s, int index) noexcept nogil:
+    """A RING registration whose connection is on the kernel again becomes NATIVE. Under s.lock."""
+    cdef reg_t *r = s.regs[index]
+    cdef conn_t *c = conn_at(r.ident)
+    if c.state == LIVE and departed(c):
+        follow(c, r.fd)
+    if c.state != PLAIN:
+        return False
+    unconvert(s, index)
+    return True
+
+
 cdef inline int collect(set_t *s, epoll_event *events, int most) noexcept nogil:
     """Ready ones on the hot list. Under s.lock."""
     cdef int n = 0
@@ -74,6 +87,8 @@ cdef inline int collect(set_t *s, epoll_event *events, int most) noexcept nogil:
             if r.mode == UNUSED:
                 r.next_free = s.free_list
                 s.free_list = index + 1
+            continue
+        if goes_back(s, index):
             continue
         mask = due(r, conn_at(r.ident))
         if mask:
@@ -99,7 +114,7 @@ cdef inline bint hot_changed(set_t *s) noexcept nogil:
             if (tail != kvo_load64(&c.me.head) and not (r.events & EPOLLET and tail == r.tail_seen)
                     or kvo_load32(&c.peer.closing) != c.closing_seen):
                 return True
-            if r.events & EPOLLOUT and not (r.events & EPOLLET and r.full_seen == c.full) and writable(c):
+            if r.events & EPOLLOUT and not (r.events & EPOLLET and r.full_seen == c.full) and writable(c, r.fd):
                 return True
     return False
 
@@ -132,6 +147,8 @@ cdef inline void take_kicks(set_t *s) noexcept nogil:
         return
     for i in range(s.count):
         r = s.regs[i]
+        if r.mode == RING and goes_back(s, i):
+            continue
         if (r.mode == RING and (r.watch.kicked or r.watch.slot < 0)
                 or r.mode == NATIVE and conn_at(r.ident).state == LIVE):
             r.watch.kicked = 0
@@ -157,7 +174,7 @@ cdef inline bint arm_hot(set_t *s) noexcept nogil:
         if r.mode == RING and not r.spent:
             c = conn_at(r.ident)
             hold_slot(s, r, c)
-            arm(c, r.events & EPOLLOUT and not writable(c))
+            arm(c, r.events & EPOLLOUT and not writable(c, r.fd))
         elif r.mode == RING:
             drop_slot(r, conn_at(r.ident))
     fence_for_sleep()
@@ -168,6 +185,10 @@ cdef inline bint arm_hot(set_t *s) noexcept nogil:
             c = conn_at(r.ident)
             # The same question as collect() will ask: a different one would go round in circles without sleeping.
             quiet = in_question(r, c, kvo_load64(&c.peer.tail), kvo_load32(&c.full)) == 0
+            if departed(c):
+                s.slices = 1  # on its way back to the kernel; what it waits for there is not registered yet
+                if not kvo_load32(&c.me.flags) & KVO_BACK:
+                    quiet = False  # collect() follows it
             if not quiet:
                 ready = True
                 link = &r.next_hot
@@ -187,15 +208,16 @@ cdef inline bint arm_hot(set_t *s) noexcept nogil:
 
 cdef inline bint set_ready(set_t *s) noexcept nogil:
     """For a poll of the epoll descriptor itself: would a wait return something from the rings? Takes nothing away."""
-    cdef int32_t at
+    cdef int32_t at, index
     cdef reg_t *r
     cdef bint ready = False
     private_lock(&s.lock)
     at = s.hot_list
     while at and not ready:
-        r = s.regs[at - 1]
+        index = at - 1
+        r = s.regs[index]
         at = r.next_hot
-        if r.mode == RING and not r.spent:
+        if r.mode == RING and not r.spent and not goes_back(s, index):
             ready = (<uint32_t><unsigned short>readiness(conn_at(r.ident), r.fd)
                      & (r.events | EPOLLHUP | EPOLLERR)) != 0
     private_unlock(&s.lock)
@@ -208,8 +230,9 @@ cdef inline void set_arm(set_t *s) noexcept nogil:
     private_unlock(&s.lock)
 
 
-cdef inline int translate(set_t *s, epoll_event *events, int n, int most) noexcept nogil:
-    """Turns what the kernel returned into what the program asked for: others' events stay, ours are computed."""
+cdef inline int translate(set_t *s, epoll_event *events, int n, int most, bint *again) noexcept nogil:
+    """Turns what the kernel returned into what the program asked for: others' events stay, ours are computed. again: some
+    are the kernel's from now on; ask it."""
     cdef int i, out = 0
     cdef int index
     cdef reg_t *r
@@ -235,6 +258,9 @@ cdef inline int translate(set_t *s, epoll_event *events, int n, int most) noexce
             continue
         c = conn_at(r.ident)
         refresh(c, r.fd)
+        if r.mode == RING and goes_back(s, index):
+            again[0] = True  # what the kernel said was of a bell
+            continue
         if c.state != LIVE:
             events[out].events = events[i].events
             events[out].data.u64 = r.data
@@ -254,9 +280,14 @@ cdef inline int translate(set_t *s, epoll_event *events, int n, int most) noexce
 
 cdef inline int ask_kernel_set(set_t *s, epoll_event *events, int most, int timeout_ms, const sigset_t *mask) noexcept nogil:
     cdef int n = kvo_next.epoll_pwait(s.epfd, events, most, timeout_ms, mask)
-    if n <= 0:
-        return -errno if n < 0 else 0
-    return translate(s, events, n, most)
+    cdef bint again = False
+    if n > 0:
+        n = translate(s, events, n, most, &again)
+        if n == 0 and again:
+            n = kvo_next.epoll_pwait(s.epfd, events, most, 0, mask)
+            if n > 0:
+                n = translate(s, events, n, most, &again)
+    return -errno if n < 0 else n
 
 
 cdef inline int spin_on_set(set_t *s, epoll_event *events, int most) noexcept nogil:
@@ -322,6 +353,28 @@ cdef inline int spin_on_set(set_t *s, epoll_event *events, int most) noexcept no
     return 0 if won else -EAGAIN
 
 
+cdef inline void members_back(set_t *s) noexcept nogil:
+    """All connections in the set go back to the kernel socket, and their registrations with them."""
+    cdef int i
+    cdef reg_t *r
+    for i in range(s.count):
+        r = s.regs[i]
+        if (r.mode == RING or r.mode == NATIVE) and r.ident < 0:
+            demote(conn_at(r.ident), r.fd, KVO_NESTED)
+
+
+cdef inline void note_nested(int epfd, int fd) noexcept nogil:
+    """Before fd is added to epfd. What is inside a set that is inside another one goes to the kernel, the only one who can
+    look through it."""
+    cdef int32_t kind = ident_of_fd(fd)
+    if kind < 0 and ident_of_fd(epfd) == KVO_EPOLL_INSIDE:
+        demote(conn_at(kind), fd, KVO_NESTED)
+    elif kind == KVO_EPOLL:
+        table_set(fd, KVO_EPOLL_INSIDE)
+        if set_at(fd) != NULL:
+            members_back(set_at(fd))
+
+
 cdef inline int epollset_wait(int epfd, epoll_event *events, int most, const timespec *timeout,
                               const sigset_t *mask) noexcept nogil:
     """epoll_pwait on a set that holds connections of ours. Events or -errno. timeout NULL: for ever."""
@@ -331,6 +384,9 @@ cdef inline int epollset_wait(int epfd, epoll_event *events, int most, const tim
     cdef bint spun = False, ready
     if most <= 0:
         return -EINVAL
+    if s.pid != kvo_process.pid and not s.shared:
+        s.shared = True  # inherited through fork: the kernel's set is the parent's too
+        members_back(s)
     if timeout != NULL and (timeout.tv_sec or timeout.tv_nsec):
         deadline_after(&deadline, timeout)
     while True:
@@ -413,6 +469,8 @@ cdef inline void got_tag(set_t *s, epoll_event *event, epoll_event *events, int 
     if r.mode != PASS:
         c = conn_at(r.ident)
         refresh(c, r.fd)
+        if r.mode == RING and goes_back(s, index):
+            return  # the next wait asks the kernel
         if c.state == LIVE:
             if r.mode == NATIVE:
                 convert(s, index)

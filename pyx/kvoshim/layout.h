@@ -6,6 +6,7 @@
  *
  * Version history (numbers are never reused):
  *   1  first layout
+ *   2  the way back to the kernel socket: KVO_LEFT, KVO_BACK, bell_lock, resent
  */
 #pragma once
 #include <assert.h>
@@ -13,7 +14,7 @@
 #include <stdint.h>
 
 #define KVO_MAGIC 0x314d4948534f564bULL /* "KVOSHIM1", little endian */
-#define KVO_VERSION 1u
+#define KVO_VERSION 2u
 #define KVO_LINE 64
 #define KVO_HEADER_BYTES 4096
 #define KVO_NONCE_BYTES 16
@@ -22,11 +23,20 @@
 #define KVO_RING_MIN 4096u
 #define KVO_RING_MAX (64u << 20)
 
-/* header.state: who won, the client that attaches or the server that takes its offer back. */
-enum { KVO_OFFERED = 1, KVO_ATTACHED = 2, KVO_WITHDRAWN = 3 };
+/* header.state: who won, the client that attaches or the server that takes its offer back; and that one of them has left
+ * the rings since, the other can only follow. */
+enum { KVO_OFFERED = 1, KVO_ATTACHED = 2, KVO_WITHDRAWN = 3, KVO_PARTED = 4 };
 
 /* side.flags, set by that side alone. */
-enum { KVO_CUT = 1, KVO_SHUT_WR = 2, KVO_SHUT_RD = 4, KVO_NONBLOCK = 8, KVO_EXPEDITED = 16 /* membarrier is ours */ };
+enum {
+  KVO_CUT = 1,
+  KVO_SHUT_WR = 2,
+  KVO_SHUT_RD = 4,
+  KVO_NONBLOCK = 8,
+  KVO_EXPEDITED = 16, /* membarrier is ours */
+  KVO_LEFT = 32,      /* I read my incoming ring no further than head: send the rest through the kernel */
+  KVO_BACK = 64,      /* behind tail my bytes come through the kernel again, and no bells any more */
+};
 
 /* side.wait: what that side wants a doorbell for. Set by the side, cleared by the peer that rings. */
 enum { KVO_WANT_DATA = 1, KVO_WANT_SPACE = 2 };
@@ -52,11 +62,12 @@ struct kvo_side {
   uint32_t pad2[13];
   /* line 3: my senders among themselves */
   uint32_t send_lock;   /* thread id of the holder, 0: free */
-  uint32_t pad3;
+  uint32_t bell_lock;   /* around sending a bell, so that none comes behind KVO_BACK */
   uint64_t head_cache;  /* the peer's head when last looked at */
   uint64_t kernel_sent; /* bytes sent through the kernel so far */
   uint64_t inode;       /* of my kernel socket: a successor by exec finds its descriptor by it */
-  uint64_t pad4[4];
+  uint64_t resent;      /* KVO_BACK: up to where what the peer left in my ring has been sent through the kernel */
+  uint64_t pad4[3];
   /* line 4: my receivers among themselves */
   uint32_t recv_lock;
   uint32_t kernel_lock; /* around reading the kernel socket */
@@ -109,9 +120,11 @@ KVO_AT(struct kvo_side, wait, 128);
 KVO_AT(struct kvo_side, rung, 132);
 KVO_AT(struct kvo_side, drained, 136);
 KVO_AT(struct kvo_side, send_lock, 192);
+KVO_AT(struct kvo_side, bell_lock, 196);
 KVO_AT(struct kvo_side, head_cache, 200);
 KVO_AT(struct kvo_side, kernel_sent, 208);
 KVO_AT(struct kvo_side, inode, 216);
+KVO_AT(struct kvo_side, resent, 224);
 KVO_AT(struct kvo_side, recv_lock, 256);
 KVO_AT(struct kvo_side, kernel_lock, 260);
 KVO_AT(struct kvo_side, tail_cache, 264);

@@ -4,22 +4,17 @@ from kvoshim.layout cimport *
 from kvoshim.runtime cimport *
 from kvoshim.connection cimport *
 from kvoshim.ancillary cimport drop_stash
-from kvoshim.doorbell cimport ring_bell
+from kvoshim.demote cimport attend, follow
+from kvoshim.doorbell cimport departed, look_at_kernel, ring_bell
 from kvoshim.negotiate cimport *
 from kvoshim.segment cimport *
-from kvoshim.ring cimport ring_readable
-from kvoshim.readiness cimport *
+from kvoshim.wait cimport nap
 
 
 cdef inline bint stream_socket(int fd) noexcept nogil:
     cdef int kind = 0
     cdef socklen_t n = sizeof(int)
     return kvo_next.getsockopt(fd, SOL_SOCKET, SO_TYPE, &kind, &n) == 0 and kind == SOCK_STREAM
-
-
-cdef inline bint in_vfork_child() noexcept nogil:
-    """A vfork child shares our memory: its descriptors are its own, our table is not."""
-    return getpid() != kvo_process.pid
 
 
 cdef inline int life_connect(int fd, const sockaddr *address, socklen_t length) noexcept nogil:
@@ -242,6 +237,7 @@ cdef inline int life_shutdown(conn_t *c, int fd, int how) noexcept nogil:
         return -EINVAL
     if c.state != LIVE and not withdraw(c, fd, KVO_SHUT_EARLY):
         refresh(c, fd)
+    attend(c, fd)
     if c.state != LIVE:
         return -errno if kvo_next.shutdown(fd, how) else 0
     bits = (KVO_SHUT_WR if how != SHUT_RD else 0) | (KVO_SHUT_RD if how != SHUT_WR else 0)
@@ -250,7 +246,9 @@ cdef inline int life_shutdown(conn_t *c, int fd, int how) noexcept nogil:
         ring_bell(c, fd, KVO_WANT_DATA)
     if bits & KVO_SHUT_RD and kvo_load32(&c.peer.wait) & KVO_WANT_SPACE:
         ring_bell(c, fd, KVO_WANT_SPACE)
-    if (kvo_load32(&c.me.flags) & (KVO_SHUT_WR | KVO_SHUT_RD)) == (KVO_SHUT_WR | KVO_SHUT_RD):
+    if c.send_back:
+        kvo_next.shutdown(fd, how)
+    elif (kvo_load32(&c.me.flags) & (KVO_SHUT_WR | KVO_SHUT_RD)) == (KVO_SHUT_WR | KVO_SHUT_RD):
         c.native_shut = 1
         kvo_next.shutdown(fd, SHUT_RDWR)
     elif bits & KVO_SHUT_RD and kvo_load32(&c.sleepers):
@@ -295,56 +293,17 @@ cdef inline void life_forked_child() noexcept nogil:
             w = w.next
 
 
-cdef inline void life_before_exec(bint inherit) noexcept nogil:
-    """A program that is shimmed takes over the segments with the connections (inherit); if it could not be started,
-    they are not inherited after all. Its start (life_inherit) closes those it has no descriptor for."""
-    cdef uint32_t i
+cdef inline void life_before_close(int fd) noexcept nogil:
+    """What a peer that has left the ring has not read goes through the kernel before the descriptor is closed."""
+    cdef int32_t ident = ident_of_fd(fd)
     cdef conn_t *c
-    for i in range(kvo_process.slot_high):
-        c = (<conn_t *>kvo_process.slots) + i
-        if (c.state == OFFERED or c.state == LIVE) and c.memfd >= 0:
-            kvo_next.fcntl(c.memfd, F_SETFD, 0 if inherit else FD_CLOEXEC)
-
-
-cdef inline void life_inherit(int memfd, int fd) noexcept nogil:
-    """After exec: memfd may be the segment of the connection under fd. Takes the connection up if so."""
-    cdef stat_t segment, own
-    cdef uint64_t size
-    cdef header_t *h
-    cdef conn_t *c = NULL
-    cdef int role
-    cdef void *at
-    cdef uint32_t i
-    if fstat(memfd, &segment) or fstat(fd, &own) or (kvo_next.fcntl(memfd, F_GET_SEALS) & SEALS) != SEALS:
+    cdef int tries = 0
+    if ident >= 0 or in_vfork_child():
         return
-    size = (<uint64_t>segment.st_size - KVO_HEADER_BYTES) // 2
-    if size < KVO_RING_MIN or size > KVO_RING_MAX or size & (size - 1) \
-            or segment_bytes(size) != <uint64_t>segment.st_size:
-        return
-    for i in range(kvo_process.slot_high):
-        c = (<conn_t *>kvo_process.slots) + i
-        if c.state != FREE and c.header != NULL and c.me.inode == own.st_ino:
-            c.fds += 1  # another name of a connection that is taken up already
-            table_set(fd, ident_of(c))
-            return
-    at = mmap(NULL, segment_bytes(size), PROT_READ | PROT_WRITE, MAP_SHARED, memfd, 0)
-    if at == MAP_FAILED:
-        return
-    h = <header_t *>at
-    role = 0 if h.side[0].inode == own.st_ino else 1
-    if h.magic == KVO_MAGIC and h.version == KVO_VERSION and h.side[role].inode == own.st_ino:
-        c = conn_new(fd, OFFERED, role)
-    else:
-        c = NULL
-    if c == NULL:
-        munmap(at, segment_bytes(size))
-        return
-    memcpy(c.path, b"(inherited)", 12)
-    segment_adopt(c, h, size)
-    c.shared = 1
-    kvo_cas32(&c.me.kernel_lock, <uint32_t>kvo_tid(), 0)  # what this process held before exec
-    kvo_cas32(&c.me.send_lock, <uint32_t>kvo_tid(), 0)
-    kvo_cas32(&c.me.recv_lock, <uint32_t>kvo_tid(), 0)
-    c.memfd = kvo_next.fcntl(memfd, F_DUPFD_CLOEXEC, kvo_process.internal_from)
-    table_set(c.memfd, KVO_INTERNAL)
-    refresh(c, fd)
+    c = conn_at(ident)
+    while c.state == LIVE and departed(c) and not c.send_back and not c.gone and tries < 1000:
+        follow(c, fd)
+        if not c.send_back:
+            nap()
+            look_at_kernel(c, fd)
+        tries += 1

@@ -318,7 +318,10 @@ cdef inline void offer(conn_t *c, int fd) noexcept nogil:
 cdef inline void refresh(conn_t *c, int fd) noexcept nogil:
     """OFFERED: has the client attached?"""
     cdef int saved
-    if c.state == OFFERED and kvo_acquire32(&c.header.state) == KVO_ATTACHED:  # SYNC POINT attach
-        saved = errno
-        go_live(c, fd)
-        kvo_set_errno(saved)
+    cdef uint32_t state
+    if c.state == OFFERED:
+        state = kvo_acquire32(&c.header.state)  # SYNC POINT attach
+        if state == KVO_ATTACHED or state == KVO_PARTED:
+            saved = errno
+            go_live(c, fd)
+            kvo_set_errno(saved)

@@ -8,9 +8,9 @@ from kvoshim.layout cimport *
 from kvoshim.runtime cimport *
 from kvoshim.clock cimport *
 from kvoshim.connection cimport *
+from kvoshim.demote cimport attend
 from kvoshim.doorbell cimport *
 from kvoshim.epollset cimport set_at, set_ready, set_arm, set_t
-from kvoshim.negotiate cimport refresh
 from kvoshim.readiness cimport *
 from kvoshim.spin cimport crowded, spin_worth, spin_learn
 from kvoshim.wait cimport SLICE_NS, breathe, slice_of
@@ -33,7 +33,7 @@ cdef inline conn_t *live_at(int fd) noexcept nogil:
     if ident >= 0:
         return NULL
     c = conn_at(ident)
-    refresh(c, fd)
+    attend(c, fd)
     return c if c.state == LIVE else NULL
 
 
@@ -79,7 +79,7 @@ cdef inline void arm_all(pollfd *fds, nfds_t n) noexcept nogil:
                 set_arm(s)
             c = live_at(fds[i].fd)
             if c != NULL:
-                arm(c, fds[i].events & (POLLOUT | POLLWRNORM) and not writable(c))
+                arm(c, fds[i].events & (POLLOUT | POLLWRNORM) and not writable(c, fds[i].fd))
     fence_for_sleep()
 
 
@@ -100,7 +100,7 @@ cdef inline void leave_all(waiting_t *w, nfds_t n) noexcept nogil:
     cdef nfds_t i
     for i in range(n):
         if w[i].c != NULL:
-            if w[i].c.state == LIVE:
+            if w[i].c.state != FREE:
                 slot_give(w[i].c, w[i].slot)
             kvo_add32(&w[i].c.sleepers, <uint32_t>-1)
 
@@ -116,7 +116,7 @@ cdef inline bint settle_all(pollfd *fds, waiting_t *w, nfds_t n, bint *slices) n
         c = w[i].c
         if c == NULL:
             continue
-        if w[i].slot < 0:
+        if w[i].slot < 0 or departed(c):
             slices[0] = True
         if (not settled(c, fds[i].fd, w[i].target, w[i].slot) or kvo_load32(&c.me.flags) & KVO_SHUT_RD
                 or not fds[i].events & (POLLIN | POLLRDNORM) and not switch_receiving(c) and kernel_readable(fds[i].fd)):

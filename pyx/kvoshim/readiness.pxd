@@ -8,21 +8,27 @@ from kvoshim.ring cimport ring_readable, ring_space
 from kvoshim.wait cimport receive_ended, send_ended, unread_at_peer
 
 
-cdef inline bint kernel_readable(int fd) noexcept nogil:
+cdef inline short kernel_ready(int fd, short events) noexcept nogil:
     cdef pollfd p
     cdef int saved = errno
     cdef int r
     p.fd = fd
-    p.events = POLLIN
+    p.events = events
     p.revents = 0
     r = kvo_next.poll(&p, 1, 0)
     kvo_set_errno(saved)
-    return r == 1 and p.revents & POLLIN
+    return p.revents & events if r == 1 else 0
 
 
-cdef inline bint writable(conn_t *c) noexcept nogil:
+cdef inline bint kernel_readable(int fd) noexcept nogil:
+    return kernel_ready(fd, POLLIN) != 0
+
+
+cdef inline bint writable(conn_t *c, int fd) noexcept nogil:
     """As a kernel socket, writable only when there is room for more than a little; so a writer is not woken for each
     byte that is read."""
+    if c.send_back:
+        return kernel_ready(fd, POLLOUT) != 0
     return 2 * ring_space(c) >= <ssize_t>c.size
 
 
@@ -38,6 +44,8 @@ cdef inline short readiness(conn_t *c, int fd) noexcept nogil:
         mask |= POLLIN | POLLRDHUP | POLLRDNORM
         if shut:
             mask |= POLLHUP
+    elif c.recv_back:
+        mask |= kernel_ready(fd, POLLIN | POLLRDNORM | POLLRDHUP)
     elif switch_receiving(c):
         if ring_readable(c):
             mask |= POLLIN | POLLRDNORM
@@ -45,7 +53,9 @@ cdef inline short readiness(conn_t *c, int fd) noexcept nogil:
         # Bytes of data, or bells that came with the cut: then the ring decides.
         if not switch_receiving(c) or ring_readable(c):
             mask |= POLLIN | POLLRDNORM
-    if c.gone or writable(c):
+    if departed(c):
+        mask |= kernel_ready(fd, POLLPRI)
+    if c.gone or writable(c, fd):
         mask |= POLLOUT | POLLWRNORM
     if c.gone and unread_at_peer(c) and not kvo_load32(&c.me.reset_seen):
         mask |= POLLERR

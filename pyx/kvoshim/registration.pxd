@@ -38,6 +38,7 @@ cdef struct set_t:
     int32_t epfd
     int32_t names        # descriptors that name it
     int32_t pid          # who made it: a forked child shares the kernel's set and must not change it by closing
+    bint shared          # such a child waits on it
     uint32_t lock
     uint32_t sleepers    # threads in the kernel's epoll_wait
     uint32_t kicked      # some registration has been kicked
@@ -144,6 +145,16 @@ cdef inline void reg_drop(set_t *s, int index) noexcept nogil:
         s.free_list = index + 1
 
 
+cdef inline void reg_hand_over(reg_t *r, conn_t *c) noexcept nogil:
+    """A set that was inherited through fork: the parent's descriptor keeps the registration alive, so what the kernel says
+    of it passes. Under s.lock; the first of the connection's."""
+    private_lock(&c.watch_lock)
+    c.registrations = r.watch.next
+    private_unlock(&c.watch_lock)
+    r.mode = PASS
+    r.ident = 0
+
+
 cdef inline void make_hot(set_t *s, int index) noexcept nogil:
     cdef reg_t *r = s.regs[index]
     if not r.hot:
@@ -178,6 +189,48 @@ cdef inline int convert(set_t *s, int index) noexcept nogil:
     r.fresh = 1
     make_hot(s, index)
     return 0
+
+
+cdef inline void unconvert(set_t *s, int index) noexcept nogil:
+    """RING -> NATIVE: its connection has gone back to the kernel socket. Under s.lock."""
+    cdef reg_t *r = s.regs[index]
+    cdef conn_t *c = conn_at(r.ident)
+    cdef epoll_event e
+    e.events = r.events & ~<uint32_t>EPOLLEXCLUSIVE
+    if r.spent:
+        e.events &= EPOLLONESHOT | EPOLLET
+    e.data.u64 = tag_of(index, r.generation)
+    kvo_next.epoll_ctl(s.epfd, EPOLL_CTL_MOD, r.fd, &e)
+    r.mode = NATIVE
+    private_lock(&c.watch_lock)
+    slot_give(c, r.watch.slot)
+    r.watch.slot = -1
+    private_unlock(&c.watch_lock)
+
+
+cdef inline void give_back(conn_t *c) noexcept nogil:
+    """The connection is PLAIN: the kernel gets its registrations as the program made them."""
+    cdef watch_t *w
+    cdef reg_t *r
+    cdef set_t *s
+    cdef int index
+    while c.registrations != NULL:
+        r = NULL
+        private_lock(&c.watch_lock)
+        w = c.registrations
+        while w != NULL and r == NULL:
+            if (<reg_t *>w).mode == RING:
+                r = <reg_t *>w
+            w = w.next
+        private_unlock(&c.watch_lock)
+        if r == NULL:
+            return
+        s = <set_t *>r.set
+        private_lock(&s.lock)
+        index = reg_index(s, r)
+        if index >= 0 and r.mode == RING:
+            unconvert(s, index)
+        private_unlock(&s.lock)
 
 
 cdef inline uint32_t kernel_events(reg_t *r) noexcept nogil:
@@ -275,7 +328,9 @@ cdef inline void epollset_forget(conn_t *c, int fd) noexcept nogil:
         if index >= 0 and c.registrations == &r.watch:
             if s.pid == kvo_process.pid:
                 kvo_next.epoll_ctl(s.epfd, EPOLL_CTL_DEL, r.fd, NULL)
-            reg_drop(s, index)
+                reg_drop(s, index)
+            else:
+                reg_hand_over(r, c)
         private_unlock(&s.lock)
 
 

@@ -5,8 +5,10 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/select.h>
 #include <sys/socket.h>
@@ -50,17 +52,25 @@ struct kvo_next {
   int (*ppoll)(struct pollfd *, nfds_t, const struct timespec *, const sigset_t *);
   int (*select)(int, fd_set *, fd_set *, fd_set *, struct timeval *);
   int (*pselect)(int, fd_set *, fd_set *, fd_set *, const struct timespec *, const sigset_t *);
+  int (*epoll_create1)(int);
   int (*epoll_ctl)(int, int, int, struct epoll_event *);
   int (*epoll_pwait)(int, struct epoll_event *, int, int, const sigset_t *);
   int (*epoll_pwait2)(int, struct epoll_event *, int, const struct timespec *, const sigset_t *);
   int (*execve)(const char *, char *const[], char *const[]);
   int (*execvpe)(const char *, char *const[], char *const[]);
   int (*fexecve)(int, char *const[], char *const[]);
+  int (*posix_spawn)(pid_t *, const char *, const posix_spawn_file_actions_t *, const posix_spawnattr_t *, char *const[],
+                     char *const[]);
+  int (*posix_spawnp)(pid_t *, const char *, const posix_spawn_file_actions_t *, const posix_spawnattr_t *, char *const[],
+                      char *const[]);
+  int (*posix_spawn_file_actions_adddup2)(posix_spawn_file_actions_t *, int, int);
+  int (*system)(const char *);
+  FILE *(*popen)(const char *, const char *);
   void *(*fdopen)(int, const char *);
 };
 extern struct kvo_next kvo_next;
 
-/* Why a connection on a selected path stays on the kernel. Names in runtime.c; numbers are never reused. */
+/* Why a connection on a selected path stays on the kernel, or went back to it. Names in runtime.c; numbers are never reused. */
 enum kvo_reason {
   KVO_NO_REASON = 0,
   KVO_NO_OFFER,       /* the peer answered without an offer: it is not shimmed, or refused */
@@ -78,7 +88,13 @@ enum kvo_reason {
   KVO_SIGNALS,        /* asynchronous notification by signal was asked for */
   KVO_TABLE_FULL,
   KVO_SHUT_EARLY,     /* shut down before the switch */
-  KVO_DETACHED,       /* its descriptor was taken out of kvoshim.socket before the switch */
+  KVO_DETACHED,       /* its descriptor was taken out of kvoshim.socket */
+  KVO_EXEC,           /* a program without the library inherits it */
+  KVO_HANDED,         /* its descriptor was sent to another process */
+  KVO_URGENT,         /* MSG_OOB */
+  KVO_SPLICED,        /* splice() */
+  KVO_NESTED,         /* in an epoll set that is inside another one, or that a forked process waits on */
+  KVO_PEER_LEFT,      /* the peer went back to the kernel socket */
   KVO_REASONS
 };
 
@@ -114,6 +130,8 @@ enum kvo_kind {
   KVO_KERNEL = 1,
   KVO_LISTENER = 2,
   KVO_INTERNAL = 3, /* one of our own: the program can't close it, nor put something else there */
+  KVO_EPOLL = 4,
+  KVO_EPOLL_INSIDE = 5, /* an epoll set inside another one: only the kernel can look through it */
 };
 
 /* Reads the environment, makes the table. Safe to call again; 0 or -errno. With no usable KVOSHIM_PATHS the table

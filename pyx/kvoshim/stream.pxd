@@ -6,6 +6,7 @@ from kvoshim.connection cimport *
 from kvoshim.lock cimport alone, side_lock, side_unlock
 from kvoshim.ring cimport *
 from kvoshim.ancillary cimport *
+from kvoshim.demote cimport attend, demote, follow
 from kvoshim.doorbell cimport *
 from kvoshim.negotiate cimport *
 from kvoshim.wait cimport *
@@ -68,7 +69,8 @@ cdef inline ssize_t receive_kernel(conn_t *c, int fd, msghdr *m, size_t skip, in
         refresh(c, fd)
         if c.state == LIVE and (n == 0 or n == -ECONNRESET):
             look_at_kernel(c, fd)
-            n = -EINPROGRESS if c.gone and switch_receiving(c) else n
+            if c.gone:  # a bell that the peer left unread is no byte of mine: the counts tell
+                n = -EINPROGRESS if switch_receiving(c) else receive_end(c)
     return n
 
 
@@ -159,12 +161,18 @@ cdef inline void fetch_record(conn_t *c, int fd) noexcept nogil:
     unlead(c)
 
 
-cdef inline ssize_t receive_live(conn_t *c, int fd, msghdr *m, size_t asked, int flags) noexcept nogil:
-    return receive_on(c, fd, m, asked, flags, 0)
+cdef inline ssize_t receive_live(conn_t *c, int fd, msghdr *m, int flags) noexcept nogil:
+    cdef size_t asked = total_of(m)
+    cdef ssize_t n = receive_on(c, fd, m, asked, flags, 0)
+    if n == -EINPROGRESS:
+        return kernel_receive(fd, m, flags)
+    if flags & MSG_WAITALL and n > 0 and <size_t>n < asked and not flags & MSG_PEEK and (c.recv_back or c.state == PLAIN):
+        return receive_rest(c, fd, m, <size_t>n, flags)
+    return n
 
 
 cdef inline ssize_t receive_on(conn_t *c, int fd, msghdr *m, size_t asked, int flags, size_t got) noexcept nogil:
-    """LIVE; the first got bytes of m have been filled already."""
+    """LIVE; the first got bytes of m have been filled already. -EINPROGRESS: the kernel has the rest."""
     cdef bint peek = (flags & MSG_PEEK) != 0
     cdef bint all_of_it = flags & MSG_WAITALL and not peek
     cdef size_t limit
@@ -173,10 +181,16 @@ cdef inline ssize_t receive_on(conn_t *c, int fd, msghdr *m, size_t asked, int f
     cdef ssize_t n
     cdef int r
     if flags & MSG_OOB:
-        return -EINVAL
+        attend(c, fd)
+        return -EINPROGRESS if c.state == PLAIN or kvo_load32(&c.peer.flags) & KVO_BACK else -EINVAL
     while True:
-        if c.state != LIVE:
-            return <ssize_t>got if got else -EBADF  # closed by another thread
+        if c.state != LIVE or c.recv_back:
+            return <ssize_t>got if got else (-EBADF if c.state == FREE else -EINPROGRESS)  # FREE: closed by another thread
+        if c.shared and kvo_load32(&c.me.flags) & KVO_LEFT:
+            follow(c, fd)
+            if not c.recv_back:
+                nap()
+            continue
         if not c.recv_ring and not switch_receiving(c):
             n = receive_kernel(c, fd, m, got, flags)
             if n == -EINPROGRESS:
@@ -186,6 +200,9 @@ cdef inline ssize_t receive_on(conn_t *c, int fd, msghdr *m, size_t asked, int f
         else:
             if side_lock(c, &c.me.recv_lock):
                 return <ssize_t>got if got else -EAGAIN
+            if c.recv_back:
+                side_unlock(&c.me.recv_lock)
+                continue
             n = ring_look(c, asked - got)
             if n > 0:
                 limit = record_limit(c, least(<size_t>n, asked - got), &gap)
@@ -230,6 +247,13 @@ cdef inline ssize_t receive_on(conn_t *c, int fd, msghdr *m, size_t asked, int f
         # The ring is empty.
         if got and not all_of_it:
             return <ssize_t>got
+        if departed(c):
+            attend(c, fd)
+            if c.state != LIVE or c.recv_back or ring_readable(c):
+                continue
+            if not flags & MSG_DONTWAIT and not kvo_load32(&c.me.flags) & KVO_NONBLOCK:
+                nap()  # the last bell is on its way
+                continue
         if kvo_load32(&c.peer.closing) != c.closing_seen:
             look_at_kernel(c, fd)
         if receive_ended(c):
@@ -306,7 +330,7 @@ cdef inline ssize_t stream_receive(conn_t *c, int fd, msghdr *m, int flags) noex
     cdef size_t want
     cdef ssize_t n
     if c.state == LIVE:
-        return receive_live(c, fd, m, total_of(m), flags)
+        return receive_live(c, fd, m, flags)
     if c.state == PENDING:
         n = receive_pending(c, fd, m, flags)
         if n > 0 and flags & MSG_WAITALL and <size_t>n < total_of(m) and not flags & MSG_PEEK:
@@ -336,7 +360,7 @@ cdef inline ssize_t stream_receive_again(conn_t *c, int fd, msghdr *m, int flags
             return receive_rest(c, fd, m, <size_t>n, flags)
         return n
     if c.state == LIVE:
-        return receive_live(c, fd, m, total_of(m), flags)
+        return receive_live(c, fd, m, flags)
     return kernel_receive(fd, m, flags)
 
 
@@ -388,6 +412,7 @@ cdef inline bint peer_stopped(conn_t *c, int fd) noexcept nogil:
 
 
 cdef inline ssize_t send_live(conn_t *c, int fd, const msghdr *m, size_t total, int flags) noexcept nogil:
+    """Bytes or -errno; fewer than asked for, or -EINPROGRESS, when my direction has gone back to the kernel meanwhile."""
     cdef size_t done = 0
     cdef bint carries = m.msg_control != NULL and m.msg_controllen != 0
     # As on a kernel socket, the bytes of small messages that several threads or processes send never mix.
@@ -397,11 +422,9 @@ cdef inline ssize_t send_live(conn_t *c, int fd, const msghdr *m, size_t total, 
     cdef bint whole = many and start == total
     cdef ssize_t n, room, more
     cdef int r
-    if flags & MSG_OOB:
-        return -EOPNOTSUPP
     while True:
-        if c.state != LIVE:
-            return <ssize_t>done if done else -EBADF  # closed by another thread
+        if c.state != LIVE or c.send_back:
+            return <ssize_t>done if done else (-EBADF if c.state == FREE else -EINPROGRESS)  # FREE: closed by another thread
         if kvo_load32(&c.peer.closing) != c.closing_seen:
             look_at_kernel(c, fd)
         c.silent_sends += 1
@@ -410,10 +433,17 @@ cdef inline ssize_t send_live(conn_t *c, int fd, const msghdr *m, size_t total, 
             peer_stopped(c, fd)
         if send_ended(c):
             return <ssize_t>done if done else broken_pipe(flags)
+        if departed(c):
+            attend(c, fd)
+            if kvo_load32(&c.me.flags) & KVO_BACK:
+                return <ssize_t>done if done else -EINPROGRESS
         n = 0
         if total:
             if side_lock(c, &c.me.send_lock):
                 return <ssize_t>done if done else -EAGAIN
+            if many and kvo_load32(&c.me.flags) & KVO_BACK:
+                side_unlock(&c.me.send_lock)
+                continue
             room = ring_space(c) if carries or many else 1
             if room < 0:
                 side_unlock(&c.me.send_lock)
@@ -435,12 +465,16 @@ cdef inline ssize_t send_live(conn_t *c, int fd, const msghdr *m, size_t total, 
                     nap()
                     continue
                 n = 0
+            if n == -EINPROGRESS:
+                continue
             if n < 0:
                 return -ECONNRESET if n == -EPROTO else n
             if n:
                 fence_after_publishing(c)
                 if kvo_load32(&c.peer.wait) & KVO_WANT_DATA:
                     ring_bell(c, fd, KVO_WANT_DATA)
+                    if departed(c):
+                        attend(c, fd)
         done += <size_t>n
         if done == total:
             c.stat_sent += total
@@ -457,16 +491,16 @@ cdef inline ssize_t send_live(conn_t *c, int fd, const msghdr *m, size_t total, 
             return <ssize_t>done if done else r
 
 
-cdef inline ssize_t send_early(conn_t *c, int fd, const msghdr *m, int flags) noexcept nogil:
-    """PENDING or OFFERED: kernel sends never block under the lock, so that the cut can be published at any time between
-    two of them."""
+cdef inline ssize_t send_changing(conn_t *c, int fd, const msghdr *m, int flags, size_t done) noexcept nogil:
+    """In any state, also while it changes; the first done bytes of m have been sent. In PENDING and OFFERED kernel sends never
+    block under the lock, so that the cut can be published at any time between two of them."""
     cdef msghdr part
     cdef iovec v
     cdef pollfd p
     cdef timespec limit
     cdef timespec *span
     cdef bint sliced
-    cdef size_t total = total_of(m), done = 0, skip, i
+    cdef size_t total = total_of(m), skip, i
     cdef ssize_t n
     cdef int fl
     while True:
@@ -483,11 +517,18 @@ cdef inline ssize_t send_early(conn_t *c, int fd, const msghdr *m, int flags) no
             memset(&part, 0, sizeof(part))
             part.msg_iov = &v
             part.msg_iovlen = 1
-        if c.state == LIVE:
+        if c.state == LIVE and not kvo_load32(&c.me.flags) & KVO_BACK:
             n = send_live(c, fd, &part, total_of(&part), flags)
-        elif c.state == PLAIN:
+            if n == -EINPROGRESS:
+                continue
+        elif c.state == PLAIN or c.state == LIVE and c.send_back:
             n = kvo_next.sendmsg(fd, &part, flags)
             n = n if n >= 0 else -errno
+        elif c.state == LIVE:
+            follow(c, fd)  # what was left in the ring goes first
+            if c.send_back or c.state != LIVE:
+                continue
+            n = -EAGAIN
         elif c.state == PENDING:
             private_lock(&c.lock)
             if c.state == PENDING:
@@ -513,7 +554,8 @@ cdef inline ssize_t send_early(conn_t *c, int fd, const msghdr *m, int flags) no
             else:
                 kvo_store64(&c.me.kernel_sent, kvo_load64(&c.me.kernel_sent) + <uint64_t>n)
             side_unlock(&c.me.send_lock)
-        if n == -EAGAIN and (c.state == PENDING or c.state == OFFERED) and not flags & MSG_DONTWAIT:
+        if n == -EAGAIN and not flags & MSG_DONTWAIT and (c.state == PENDING or c.state == OFFERED
+                                                          or c.state == LIVE and kvo_load32(&c.me.flags) & KVO_BACK):
             fl = kvo_next.fcntl(fd, F_GETFL)
             if not fl & O_NONBLOCK:
                 p.fd = fd
@@ -539,14 +581,21 @@ cdef inline ssize_t send_early(conn_t *c, int fd, const msghdr *m, int flags) no
 
 
 cdef inline ssize_t stream_send(conn_t *c, int fd, const msghdr *m, int flags) noexcept nogil:
+    cdef size_t total
     cdef ssize_t n
-    if c.state == LIVE:
-        return send_live(c, fd, m, total_of(m), flags)
+    if flags & MSG_OOB:
+        demote(c, fd, KVO_URGENT)
+        if c.state == LIVE and not c.send_back:
+            return -EOPNOTSUPP
+    elif c.state == LIVE:
+        total = total_of(m)
+        n = send_live(c, fd, m, total, flags)
+        if <size_t>n == total or not (c.send_back or c.state == PLAIN or c.state == LIVE and kvo_load32(&c.me.flags) & KVO_BACK):
+            return n
+        return send_changing(c, fd, m, flags, <size_t>n if n > 0 else 0) if n >= 0 or n == -EINPROGRESS else n
     if c.state == CANDIDATE:
         offer(c, fd)
-    if c.state == PENDING or c.state == OFFERED:
-        return send_early(c, fd, m, flags)
-    if c.state == LIVE:
-        return send_live(c, fd, m, total_of(m), flags)
+    if c.state == PENDING or c.state == OFFERED or c.state == LIVE:
+        return send_changing(c, fd, m, flags, 0)
     n = kvo_next.sendmsg(fd, m, flags)
     return n if n >= 0 else -errno

@@ -110,12 +110,12 @@ cdef inline int wait_data(conn_t *c, int fd, bint part_read) noexcept nogil:
 
 
 cdef inline int wait_data_with(conn_t *c, int fd, bint part_read, int slot) noexcept nogil:
-    cdef char scratch[64]
+    cdef char byte
     cdef timespec span
     cdef ssize_t n
     cdef uint32_t target = kvo_load32(&c.me.rung)
     want(c, KVO_WANT_DATA)
-    if kvo_load64(&c.peer.tail) != kvo_load64(&c.me.head) or receive_ended(c):
+    if kvo_load64(&c.peer.tail) != kvo_load64(&c.me.head) or receive_ended(c) or departed(c):
         if alone(c):
             kvo_and32(&c.me.wait, ~KVO_WANT_DATA)
         return 0
@@ -133,8 +133,9 @@ cdef inline int wait_data_with(conn_t *c, int fd, bint part_read, int slot) noex
     if kvo_process.foreign_wait or not alone(c):
         return sleep_peeking(c, fd)
     # Nobody else: the bell is drained by the very call that sleeps, as many system calls as a plain blocking recv.
+    # One byte: behind a bell may come bytes of a peer that goes back to the kernel.
     kick(c)
-    n = take_bytes(c, fd, scratch, sizeof(scratch), 0)
+    n = take_bytes(c, fd, &byte, 1, 0)
     if n == 0 or n == -ECONNRESET:
         look_at_kernel(c, fd)
         return 0
@@ -162,7 +163,7 @@ cdef inline int wait_space_with(conn_t *c, int fd, int slot, ssize_t need) noexc
     # With no data waiting, data are waited for as well: then an old bell tells nobody anything, and may be drained.
     cdef bint quiet = kvo_load64(&c.peer.tail) == kvo_load64(&c.me.head)
     want(c, KVO_WANT_SPACE | (KVO_WANT_DATA if quiet else 0))
-    if not 0 <= ring_space(c) < need or send_ended(c):
+    if not 0 <= ring_space(c) < need or send_ended(c) or departed(c):
         if alone(c):
             kvo_and32(&c.me.wait, ~KVO_WANT_SPACE)
         return 0

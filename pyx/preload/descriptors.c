@@ -61,14 +61,12 @@ EXPORT int dup3(int old_fd, int new_fd, int flags) { return duplicate_onto(old_f
 
 static int control(int fd, int command, void *argument) {
   int32_t ident = ident_of(fd);
+  if (unlikely(ident < 0) && command == F_SETFL && (intptr_t)argument & O_ASYNC) kvo_demote(ident, fd, KVO_SIGNALS);
   int r = NEXT(fcntl)(fd, command, argument);
   if (likely(ident == 0) && likely(!kvo_epoll_known(fd))) return r;
   if (command == F_DUPFD || command == F_DUPFD_CLOEXEC) return duplicated(fd, r);
   if (r < 0 || ident >= 0) return r;
-  if (command == F_SETFL) {
-    kvo_set_nonblock(ident, ((intptr_t)argument & O_NONBLOCK) != 0);
-    if ((intptr_t)argument & O_ASYNC) kvo_withdraw(ident, fd, KVO_SIGNALS);
-  }
+  if (command == F_SETFL) kvo_set_nonblock(ident, ((intptr_t)argument & O_NONBLOCK) != 0);
   return r;
 }
 
@@ -99,8 +97,9 @@ EXPORT int ioctl(int fd, unsigned long request, ...) {
     int saved = errno;
     if (request == FIONREAD) bytes = kvo_readable_bytes(ident, fd);
     else if (request == SIOCOUTQ) bytes = kvo_unsent_bytes(ident);
+    else if (request == SIOCATMARK) kvo_attend(ident, fd);
     else if (request == FIONBIO && argument) kvo_set_nonblock(ident, *(int *)argument != 0);
-    else if (request == FIOASYNC && argument && *(int *)argument) kvo_withdraw(ident, fd, KVO_SIGNALS);
+    else if (request == FIOASYNC && argument && *(int *)argument) kvo_demote(ident, fd, KVO_SIGNALS);
     errno = saved;
     if (bytes >= 0) {
       *(int *)argument = (int)bytes;

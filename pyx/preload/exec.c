@@ -1,44 +1,102 @@
-/* exec: a successor that is shimmed takes the connections over. */
+/* exec: a successor with the library takes the connections over; for one without it they go back to the kernel. */
 #include "next.h"
 
+#include <elf.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <spawn.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
-static int shimmed(char *const environment[]) {
+static int names_library(char *const environment[]) {
   for (; environment && *environment; environment++)
     if (!strncmp(*environment, "LD_PRELOAD=", 11) && strstr(*environment, "libkvoshim.so")) return 1;
   return 0;
 }
 
-static int prepare(char *const environment[]) {
-  int inherit = kvo_process.table_len && shimmed(environment);
-  if (inherit) kvo_before_exec(1);
-  return inherit;
+/* Does the loader put the library into this program? Not into a static one, nor one that runs with others' rights. */
+static int loads_library(const char *path, int depth) {
+  char head[4096];
+  struct stat info;
+  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return 1; /* not readable, or not there: exec will tell */
+  ssize_t n = NEXT(read)(fd, head, sizeof head - 1);
+  int rights = fstat(fd, &info) == 0 &&
+               ((info.st_mode & S_ISUID && info.st_uid != geteuid()) || (info.st_mode & S_ISGID && info.st_gid != getegid()) ||
+                (geteuid() && fgetxattr(fd, "security.capability", NULL, 0) > 0));
+  NEXT(close)(fd);
+  if (rights) return 0;
+  head[n > 0 ? n : 0] = 0;
+  if (n > 2 && head[0] == '#' && head[1] == '!') {
+    char *at = head + 2 + strspn(head + 2, " \t");
+    at[strcspn(at, " \t\n")] = 0;
+    return depth > 3 || loads_library(at, depth + 1);
+  }
+  const Elf64_Ehdr *elf = (const Elf64_Ehdr *)head;
+  if (n < (ssize_t)sizeof *elf || memcmp(elf->e_ident, ELFMAG, SELFMAG)) return 1; /* what else runs, a shell runs */
+  if (elf->e_ident[EI_CLASS] != ELFCLASS64) return 0;
+  if (elf->e_phoff + (size_t)elf->e_phnum * sizeof(Elf64_Phdr) > (size_t)n) return 1;
+  const Elf64_Phdr *part = (const Elf64_Phdr *)(head + elf->e_phoff);
+  for (int i = 0; i < elf->e_phnum; i++)
+    if (part[i].p_type == PT_INTERP) return 1;
+  return 0;
 }
 
-static int failed(int inherit) {
+/* As execvp() looks for it. */
+static int loads_library_in_path(const char *file) {
+  const char *list = getenv("PATH");
+  if (strchr(file, '/') || !list) return loads_library(file, 0);
+  while (*list) {
+    size_t n = strcspn(list, ":");
+    char path[PATH_MAX];
+    if (n && snprintf(path, sizeof path, "%.*s/%s", (int)n, list, file) < (int)sizeof path && access(path, X_OK) == 0)
+      return loads_library(path, 0);
+    list += n + (list[n] == ':');
+  }
+  return 1;
+}
+
+/* Before a successor starts: 1 if it takes the connections over. last: the highest descriptor that it inherits, -1: all. */
+static int prepare(int shimmed, int last) {
+  int saved = errno;
+  if (!kvo_process.table_len) return 0;
+  if (shimmed) kvo_before_exec(1);
+  else kvo_before_plain_exec(last);
+  errno = saved;
+  return shimmed;
+}
+
+/* The successor was started elsewhere, or could not be. */
+static void done(int inherit) {
   int saved = errno;
   if (inherit) kvo_before_exec(0);
   errno = saved;
+}
+
+static int failed(int inherit) {
+  done(inherit);
   return -1;
 }
 
 EXPORT int execve(const char *path, char *const argv[], char *const environment[]) {
-  int inherit = prepare(environment);
+  int inherit = prepare(names_library(environment) && path && loads_library(path, 0), -1);
   NEXT(execve)(path, argv, environment);
   return failed(inherit);
 }
 
 EXPORT int execvpe(const char *file, char *const argv[], char *const environment[]) {
-  int inherit = prepare(environment);
+  int inherit = prepare(names_library(environment) && file && loads_library_in_path(file), -1);
   NEXT(execvpe)(file, argv, environment);
   return failed(inherit);
 }
 
 EXPORT int fexecve(int fd, char *const argv[], char *const environment[]) {
-  int inherit = prepare(environment);
+  int inherit = prepare(names_library(environment), -1);
   NEXT(fexecve)(fd, argv, environment);
   return failed(inherit);
 }
@@ -76,4 +134,57 @@ EXPORT int execle(const char *path, const char *first, ...) {
   char *const *environment = va_arg(args, char *const *);
   va_end(args);
   return execve(path, argv, environment);
+}
+
+/* Descriptors that a file action will duplicate into a child, of which nobody knows yet with what environment it starts. */
+static int duplicated[16], duplicates;
+
+EXPORT int posix_spawn_file_actions_adddup2(posix_spawn_file_actions_t *actions, int fd, int new_fd) {
+  if (ident_of(fd) < 0) duplicated[__atomic_fetch_add(&duplicates, 1, __ATOMIC_RELAXED) & 15] = fd;
+  return NEXT(posix_spawn_file_actions_adddup2)(actions, fd, new_fd);
+}
+
+static int prepare_spawn(int shimmed, const posix_spawn_file_actions_t *actions) {
+  int count = actions ? __atomic_exchange_n(&duplicates, 0, __ATOMIC_RELAXED) : 0;
+  for (int i = 0; !shimmed && i < count && i < 16; i++)
+    if (ident_of(duplicated[i]) < 0) kvo_part_with(duplicated[i]);
+  return prepare(shimmed, -1);
+}
+
+EXPORT int posix_spawn(pid_t *restrict pid, const char *restrict path, const posix_spawn_file_actions_t *actions,
+                       const posix_spawnattr_t *restrict attributes, char *const argv[restrict],
+                       char *const environment[restrict]) {
+  int inherit = prepare_spawn(names_library(environment) && path && loads_library(path, 0), actions);
+  int r = NEXT(posix_spawn)(pid, path, actions, attributes, argv, environment);
+  done(inherit);
+  return r;
+}
+
+EXPORT int posix_spawnp(pid_t *restrict pid, const char *restrict file, const posix_spawn_file_actions_t *actions,
+                        const posix_spawnattr_t *restrict attributes, char *const argv[restrict],
+                        char *const environment[restrict]) {
+  int inherit = prepare_spawn(names_library(environment) && file && loads_library_in_path(file), actions);
+  int r = NEXT(posix_spawnp)(pid, file, actions, attributes, argv, environment);
+  done(inherit);
+  return r;
+}
+
+/* A shell has no use for more than the standard streams. */
+static int prepare_shell(void) {
+  int ours = ident_of(0) < 0 || ident_of(1) < 0 || ident_of(2) < 0;
+  return ours ? prepare(names_library(environ), STDERR_FILENO) : 0;
+}
+
+EXPORT int system(const char *command) {
+  int inherit = prepare_shell();
+  int r = NEXT(system)(command);
+  done(inherit);
+  return r;
+}
+
+EXPORT FILE *popen(const char *command, const char *mode) {
+  int inherit = prepare_shell();
+  FILE *stream = NEXT(popen)(command, mode);
+  done(inherit);
+  return stream;
 }

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <fcntl.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 enum { COPY_BYTES = 65536 };
@@ -120,13 +122,13 @@ EXPORT ssize_t recvmsg(int fd, struct msghdr *message, int flags) {
   return r;
 }
 
-/* A connection of ours that is about to be given to another process had better stay on the kernel, if it still can. */
+/* A connection of ours that is about to be given to another process goes back to the kernel. */
 static void given_away(const struct msghdr *message) {
   for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c; c = CMSG_NXTHDR((struct msghdr *)message, c)) {
     if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) continue;
     for (size_t i = 0; i < (c->cmsg_len - CMSG_LEN(0)) / sizeof(int); i++) {
       int fd = ((int *)CMSG_DATA(c))[i];
-      if (ident_of(fd) < 0) kvo_withdraw(ident_of(fd), fd, KVO_ANCILLARY);
+      if (ident_of(fd) < 0) kvo_demote(ident_of(fd), fd, KVO_HANDED);
     }
   }
 }
@@ -199,12 +201,52 @@ EXPORT ssize_t sendfile(int out, int in, off_t *offset, size_t count) {
 }
 EXPORT ssize_t sendfile64(int, int, off_t *, size_t) __attribute__((alias("sendfile")));
 
-/* Programs fall back to copying when splice() says EINVAL. */
+/* splice() takes no more out of the ring than the pipe has taken in. */
+static ssize_t ring_to_pipe(int32_t ident, int in, int out, char *buffer, size_t n, unsigned flags) {
+  ssize_t seen = receive_one(ident, in, buffer, n, MSG_PEEK | (flags & SPLICE_F_NONBLOCK ? MSG_DONTWAIT : 0));
+  if (seen <= 0) return seen;
+  struct iovec v = {buffer, (size_t)seen};
+  ssize_t taken = vmsplice(out, &v, 1, flags & SPLICE_F_NONBLOCK);
+  if (taken > 0) {
+    char *rest = malloc((size_t)taken);
+    for (ssize_t left = taken, k; rest && left > 0; left -= k)
+      if ((k = receive_one(ident, in, rest, (size_t)left, MSG_DONTWAIT)) <= 0) break;
+    free(rest);
+  }
+  return taken;
+}
+
+/* And what it has taken out of the pipe it sends to the last byte; so it begins only where there is room for that. */
+static ssize_t pipe_to_ring(int in, int32_t ident, int out, char *buffer, size_t n, unsigned flags) {
+  struct pollfd room = {out, POLLOUT, 0}, data = {in, POLLIN, 0};
+  int dontwait = flags & SPLICE_F_NONBLOCK || NEXT(fcntl)(out, F_GETFL) & O_NONBLOCK;
+  if (kvo_poll(&room, 1, dontwait ? &(struct timespec){0, 0} : NULL, NULL) == 0) return errno = EAGAIN, -1;
+  if (flags & SPLICE_F_NONBLOCK && NEXT(poll)(&data, 1, 0) == 0) return errno = EAGAIN, -1;
+  ssize_t got = NEXT(read)(in, buffer, n), sent = 0;
+  while (sent < got) {
+    ssize_t k = send_one(ident, out, buffer + sent, (size_t)(got - sent), 0);
+    if (k < 0 && errno != EAGAIN && errno != EINTR) return sent ? sent : -1;
+    if (k < 0) kvo_poll(&room, 1, NULL, NULL);
+    else sent += k;
+  }
+  return got;
+}
+
 EXPORT ssize_t splice(int in, off64_t *in_offset, int out, off64_t *out_offset, size_t n, unsigned flags) {
   int32_t a = ident_of(in), b = ident_of(out);
-  if ((a < 0 && !kvo_withdraw(a, in, KVO_ANCILLARY)) || (b < 0 && !kvo_withdraw(b, out, KVO_ANCILLARY)))
-    return errno = EINVAL, -1;
-  return NEXT(splice)(in, in_offset, out, out_offset, n, flags);
+  int from_ring = a < 0 && !kvo_withdraw(a, in, KVO_SPLICED), to_ring = b < 0 && !kvo_withdraw(b, out, KVO_SPLICED);
+  if (!from_ring && !to_ring) return NEXT(splice)(in, in_offset, out, out_offset, n, flags);
+  if (from_ring ? in_offset != NULL : out_offset != NULL) return errno = ESPIPE, -1;
+  if ((from_ring && to_ring) || flags & ~15u) return errno = EINVAL, -1; /* one of the two is a pipe */
+  if (n > COPY_BYTES) n = COPY_BYTES;
+  /* A mapping of its own: the pipe may keep the pages. */
+  char *buffer = mmap(NULL, COPY_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (buffer == MAP_FAILED) return -1;
+  ssize_t moved = from_ring ? ring_to_pipe(a, in, out, buffer, n, flags) : pipe_to_ring(in, b, out, buffer, n, flags);
+  int why = errno;
+  munmap(buffer, COPY_BYTES);
+  errno = why;
+  return moved;
 }
 
 /* What _FORTIFY_SOURCE makes of these calls. The sizes were checked by the compiler or abort, as in the C library. */

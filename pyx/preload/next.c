@@ -19,7 +19,9 @@ void kvo_resolve(void) {
   FIND(socket), FIND(bind), FIND(connect), FIND(accept4), FIND(getsockname), FIND(getpeername), FIND(getsockopt);
   FIND(setsockopt), FIND(shutdown), FIND(close), FIND(close_range), FIND(dup), FIND(dup2), FIND(dup3);
   FIND(fcntl), FIND(ioctl), FIND(poll), FIND(ppoll), FIND(select), FIND(pselect);
-  FIND(epoll_ctl), FIND(epoll_pwait), FIND(epoll_pwait2), FIND(fdopen), FIND(execve), FIND(execvpe), FIND(fexecve);
+  FIND(epoll_create1), FIND(epoll_ctl), FIND(epoll_pwait), FIND(epoll_pwait2), FIND(fdopen);
+  FIND(execve), FIND(execvpe), FIND(fexecve), FIND(posix_spawn), FIND(posix_spawnp);
+  FIND(posix_spawn_file_actions_adddup2), FIND(system), FIND(popen);
   errno = saved;
 }
 

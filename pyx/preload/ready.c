@@ -117,9 +117,21 @@ EXPORT int pselect(int n, fd_set *restrict r, fd_set *restrict w, fd_set *restri
   return select_by_poll(n, r, w, e, timeout, mask);
 }
 
+static int made(int epfd) {
+  if (epfd >= 0 && kvo_process.table_len) kvo_epoll_made(epfd);
+  return epfd;
+}
+
+EXPORT int epoll_create1(int flags) { return made(NEXT(epoll_create1)(flags)); }
+
+EXPORT int epoll_create(int size) {
+  if (size <= 0) return errno = EINVAL, -1;
+  return epoll_create1(0);
+}
+
 EXPORT int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event) {
   /* The data word of a stranger's descriptor could look like one of our tags: kvo_epoll_ctl() sees to that. */
-  if (likely(ident_of(fd) >= 0) && likely(!event || event->data.u64 >> 40 != 0xA5C3D1))
+  if (likely(ident_of(fd) >= 0) && likely(ident_of(fd) < KVO_EPOLL) && likely(!event || event->data.u64 >> 40 != 0xA5C3D1))
     return NEXT(epoll_ctl)(epfd, op, fd, event);
   int saved = errno;
   int r = kvo_epoll_ctl(epfd, op, fd, event);

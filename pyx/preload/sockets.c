@@ -62,7 +62,7 @@ EXPORT int setsockopt(int fd, int level, int option, const void *value, socklen_
   int32_t ident = ident_of(fd);
   if (unlikely(ident < 0) && level == SOL_SOCKET && option == SO_PASSCRED && value && length >= sizeof(int) &&
       *(const int *)value)
-    kvo_withdraw(ident, fd, KVO_ANCILLARY);
+    kvo_demote(ident, fd, KVO_ANCILLARY);
   return NEXT(setsockopt)(fd, level, option, value, length);
 }
 
