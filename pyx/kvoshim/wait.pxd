@@ -116,7 +116,7 @@ cdef inline int wait_data_with(conn_t *c, int fd, bint part_read, int slot) noex
     cdef uint32_t target = kvo_load32(&c.me.rung)
     want(c, KVO_WANT_DATA)
     if kvo_load64(&c.peer.tail) != kvo_load64(&c.me.head) or receive_ended(c) or departed(c):
-        if alone(c):
+        if alone(c) and not kvo_process.foreign_wait:  # to those who wait unseen, "not armed" means that a bell lies there
             kvo_and32(&c.me.wait, ~KVO_WANT_DATA)
         return 0
     if not settled(c, fd, target, slot):
