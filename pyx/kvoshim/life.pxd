@@ -49,7 +49,8 @@ cdef inline bint listener_selected(int fd) noexcept nogil:
         kind = KVO_KERNEL
         if (kvo_next.getsockname(fd, <sockaddr *>&own, &n) == 0 and own.sun_family == AF_UNIX
                 and n > sizeof(unsigned short) and stream_socket(fd)
-                and kvo_path_selected(own.sun_path, n - sizeof(unsigned short))):
+                # a path of 108 bytes has no final zero: the kernel's length counts one beyond the structure
+                and kvo_path_selected(own.sun_path, (n if n < sizeof(own) else sizeof(own)) - sizeof(unsigned short))):
             kind = KVO_LISTENER
         table_set(fd, kind)
     return kind == KVO_LISTENER
@@ -93,20 +94,20 @@ cdef inline bint life_accepted(int listener, int fd, const sockaddr_un *peer, so
 
 cdef inline int life_accept(int fd, sockaddr *address, socklen_t *length, int flags) noexcept nogil:
     """accept4() that knows marked clients. A descriptor, or -1 with errno."""
-    cdef sockaddr_un peer
-    cdef socklen_t n = sizeof(sockaddr_un)
+    cdef sockaddr_un peer[2]  # room for a path of 108 bytes and the zero behind it
+    cdef socklen_t n = sizeof(peer)
     cdef int saved = errno, new
     cdef bint selected = listener_selected(fd)
     kvo_set_errno(saved)
     if not selected:
         return kvo_next.accept4(fd, address, length, flags)
-    new = kvo_next.accept4(fd, <sockaddr *>&peer, &n, flags)
+    new = kvo_next.accept4(fd, <sockaddr *>peer, &n, flags)
     if new < 0:
         return new
-    if life_accepted(fd, new, &peer, n):
+    if life_accepted(fd, new, peer, n):
         n = sizeof(unsigned short)
     if address != NULL and length != NULL:
-        memcpy(address, &peer, n if n < length[0] else length[0])
+        memcpy(address, peer, n if n < length[0] else length[0])
         length[0] = n
     kvo_set_errno(saved)
     return new
