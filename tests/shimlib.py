@@ -36,10 +36,17 @@ def library() -> Path:
     return path
 
 
+#: What goes in front of LD_PRELOAD: the runtime of scripts/sanitize.
+_RUNTIME = os.environ.get("SANITIZER_RUNTIME", "")
+
+
 def plain_env(**extra: str) -> dict[str, str]:
-    """This process's environment without anything that concerns the shim, plus `extra`."""
+    """This process's environment without anything that concerns the shim, plus `extra`. A sanitizer's runtime stays in
+    LD_PRELOAD, before what `extra` names there."""
     env = {k: v for k, v in os.environ.items() if not k.startswith("KVOSHIM_") and k not in _SCRUBBED}
     env.update(extra)
+    if _RUNTIME:
+        env["LD_PRELOAD"] = ":".join(filter(None, (_RUNTIME, env.get("LD_PRELOAD", ""))))
     return env
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import shimlib
 
 SOURCES = shimlib.ROOT / "tests" / "preload" / "snippets"
-_BUILT = shimlib.ROOT / "build" / "snippets"
+_BUILT = shimlib.ROOT / "build" / os.environ.get("SANITIZER", "") / "snippets"
 
 
 @dataclass(frozen=True)

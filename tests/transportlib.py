@@ -1,10 +1,11 @@
 """What the transport's behaviour suite shares: connections in one process, and peers in processes of their own."""
 
-import os
 import socket as standard
 import subprocess
 import sys
 from pathlib import Path
+
+import shimlib
 
 from kvoshim import launcher
 from kvoshim import socket as shimmed
@@ -38,9 +39,7 @@ class Peer:
     """peer.py in a process of its own. kind: standard, kvoshim, or preload (the standard module under the library)."""
 
     def __init__(self, kind, path, scenario, *args):
-        env = {key: value for key, value in os.environ.items() if not key.startswith(("KVOSHIM_", "LD_PRELOAD"))}
-        if kind == "preload":
-            env |= launcher.variables("*")
+        env = shimlib.plain_env(**(launcher.variables("*", environment={}) if kind == "preload" else {}))
         module = "standard" if kind == "preload" else kind
         self.process = subprocess.Popen([sys.executable, PEER, module, path, scenario, *map(str, args)], env=env,
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

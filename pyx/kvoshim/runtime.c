@@ -15,6 +15,9 @@
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/lsan_interface.h>
+#endif
 
 #include "atomics.h"
 #include "layout.h"
@@ -199,6 +202,10 @@ int kvo_start(const char *paths) {
     kvo_log("plain reason=%s", "no-memory");
     return errno = saved, -ENOMEM;
   }
+#ifdef __SANITIZE_ADDRESS__ /* what is reached from mapped memory alone has not leaked */
+  __lsan_register_root_region(slots, (size_t)p->slot_limit * KVO_SLOT_BYTES);
+  __lsan_register_root_region(sets, KVO_SETS_BYTES);
+#endif
   p->slots = slots;
   p->sets = sets;
   p->table = table;

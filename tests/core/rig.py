@@ -16,6 +16,8 @@ import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import shimlib
+
 from kvoshim import launcher
 
 HERE = Path(__file__).parent
@@ -146,18 +148,19 @@ def family(pid):
 def dump(pid):
     """Stacks, wait channels, descriptors and segments of a process and its children, as text."""
     lines = []
+    bare = os.environ | {"LD_PRELOAD": ""}  # no sanitizer for tools
     for one in family(pid):
         try:
             lines.append(f"process {one}: {Path(f'/proc/{one}/cmdline').read_bytes().replace(bytes(1), b' ').decode()}")
             for task in Path(f"/proc/{one}/task").iterdir():
                 lines.append(f"  task {task.name}: wchan={(task / 'wchan').read_text()} "
                              f"syscall={(task / 'syscall').read_text().strip()}")
-            lines += ["  " + text for text in subprocess.run(["ss", "-xp"], capture_output=True, text=True)
+            lines += ["  " + text for text in subprocess.run(["ss", "-xp"], capture_output=True, text=True, env=bare)
                       .stdout.splitlines() if f"pid={one}," in text] if shutil.which("ss") else []
             lines.append(segments(one))
             if shutil.which("gdb"):
                 lines.append(subprocess.run(["gdb", "-p", str(one), "-batch", "-nx", "-ex", "thread apply all bt 12"],
-                                            capture_output=True, text=True, timeout=60).stdout)
+                                            capture_output=True, text=True, timeout=60, env=bare).stdout)
         except (OSError, subprocess.TimeoutExpired) as error:
             lines.append(f"  {error}")
     return "\n".join(lines)
@@ -166,11 +169,10 @@ def dump(pid):
 # ---- running ----
 
 def environment(end, case, log):
-    env = {name: value for name, value in os.environ.items() if not name.startswith("KVOSHIM_") and name != "LD_PRELOAD"}
-    if end.shimmed:
-        env |= launcher.variables("*", case.spin, case.ring)
-        env |= {"KVOSHIM_LOG": "debug", "KVOSHIM_LOG_FILE": log}
-    return env
+    if not end.shimmed:
+        return shimlib.plain_env()
+    shim = launcher.variables("*", case.spin, case.ring, environment={})
+    return shimlib.plain_env(**shim, KVOSHIM_LOG="debug", KVOSHIM_LOG_FILE=log)
 
 
 def end_family(process):

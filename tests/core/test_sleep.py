@@ -1,10 +1,10 @@
 """A wait with nothing to report sleeps, however the ring was read before: it does not go round in circles."""
 
-import os
 import subprocess
 import sys
 
 import pytest
+import shimlib
 
 from kvoshim import launcher
 
@@ -66,7 +66,7 @@ else:
 @pytest.mark.parametrize("how", ["poll", "lt", "et", "et-out"])
 @pytest.mark.parametrize("shimmed", [True, False], ids=["shimmed", "plain"])
 def test_a_wait_sleeps(tmp_path, shimmed, how, before):
-    env = os.environ | (launcher.variables("*") if shimmed else {})
+    env = shimlib.plain_env(**(launcher.variables("*", environment={}) if shimmed else {}))
     done = subprocess.run([sys.executable, "-c", PROGRAM, str(tmp_path / "s"), how, before], env=env, cwd=tmp_path,
                           capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr

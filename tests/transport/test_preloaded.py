@@ -1,10 +1,10 @@
 """`from kvoshim import socket` in a process under the preload library: the library does the work, once."""
 
-import os
 import subprocess
 import sys
 
 import pytest
+import shimlib
 
 from kvoshim import launcher
 
@@ -44,7 +44,7 @@ def test_hand_over(tmp_path, paths):
         "client.connection_id <= -100 and server.connection_id <= -100",
         "client.connection_id is None and server.connection_id is None")
     log = tmp_path / "log"
-    env = os.environ | launcher.variables(paths) | {"KVOSHIM_LOG": "debug", "KVOSHIM_LOG_FILE": str(log)}
+    env = shimlib.plain_env(**launcher.variables(paths, environment={}), KVOSHIM_LOG="debug", KVOSHIM_LOG_FILE=str(log))
     done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "s")], env=env, capture_output=True, text=True,
                           timeout=60, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
