@@ -25,7 +25,7 @@ from libc.stdint cimport int32_t, uint32_t
 from kvoshim.layout cimport *
 from kvoshim.runtime cimport *
 from kvoshim.connection cimport *
-from kvoshim.lock cimport alone, side_lock, side_unlock, thread_is_dead
+from kvoshim.lock cimport alone, side_lock, side_unlock, owner_is_gone
 from kvoshim.ring cimport ring_readable, least
 from kvoshim.ancillary cimport take_bytes
 
@@ -169,7 +169,7 @@ cdef inline uint32_t drainable(conn_t *c, uint32_t target, int mine) noexcept no
             continue
         floor = kvo_load32(&c.me.slot_floor[i])
         if <int32_t>(floor - target) < 0:
-            if thread_is_dead(owner):
+            if owner_is_gone(c, owner):
                 kvo_cas32(&c.me.slot_owner[i], owner, 0)
             else:
                 target = floor

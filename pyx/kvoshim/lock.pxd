@@ -7,14 +7,33 @@ from kvoshim.runtime cimport *
 from kvoshim.connection cimport conn_t
 
 
-cdef inline bint thread_is_dead(uint32_t tid) noexcept nogil:
+cdef enum:
+    NAP_NS = 1000000
+    PATIENCE = 8192  # looks at a lock that is held, after which the next ones are a nap apart
+
+
+cdef inline void nap() noexcept nogil:
+    """A millisecond, for the rare wait that nobody rings for."""
+    cdef timespec span
+    span.tv_sec = 0
+    span.tv_nsec = NAP_NS
+    kvo_next.ppoll(NULL, 0, &span, NULL)
+
+
+cdef inline bint owner_is_gone(conn_t *c, uint32_t owner) noexcept nogil:
+    """Can the thread or process that a word of the segment names not be one of my side? It has died, or the peer has
+    written there: my side of a connection that was not forked is the threads of this process."""
     cdef int saved = errno
-    cdef bint dead = kill(<pid_t>tid, 0) != 0 and errno == ESRCH
+    cdef bint gone
+    if c.shared:
+        gone = owner > 0x7fffffff or kill(<pid_t>owner, 0) != 0 and errno == ESRCH
+    else:
+        gone = syscall(SYS_tgkill, kvo_process.pid, owner, 0) != 0
     kvo_set_errno(saved)
-    return dead
+    return gone
 
 
-cdef inline int side_lock_slow(uint32_t *word, uint32_t me) noexcept nogil:
+cdef inline int side_lock_slow(conn_t *c, uint32_t *word, uint32_t me) noexcept nogil:
     cdef uint32_t holder, i = 0
     while True:
         holder = kvo_load32(word)
@@ -24,13 +43,16 @@ cdef inline int side_lock_slow(uint32_t *word, uint32_t me) noexcept nogil:
         elif holder == me:
             return -EAGAIN  # a signal handler has interrupted this very thread's operation
         i += 1
-        if i & 1023 == 0 and holder and thread_is_dead(holder):
+        if i & 1023 == 0 and holder and owner_is_gone(c, holder):
             if kvo_cas32(word, holder, me):
                 return 0
         if i < 64:
             kvo_relax()
-        else:
+        elif i < PATIENCE:
             sched_yield()
+        else:
+            i = PATIENCE | 1023  # the holder is stopped, or the peer has put it there: no reason to burn a CPU
+            nap()
 
 
 cdef inline bint alone(conn_t *c) noexcept nogil:
@@ -46,7 +68,7 @@ cdef inline int side_lock(conn_t *c, uint32_t *word) noexcept nogil:
         return 0
     if kvo_cas32(word, 0, me):
         return 0
-    return side_lock_slow(word, me)
+    return side_lock_slow(c, word, me)
 
 
 cdef inline void side_unlock(uint32_t *word) noexcept nogil:

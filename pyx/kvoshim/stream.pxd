@@ -3,7 +3,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from kvoshim.layout cimport *
 from kvoshim.runtime cimport *
 from kvoshim.connection cimport *
-from kvoshim.lock cimport alone, side_lock, side_unlock
+from kvoshim.lock cimport alone, nap, side_lock, side_unlock
 from kvoshim.ring cimport *
 from kvoshim.ancillary cimport *
 from kvoshim.demote cimport attend, demote, follow

@@ -5,12 +5,11 @@ from kvoshim.runtime cimport *
 from kvoshim.connection cimport *
 from kvoshim.ancillary cimport take_bytes
 from kvoshim.doorbell cimport *
-from kvoshim.lock cimport alone
+from kvoshim.lock cimport alone, nap
 from kvoshim.ring cimport ring_readable, ring_space
 from kvoshim.spin cimport spin_until
 
 cdef enum:
-    NAP_NS = 1000000
     SLICE_NS = 100000000
 
 
@@ -30,14 +29,6 @@ cdef inline bint unread_at_peer(conn_t *c) noexcept nogil:
     """The peer is gone and has left bytes of mine unread: the kernel would say ECONNRESET, once."""
     return (kvo_load64(&c.peer.head) != kvo_load64(&c.me.tail)
             or kvo_load64(&c.peer.kernel_read) < kvo_load64(&c.me.cut))
-
-
-cdef inline void nap() noexcept nogil:
-    """A millisecond, for the rare wait that nobody rings for."""
-    cdef timespec span
-    span.tv_sec = 0
-    span.tv_nsec = NAP_NS
-    kvo_next.ppoll(NULL, 0, &span, NULL)
 
 
 cdef inline timespec *socket_timeout(int fd, int option, timespec *out) noexcept nogil:
