@@ -16,6 +16,7 @@ KvoshimError
   ControllerUnavailableError (ConnectionError)   no controller, and none could be started
     ProtocolError                       the other side does not speak this version's protocol
   ClosedError                           the object was closed before
+  UnknownSubjectError (LookupError)     no process, no path and no program of that name
   ForkedError                           the object belongs to the process that this one was forked from
 """
 
@@ -85,6 +86,10 @@ class ProtocolError(ControllerUnavailableError):
 
 class ClosedError(KvoshimError):
     """The object was closed before this call."""
+
+
+class UnknownSubjectError(KvoshimError, LookupError):
+    """What is to be examined is neither a process, nor a path, nor a program."""
 
 
 class ForkedError(KvoshimError, RuntimeError):

@@ -21,5 +21,6 @@ VARIABLES = (
     Variable("KVOSHIM_SPIN_US", "50", "longest spin before sleeping, in microseconds, 0 to 1000000; 0: never spin"),
     Variable("KVOSHIM_LOG", "", "'debug': log what was accelerated, and why not"),
     Variable("KVOSHIM_LOG_FILE", "", "file that the log is appended to; '-' or 'stderr': standard error"),
+    Variable("KVOSHIM_STATS", "on", "'off': keep no statistics segment for `kvoshim connections`"),
     Variable("KVOSHIM_CONTROLLER", "", "socket path of the observation controller, instead of the user's own"),
 )

@@ -22,6 +22,8 @@ import psutil
 import pytest
 import shimlib
 
+from kvoshim import statistics
+
 _LIMIT = 120.0
 _WATCHDOG_SIGNAL = signal.SIGRTMIN + 5
 _PR_SET_CHILD_SUBREAPER = 36
@@ -121,6 +123,11 @@ def _shared_memory() -> set[str]:
     for name in os.listdir("/dev/shm"):
         if "kvoshim" not in name and "kvo-" not in name:
             continue
+        if m := re.fullmatch(r"kvoshim-stats-\d+-(\d+)-\d+", name):
+            # A killed process leaves its statistics to whoever comes by next: to us. This process has its own to its end.
+            statistics.processes()
+            if int(m[1]) == os.getpid() or not os.path.exists(f"/dev/shm/{name}"):
+                continue
         numbers = {int(n) for n in re.findall(r"\d+", name) if len(n) < 10}
         if any(n not in ours and psutil.pid_exists(n) for n in numbers):
             continue

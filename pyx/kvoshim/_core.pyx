@@ -1,7 +1,7 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, nonecheck=False
 # The core's C interface (core.h), and what Python sees of it. The preload library links only the upper half: nothing in
 # it touches a Python object.
-from libc.stdint cimport int32_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from kvoshim.layout cimport *
 from kvoshim.runtime cimport *
 from kvoshim.connection cimport *
@@ -183,3 +183,4 @@ cdef public void kvo_inherit(int memfd, int fd) noexcept nogil:
 # ---- the Python half ----
 
 include "bindings.pxi"
+include "stats.pxi"

@@ -65,13 +65,15 @@ def connection_id(int fd):
 
 def accelerated():
     """How many ends of connections have switched to shared memory in this process (int)."""
-    return kvo_process.accelerated
+    return kvo_process.stats.accelerated if kvo_process.stats != NULL else 0
 
 
 def refusals():
     """Counts of connections that stayed on the kernel, by reason: {str: int}."""
-    return {kvo_reason_name(i).decode(): kvo_process.refused[i] for i in range(1, KVO_REASONS)
-            if kvo_process.refused[i]}
+    if kvo_process.stats == NULL:
+        return {}
+    return {kvo_reason_name(i).decode(): kvo_process.stats.refused[i] for i in range(1, KVO_REASONS)
+            if kvo_process.stats.refused[i]}
 
 
 # ---- life ----
@@ -98,7 +100,7 @@ def after_connect(int fd):
     """The socket is connected."""
     cdef int32_t ident = ident_of_fd(fd)
     if ident < 0 and conn_at(ident).state == MARKED:
-        kvo_release32(&conn_at(ident).state, PENDING)
+        enter(conn_at(ident), PENDING)
 
 
 def after_accept(int listener, int fd, peer):

@@ -14,14 +14,14 @@ cdef enum:
     FIRST_ID = -100
     QUARANTINE = 16  # closed slots that keep their memory for a while, in a process with threads
 
-cdef enum:
-    FREE = 0
-    MARKED      # client: marked, not connected yet
-    PENDING     # client: connected, on the kernel, no offer seen
-    CANDIDATE   # server: accepted from a marked client, nothing offered yet
-    OFFERED     # server: offered; each operation looks whether the client has attached
-    LIVE        # both ends are attached; each direction switches at its cut
-    PLAIN       # on the kernel for good; the slot lives on only for its epoll registrations
+cdef extern from "stats_layout.h" nogil:
+    const uint32_t FREE "KVO_FREE"
+    const uint32_t MARKED "KVO_MARKED"        # client: marked, not connected yet
+    const uint32_t PENDING "KVO_PENDING"      # client: connected, on the kernel, no offer seen
+    const uint32_t CANDIDATE "KVO_CANDIDATE"  # server: accepted from a marked client, nothing offered yet
+    const uint32_t OFFERED "KVO_OFFER_MADE"   # server: offered; each operation looks whether the client has attached
+    const uint32_t LIVE "KVO_LIVE"            # both ends are attached; each direction switches at its cut
+    const uint32_t PLAIN "KVO_PLAIN"          # on the kernel for good, until close()
 
 # What waiting has lately been worth, for one direction.
 cdef struct spin_t:
@@ -86,8 +86,10 @@ cdef struct conn_t:
     stash_t *stash           # ancillary records taken off the kernel socket, not delivered yet; oldest first
     watch_t *registrations   # epoll, under watch_lock
     uint32_t watch_lock
-    uint64_t stat_sent, stat_received, stat_sends, stat_receives
-    uint64_t stat_sleeps, stat_bells, stat_spins_won, stat_spins_lost
+    conn_stats_t *stats      # counters, and a copy of what follows: what other processes may see (stats_layout.h)
+    uint64_t since_ns        # connect() or accept()
+    uint32_t reason          # why it is PLAIN
+    int32_t peer_pid         # 0: not known
     uint8_t nonce[16]
     char path[108]
 
@@ -105,6 +107,59 @@ cdef inline int32_t ident_of_fd(int fd) noexcept nogil:
     if <uint32_t>fd >= kvo_process.table_len:
         return 0
     return kvo_process.table[fd]
+
+
+cdef inline void enter(conn_t *c, uint32_t state) noexcept nogil:
+    kvo_release32(&c.state, state)
+    kvo_store32(&c.stats.state, state)
+
+
+cdef inline void count(uint64_t *counter, uint64_t n) noexcept nogil:
+    kvo_store64(counter, kvo_load64(counter) + n)
+
+
+cdef inline void count_sent(conn_t *c, ssize_t n) noexcept nogil:
+    """What a send through the kernel returned."""
+    if n > 0:
+        count(&c.stats.sent, <uint64_t>n)
+        count(&c.stats.sends, 1)
+
+
+cdef inline void count_received(conn_t *c, ssize_t n, bint peek) noexcept nogil:
+    if n > 0 and not peek:
+        count(&c.stats.received, <uint64_t>n)
+        count(&c.stats.receives, 1)
+
+
+cdef inline void count_sleep(conn_t *c) noexcept nogil:
+    count(&c.stats.sleeps, 1)
+    kvo_stats_cover(<uint32_t>(c - <conn_t *>kvo_process.slots))  # a forked child shows what it was given once it waits
+
+
+cdef inline void count_spin(conn_t *c, bint won) noexcept nogil:
+    count(&c.stats.spins_won if won else &c.stats.spins_lost, 1)
+
+
+cdef inline void describe(conn_t *c) noexcept nogil:
+    """Tells the statistics what the connection is."""
+    cdef conn_stats_t *s = c.stats
+    cdef uint32_t sequence = kvo_load32(&s.sequence) | 1
+    kvo_exchange32(&s.sequence, sequence)
+    s.since_ns = c.since_ns
+    s.reason = c.reason
+    s.role = <uint32_t>c.role
+    s.peer_pid = c.peer_pid
+    memcpy(s.path, c.path, KVO_STATS_PATH)
+    s.state = c.state
+    kvo_release32(&s.sequence, sequence + 1)
+
+
+cdef inline void name_connection(conn_t *c, const char *path, size_t length) noexcept nogil:
+    """path as in sun_path."""
+    memcpy(c.path, path, length if length < 107 else 107)
+    if length and c.path[0] == 0:
+        c.path[0] = c'@'
+    describe(c)
 
 
 cdef inline void table_set(int fd, int32_t value) noexcept nogil:
@@ -152,6 +207,7 @@ cdef inline conn_t *conn_new(int fd, uint32_t state, int role) noexcept nogil:
     """A slot for a descriptor that is in the table's range; NULL when all are taken."""
     cdef conn_t *c = NULL
     cdef int32_t free
+    cdef uint32_t index
     if <uint32_t>fd >= kvo_process.table_len:
         return NULL
     private_lock(&kvo_process.slot_lock)
@@ -175,7 +231,13 @@ cdef inline conn_t *conn_new(int fd, uint32_t state, int role) noexcept nogil:
     c.rendezvous = c.offering = c.memfd = c.early_slot = -1
     c.receiving.score = c.sending.score = 128
     c.receiving.period = c.sending.period = 16
-    kvo_release32(&c.state, state)
+    c.since_ns = kvo_stats_now()
+    index = <uint32_t>(c - <conn_t *>kvo_process.slots)
+    kvo_stats_cover(index)
+    c.stats = kvo_stats_slot(index)
+    memset(c.stats, 0, KVO_STATS_COUNTER_BYTES)
+    enter(c, state)
+    describe(c)
     table_set(fd, ident_of(c))
     return c
 
@@ -185,7 +247,7 @@ cdef inline void slot_free(conn_t *c) noexcept nogil:
     connection finds the state FREE, in memory that is still there."""
     cdef int32_t place = <int32_t>(c - <conn_t *>kvo_process.slots) + 1
     private_lock(&kvo_process.slot_lock)
-    kvo_release32(&c.state, FREE)
+    enter(c, FREE)
     if kvo_single_threaded():
         conn_unmap(c)
     c.next_free = 0

@@ -95,7 +95,7 @@ cdef inline bint send_bell(conn_t *c, int fd) noexcept nogil:
     if kvo_next.send(fd, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL) != 1 and not ring_harder(fd):
         kvo_add32(&c.peer.drained, 1)
         return False
-    c.stat_bells += 1
+    count(&c.stats.bells, 1)
     return True
 
 
@@ -113,6 +113,8 @@ cdef inline void ring_bell(conn_t *c, int fd, uint32_t what) noexcept nogil:
             look_at_kernel(c, fd)  # the peer may be gone
     if locked:
         side_unlock(&c.me.bell_lock)
+    if what == KVO_WANT_DATA:
+        count(&c.stats.data_bells, 1)
     c.rang = 1
     kvo_set_errno(saved)
 

@@ -193,7 +193,7 @@ cdef inline bint arm_hot(set_t *s) noexcept nogil:
                 ready = True
                 link = &r.next_hot
                 continue
-            c.stat_sleeps += 1
+            count_sleep(c)
             # Bells are edges here, so old ones may lie; but they must not fill the socket.
             target = kvo_load32(&c.me.slot_floor[r.watch.slot]) if r.watch.slot >= 0 else kvo_load32(&c.me.drained)
             if <int32_t>(target - kvo_load32(&c.me.drained)) >= 64:
@@ -344,10 +344,7 @@ cdef inline int spin_on_set(set_t *s, epoll_event *events, int most) noexcept no
             if idle >= 2:
                 break
     spin_learn(&s.spin, won)
-    if won:
-        c.stat_spins_won += 1
-    else:
-        c.stat_spins_lost += 1
+    count_spin(c, won)
     if n:
         return n
     return 0 if won else -EAGAIN

@@ -95,7 +95,7 @@ cdef inline void inherit(int memfd, int fd) noexcept nogil:
     if c == NULL:
         munmap(at, segment_bytes(size))
         return
-    memcpy(c.path, b"(inherited)", 12)
+    name_connection(c, b"(inherited)", 11)
     segment_adopt(c, h, size)
     c.shared = 1
     kvo_cas32(&c.me.kernel_lock, <uint32_t>kvo_tid(), 0)  # what this process held before exec

@@ -34,7 +34,7 @@ cdef inline int life_connect(int fd, const sockaddr *address, socklen_t length) 
     if r == 0 and ident < 0:
         c = conn_at(ident)
         if c.state == MARKED:
-            kvo_release32(&c.state, PENDING)
+            enter(c, PENDING)
     return r
 
 
@@ -82,12 +82,13 @@ cdef inline bint life_accepted(int listener, int fd, const sockaddr_un *peer, so
             own.sun_path[0] = c'@'
         own.sun_path[107] = 0
     if c != NULL:
-        memcpy(c.path, own.sun_path, 108)
+        name_connection(c, own.sun_path, 107)
         memcpy(c.nonce, nonce, 16)
         if marked < 0:
             turn_plain(c, fd, KVO_OTHER_VERSION)
     elif not marked:
-        kvo_process.refused[<int>KVO_NO_MARK] += 1
+        kvo_stats_cover(0)
+        count(&kvo_process.stats.refused[<int>KVO_NO_MARK], 1)
         kvo_log(b"plain fd=%d side=server path=%s reason=no-mark", fd, &own.sun_path[0])
     return marked != 0
 
@@ -134,6 +135,8 @@ cdef inline int life_pair(int a, int b) noexcept nogil:
         turn_plain(first, a, KVO_TABLE_FULL)
         return -EMFILE
     segment_adopt(second, <header_t *>at, first.size)
+    name_connection(first, b"socketpair", 10)
+    name_connection(second, b"socketpair", 10)
     note_inode(first, a)
     note_inode(second, b)
     kvo_release32(&first.header.state, KVO_ATTACHED)
@@ -180,8 +183,8 @@ cdef inline void dispose(conn_t *c) noexcept nogil:
     if c.header != NULL:
         kvo_add32(&c.me.closing, 1)
         kvo_log(b"closed id=%d path=%s sent=%lu received=%lu sleeps=%lu bells=%lu spins_won=%lu spins_lost=%lu",
-                ident_of(c), &c.path[0], c.stat_sent, c.stat_received, c.stat_sleeps, c.stat_bells,
-                c.stat_spins_won, c.stat_spins_lost)
+                ident_of(c), &c.path[0], c.stats.sent, c.stats.received, c.stats.sleeps, c.stats.bells,
+                c.stats.spins_won, c.stats.spins_lost)
     close_quietly(&c.rendezvous)
     close_quietly(&c.offering)
     close_quietly(&c.memfd)
@@ -287,6 +290,8 @@ cdef inline void life_forked_child() noexcept nogil:
         c = (<conn_t *>kvo_process.slots) + i
         c.lock = c.sleepers = c.watch_lock = c.early_sleepers = 0
         c.early_slot = -1
+        if c.state != FREE:
+            describe(c)  # its statistics begin anew
         w = c.registrations
         while w != NULL:
             w.slot = -1  # it is the parent's

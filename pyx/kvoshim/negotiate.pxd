@@ -79,7 +79,9 @@ cdef inline void note_inode(conn_t *c, int fd) noexcept nogil:
 
 
 cdef inline void log_plain(conn_t *c, int fd, int reason) noexcept nogil:
-    kvo_process.refused[reason] += 1
+    count(&kvo_process.stats.refused[reason], 1)
+    c.reason = <uint32_t>reason
+    kvo_store32(&c.stats.reason, c.reason)
     kvo_log(b"plain fd=%d side=%s path=%s reason=%s", fd, b"server" if c.role else b"client", &c.path[0],
             kvo_reason_name(reason))
 
@@ -91,7 +93,7 @@ cdef inline void turn_plain(conn_t *c, int fd, int reason) noexcept nogil:
     close_quietly(&c.offering)
     close_quietly(&c.memfd)
     # A mapped segment stays until close(): another thread may be looking at it.
-    kvo_release32(&c.state, PLAIN)
+    enter(c, PLAIN)
 
 
 cdef inline bint withdraw(conn_t *c, int fd, int reason) noexcept nogil:
@@ -131,13 +133,14 @@ cdef inline void go_live_locked(conn_t *c, int fd) noexcept nogil:
         kvo_or32(&c.me.flags, KVO_NONBLOCK)
     if c.early_sleepers:
         c.early_slot = slot_take(c, <uint32_t>kvo_process.pid)
-    kvo_release32(&c.state, LIVE)
+    enter(c, LIVE)
     kick(c)  # registrations made before are to be converted
-    kvo_process.accelerated += 1
-    if not credentials(fd, &who):
-        who.pid = 0
+    count(&kvo_process.stats.accelerated, 1)
+    if c.peer_pid == 0 and credentials(fd, &who):
+        c.peer_pid = who.pid
+    c.stats.peer_pid = c.peer_pid
     kvo_log(b"accelerated id=%d fd=%d side=%s path=%s peer=%d", ident_of(c), fd,
-            b"server" if c.role else b"client", &c.path[0], who.pid)
+            b"server" if c.role else b"client", &c.path[0], c.peer_pid)
 
 
 cdef inline void go_live(conn_t *c, int fd) noexcept nogil:
@@ -161,11 +164,9 @@ cdef inline void mark(int fd, const sockaddr_un *address, socklen_t length) noex
         return
     c = conn_new(fd, MARKED, 0)
     if c == NULL:
-        kvo_process.refused[<int>KVO_TABLE_FULL] += 1
+        count(&kvo_process.stats.refused[<int>KVO_TABLE_FULL], 1)
         return
-    memcpy(c.path, address.sun_path, path if path < 107 else 107)
-    if c.path[0] == 0:
-        c.path[0] = c'@'
+    name_connection(c, address.sun_path, path)
     if n > sizeof(unsigned short):
         reason = KVO_BOUND
     elif kvo_random(c.nonce, KVO_NONCE_BYTES) == 0:
@@ -222,7 +223,7 @@ cdef inline void accept_offer(conn_t *c, int fd) noexcept nogil:
         if (not credentials(c.offering, &offerer) or not credentials(fd, &listener)
                 or (offerer.pid != listener.pid and offerer.uid != listener.uid)):
             close_quietly(&c.offering)  # a stranger: the real offer may still come
-            kvo_process.refused[<int>KVO_CREDENTIALS] += 1
+            count(&kvo_process.stats.refused[<int>KVO_CREDENTIALS], 1)
     if c.offering < 0:
         return
     memfd = read_offer(c, &offer)
@@ -237,6 +238,8 @@ cdef inline void accept_offer(conn_t *c, int fd) noexcept nogil:
         turn_plain(c, fd, KVO_NO_SEGMENT if result == -ENOMEM else KVO_BAD_OFFER)
         return
     note_inode(c, fd)
+    if credentials(c.offering, &offerer):
+        c.peer_pid = offerer.pid  # the process that has accepted, which need not be the one that listens
     c.me.kernel_sent = c.kernel_sent
     c.me.kernel_read = c.kernel_read
     # SYNC POINT attach: pairs with the acquire of state in refresh(). Only one of attach and withdraw can win.
@@ -310,7 +313,7 @@ cdef inline void offer(conn_t *c, int fd) noexcept nogil:
             if reason:
                 turn_plain(c, fd, reason)
             else:
-                kvo_release32(&c.state, OFFERED)
+                enter(c, OFFERED)
     private_unlock(&c.lock)
     kvo_set_errno(saved)
 

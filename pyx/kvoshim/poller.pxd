@@ -121,7 +121,7 @@ cdef inline bint settle_all(pollfd *fds, waiting_t *w, nfds_t n, bint *slices) n
         if (not settled(c, fds[i].fd, w[i].target, w[i].slot) or kvo_load32(&c.me.flags) & KVO_SHUT_RD
                 or not fds[i].events & (POLLIN | POLLRDNORM) and not switch_receiving(c) and kernel_readable(fds[i].fd)):
             all_of_them = False
-        c.stat_sleeps += 1
+        count_sleep(c)
     return all_of_them
 
 
@@ -191,10 +191,7 @@ cdef inline bint spin_on_rings(pollfd *fds, pollfd *copy, nfds_t n, conn_t *firs
                 break
         now = kvo_ticks()
     spin_learn(&first.receiving, won)
-    if won:
-        first.stat_spins_won += 1
-    else:
-        first.stat_spins_lost += 1
+    count_spin(first, won)
     return won
 
 

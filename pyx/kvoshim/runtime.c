@@ -22,6 +22,7 @@
 #include "atomics.h"
 #include "layout.h"
 #include "paths.h"
+#include "stats.h"
 
 struct kvo_process kvo_process;
 
@@ -52,6 +53,7 @@ void kvo_forked_child(void) {
   if (kvo_process.expedited) join_expedited_fences();
   kvo_process.pid = (int32_t)getpid();
   kvo_process.slot_lock = 0;
+  kvo_stats_forked();
 }
 
 int kvo_cpu(void) { return sched_getcpu(); }
@@ -125,6 +127,17 @@ static uint64_t setting(const char *variable, uint64_t low, uint64_t high, uint6
   return value;
 }
 
+/* On unless the variable says otherwise. */
+static int switched_on(const char *variable, int *bad) {
+  const char *text = getenv(variable);
+  if (!text || !*text || !strcmp(text, "on")) return 1;
+  if (strcmp(text, "off")) {
+    kvo_log_config(variable, text, "neither 'on' nor 'off'; staying on kernel sockets");
+    *bad = 1;
+  }
+  return 0;
+}
+
 /* The counter's rate. A preemption between two reads of a pair would spoil it many times over (spins would last that much
  * longer), so a pair of reads counts only if they lie close together, and the median of several measurements is taken. */
 static void read_clocks(uint64_t *ticks, uint64_t *ns) {
@@ -173,6 +186,7 @@ int kvo_start(const char *paths) {
   if (!paths || !*paths) return errno = saved, 0;
   uint64_t spin_us = setting("KVOSHIM_SPIN_US", 0, 1000000, 50, &bad);
   uint64_t ring = setting("KVOSHIM_RING_SIZE", KVO_RING_MIN, KVO_RING_MAX, 256 << 10, &bad);
+  int shown = switched_on("KVOSHIM_STATS", &bad);
   if (bad) return errno = saved, 0;
   p->ring_bytes = KVO_RING_MIN;
   while (p->ring_bytes < ring) p->ring_bytes *= 2;
@@ -195,7 +209,7 @@ int kvo_start(const char *paths) {
   void *table = mmap(NULL, descriptors * sizeof(int32_t), PROT_READ | PROT_WRITE, mode, -1, 0);
   void *slots = mmap(NULL, (size_t)p->slot_limit * KVO_SLOT_BYTES, PROT_READ | PROT_WRITE, mode, -1, 0);
   void *sets = mmap(NULL, KVO_SETS_BYTES, PROT_READ | PROT_WRITE, mode, -1, 0);
-  if (table == MAP_FAILED || slots == MAP_FAILED || sets == MAP_FAILED) {
+  if (table == MAP_FAILED || slots == MAP_FAILED || sets == MAP_FAILED || kvo_stats_reserve(p->slot_limit, shown)) {
     if (table != MAP_FAILED) munmap(table, descriptors * sizeof(int32_t));
     if (slots != MAP_FAILED) munmap(slots, (size_t)p->slot_limit * KVO_SLOT_BYTES);
     if (sets != MAP_FAILED) munmap(sets, KVO_SETS_BYTES);

@@ -67,6 +67,7 @@ struct kvo_next {
   int (*system)(const char *);
   FILE *(*popen)(const char *, const char *);
   void *(*fdopen)(int, const char *);
+  void (*_exit)(int);
 };
 extern struct kvo_next kvo_next;
 
@@ -118,8 +119,14 @@ struct kvo_process {
   uint32_t expedited;    /* this process takes part in membarrier's expedited fences */
   uint32_t log_level;
   char **paths;          /* globs; NULL at the end */
-  uint64_t accelerated;
-  uint64_t refused[KVO_REASONS];
+  struct kvo_stats_header *stats; /* the counters, private or shared (stats.c) */
+  uint64_t stats_room;   /* bytes reserved for them */
+  uint64_t stats_bytes;  /* from their beginning, that lie in the segment; 0: there is none */
+  uint64_t stats_inode;
+  uint32_t stats_slots;  /* connections that lie there, or have no need to */
+  uint32_t stats_shown;  /* KVOSHIM_STATS is not off */
+  uint32_t stats_busy;
+  char stats_name[64];
 };
 extern struct kvo_process kvo_process;
 

@@ -121,6 +121,28 @@ cdef extern from "string.h" nogil:
     void *memset(void *to, int c, size_t n)
     int memcmp(const void *a, const void *b, size_t n)
 
+cdef extern from "paths.h" nogil:
+    const char *kvo_paths_parse(const char *text, char ***globs)
+    int kvo_paths_match(char **globs, const char *path, size_t length)
+
+cdef extern from "stats.h" nogil:
+    ctypedef struct conn_stats_t "struct kvo_stats_connection":
+        uint64_t sent, received, sends, receives, sleeps, bells, data_bells, spins_won, spins_lost, since_ns
+        uint32_t sequence, state, reason, role
+        int32_t peer_pid
+        char path[108]
+    ctypedef struct proc_stats_t "struct kvo_stats_header":
+        uint64_t magic, start_ticks, since_ns, accelerated
+        uint32_t version, header_bytes, slot_bytes, reasons, uid
+        int32_t pid
+        uint64_t refused[32]
+    const uint64_t KVO_STATS_MAGIC
+    const uint32_t KVO_STATS_VERSION, KVO_STATS_HEADER_BYTES, KVO_STATS_SLOT_BYTES, KVO_STATS_REASONS, KVO_STATS_PATH
+    const size_t KVO_STATS_COUNTER_BYTES
+    conn_stats_t *kvo_stats_slot(uint32_t slot)
+    void kvo_stats_cover(uint32_t slot)
+    uint64_t kvo_stats_now()
+
 cdef extern from "runtime.h" nogil:
     ctypedef struct next_t "struct kvo_next":
         ssize_t (*recv)(int, void *, size_t, int) noexcept nogil
@@ -166,8 +188,7 @@ cdef extern from "runtime.h" nogil:
         uint32_t foreign_wait
         uint64_t ring_bytes, spin_ticks, pause_ticks, ticks_per_us
         uint32_t expedited, log_level
-        uint64_t accelerated
-        uint64_t refused[32]
+        proc_stats_t *stats
     process_t kvo_process
 
     int kvo_start(const char *paths)

@@ -16,7 +16,7 @@
 from libc.stdint cimport uint32_t, uint64_t
 from kvoshim.layout cimport *
 from kvoshim.runtime cimport *
-from kvoshim.connection cimport conn_t, spin_t
+from kvoshim.connection cimport conn_t, spin_t, count_spin
 
 cdef enum:
     STREAM = 16         # receives in a row that make a stream
@@ -74,7 +74,7 @@ cdef inline bint spin_until(conn_t *c, spin_t *s, const uint64_t *word, uint64_t
     cdef bint stream = c.silent_receives > STREAM
     cdef bint slept = c.rang != 0 and not stream and s == &c.receiving
     c.rang = 0
-    if stream and c.stat_received < c.stat_receives << 12 and kvo_load32(&c.peer.cpu) != kvo_load32(&c.me.cpu):
+    if stream and c.stats.received < c.stats.receives << 12 and kvo_load32(&c.peer.cpu) != kvo_load32(&c.me.cpu):
         start = kvo_ticks()
         while kvo_ticks() - start < 3 * kvo_process.pause_ticks:
             for i in range(8):
@@ -112,8 +112,5 @@ cdef inline bint spin_until(conn_t *c, spin_t *s, const uint64_t *word, uint64_t
             if idle >= 2:
                 break
     spin_learn(s, won)
-    if won:
-        c.stat_spins_won += 1
-    else:
-        c.stat_spins_lost += 1
+    count_spin(c, won)
     return won

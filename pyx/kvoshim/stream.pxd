@@ -165,7 +165,7 @@ cdef inline ssize_t receive_live(conn_t *c, int fd, msghdr *m, int flags) noexce
     cdef size_t asked = total_of(m)
     cdef ssize_t n = receive_on(c, fd, m, asked, flags, 0)
     if n == -EINPROGRESS:
-        return kernel_receive(fd, m, flags)
+        return kernel_receive(c, fd, m, flags)
     if flags & MSG_WAITALL and n > 0 and <size_t>n < asked and not flags & MSG_PEEK and (c.recv_back or c.state == PLAIN):
         return receive_rest(c, fd, m, <size_t>n, flags)
     return n
@@ -226,10 +226,13 @@ cdef inline ssize_t receive_on(conn_t *c, int fd, msghdr *m, size_t asked, int f
                     show(c, m, flags)
                     return <ssize_t>got + n
                 if record:
+                    count_received(c, n, peek)
                     deliver(c, m, flags)
                     return <ssize_t>got + n
                 m.msg_controllen = 0
         got += <size_t>n
+        if n and not peek:
+            count(&c.stats.received, <uint64_t>n)
         if n and got < asked and not c.recv_ring and not peek and not m.msg_controllen and switch_receiving(c) \
                 and ring_readable(c) > 0:
             continue  # the last bytes before the cut: those behind it belong to the same read
@@ -237,8 +240,7 @@ cdef inline ssize_t receive_on(conn_t *c, int fd, msghdr *m, size_t asked, int f
             c.silent_sends = 0
             c.silent_receives += 1
             if not peek:
-                c.stat_received += got
-                c.stat_receives += 1
+                count(&c.stats.receives, 1)
             return <ssize_t>got
         if asked == 0 and ring_readable(c):
             return 0
@@ -296,6 +298,7 @@ cdef inline ssize_t receive_pending(conn_t *c, int fd, msghdr *m, int flags) noe
             n = -errno
         elif n and not flags & MSG_PEEK:
             c.kernel_read += <uint64_t>n
+            count_received(c, n, False)
             c.answers += 1
             if c.answers >= ANSWERS_MOST:
                 accept_offer(c, fd)
@@ -321,8 +324,9 @@ cdef inline ssize_t receive_pending(conn_t *c, int fd, msghdr *m, int flags) noe
             return n
 
 
-cdef inline ssize_t kernel_receive(int fd, msghdr *m, int flags) noexcept nogil:
+cdef inline ssize_t kernel_receive(conn_t *c, int fd, msghdr *m, int flags) noexcept nogil:
     cdef ssize_t n = kvo_next.recvmsg(fd, m, flags)
+    count_received(c, n, flags & MSG_PEEK)
     return n if n >= 0 else -errno
 
 
@@ -352,6 +356,7 @@ cdef inline ssize_t stream_receive_again(conn_t *c, int fd, msghdr *m, int flags
         n = receive_kernel(c, fd, m, 0, flags)
         if n == -EINPROGRESS:
             continue
+        count_received(c, n, flags & MSG_PEEK)
         if n > 0 and not flags & MSG_PEEK and not m.msg_controllen and <size_t>n < total_of(m):
             refresh(c, fd)
             if c.state == LIVE and switch_receiving(c) and ring_readable(c) > 0:
@@ -361,7 +366,7 @@ cdef inline ssize_t stream_receive_again(conn_t *c, int fd, msghdr *m, int flags
         return n
     if c.state == LIVE:
         return receive_live(c, fd, m, flags)
-    return kernel_receive(fd, m, flags)
+    return kernel_receive(c, fd, m, flags)
 
 
 cdef inline ssize_t receive_rest(conn_t *c, int fd, msghdr *m, size_t got, int flags) noexcept nogil:
@@ -476,15 +481,16 @@ cdef inline ssize_t send_live(conn_t *c, int fd, const msghdr *m, size_t total, 
                     if departed(c):
                         attend(c, fd)
         done += <size_t>n
+        count(&c.stats.sent, <uint64_t>n)
         if done == total:
-            c.stat_sent += total
-            c.stat_sends += 1
+            count(&c.stats.sends, 1)
             return <ssize_t>done
         if n:
             continue
         # The ring is full.
         c.full += 1
         if flags & MSG_DONTWAIT or kvo_load32(&c.me.flags) & KVO_NONBLOCK:
+            count(&c.stats.sends, done != 0)
             return <ssize_t>done if done else -EAGAIN
         r = wait_space(c, fd, 1 if done else <ssize_t>start)
         if r < 0:
@@ -524,6 +530,7 @@ cdef inline ssize_t send_changing(conn_t *c, int fd, const msghdr *m, int flags,
         elif c.state == PLAIN or c.state == LIVE and c.send_back:
             n = kvo_next.sendmsg(fd, &part, flags)
             n = n if n >= 0 else -errno
+            count_sent(c, n)
         elif c.state == LIVE:
             follow(c, fd)  # what was left in the ring goes first
             if c.send_back or c.state != LIVE:
@@ -541,6 +548,7 @@ cdef inline ssize_t send_changing(conn_t *c, int fd, const msghdr *m, int flags,
                 n = -errno
             else:
                 c.kernel_sent += <uint64_t>n
+                count_sent(c, n)
             private_unlock(&c.lock)
         else:
             if side_lock(c, &c.me.send_lock):
@@ -553,6 +561,7 @@ cdef inline ssize_t send_changing(conn_t *c, int fd, const msghdr *m, int flags,
                 n = -errno
             else:
                 kvo_store64(&c.me.kernel_sent, kvo_load64(&c.me.kernel_sent) + <uint64_t>n)
+                count_sent(c, n)
             side_unlock(&c.me.send_lock)
         if n == -EAGAIN and not flags & MSG_DONTWAIT and (c.state == PENDING or c.state == OFFERED
                                                           or c.state == LIVE and kvo_load32(&c.me.flags) & KVO_BACK):
@@ -598,4 +607,5 @@ cdef inline ssize_t stream_send(conn_t *c, int fd, const msghdr *m, int flags) n
     if c.state == PENDING or c.state == OFFERED or c.state == LIVE:
         return send_changing(c, fd, m, flags, 0)
     n = kvo_next.sendmsg(fd, m, flags)
+    count_sent(c, n)
     return n if n >= 0 else -errno

@@ -115,7 +115,7 @@ cdef inline int wait_data_with(conn_t *c, int fd, bint part_read, int slot) noex
         return 0
     if c.gone:
         return 0
-    c.stat_sleeps += 1
+    count_sleep(c)
     if slot < 0:
         slice_of(&span)
         return sleep_for(c, fd, &span, 0)
@@ -163,7 +163,7 @@ cdef inline int wait_space_with(conn_t *c, int fd, int slot, ssize_t need) noexc
         breathe()
         look_at_kernel(c, fd)
         return 0
-    c.stat_sleeps += 1
+    count_sleep(c)
     limit = socket_timeout(fd, SO_SNDTIMEO, &span)
     if limit != NULL and slot >= 0:
         return sleep_for(c, fd, limit, -EAGAIN)

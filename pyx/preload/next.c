@@ -1,5 +1,6 @@
 /* The next symbols, and what happens when the library is loaded and when the process forks. */
 #include "next.h"
+#include "stats.h"
 
 #include <dirent.h>
 #include <dlfcn.h>
@@ -21,7 +22,7 @@ void kvo_resolve(void) {
   FIND(fcntl), FIND(ioctl), FIND(poll), FIND(ppoll), FIND(select), FIND(pselect);
   FIND(epoll_create1), FIND(epoll_ctl), FIND(epoll_pwait), FIND(epoll_pwait2), FIND(fdopen);
   FIND(execve), FIND(execvpe), FIND(fexecve), FIND(posix_spawn), FIND(posix_spawnp);
-  FIND(posix_spawn_file_actions_adddup2), FIND(system), FIND(popen);
+  FIND(posix_spawn_file_actions_adddup2), FIND(system), FIND(popen); FIND(_exit);
   errno = saved;
 }
 
@@ -57,6 +58,14 @@ __attribute__((constructor(101))) static void loaded(void) {
   errno = saved;
   pthread_atfork(kvo_before_fork, NULL, kvo_after_fork_in_child);
 }
+
+/* Ends without the destructors by which the statistics segment goes (stats.c). */
+EXPORT void _exit(int status) {
+  kvo_stats_remove();
+  NEXT(_exit)(status);
+  __builtin_unreachable();
+}
+EXPORT void _Exit(int) __attribute__((alias("_exit")));
 
 /* For the extension module in the same process: a descriptor's connection ID (0: none); of -1, whether this library is
  * active, so that the two don't shake hands twice over one socket. */
