@@ -60,6 +60,11 @@ int kvo_cpu(void) { return sched_getcpu(); }
 
 int kvo_memfd(const char *name) { return memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING); }
 
+int kvo_file_may_have(uint64_t bytes) {
+  struct rlimit limit;
+  return getrlimit(RLIMIT_FSIZE, &limit) == 0 && bytes <= limit.rlim_cur;
+}
+
 int kvo_random(void *buffer, size_t length) {
   return getrandom(buffer, length, GRND_NONBLOCK) == (ssize_t)length ? 0 : -EAGAIN;
 }

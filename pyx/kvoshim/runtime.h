@@ -156,4 +156,5 @@ void kvo_log(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void kvo_log_config(const char *variable, const char *value, const char *reason);
 static inline void kvo_set_errno(int value) { errno = value; }
 int kvo_memfd(const char *name);
+int kvo_file_may_have(uint64_t bytes); /* beyond RLIMIT_FSIZE it would be SIGXFSZ */
 int kvo_random(void *buffer, size_t length);

@@ -202,4 +202,5 @@ cdef extern from "runtime.h" nogil:
     void kvo_log(const char *text, ...)
     void kvo_set_errno(int value)
     int kvo_memfd(const char *name)
+    bint kvo_file_may_have(uint64_t bytes)
     int kvo_random(void *buffer, size_t length)

@@ -28,9 +28,12 @@ cdef inline int segment_create(conn_t *c) noexcept nogil:
     """A new segment in state OFFERED. Its memfd, which the caller closes once it is handed over, or -errno."""
     cdef uint64_t size = kvo_process.ring_bytes
     cdef uint64_t total = segment_bytes(size)
-    cdef int32_t memfd = kvo_memfd(b"kvoshim")
+    cdef int32_t memfd
     cdef void *at
     cdef header_t *h
+    if not kvo_file_may_have(total):
+        return -ENOMEM
+    memfd = kvo_memfd(b"kvoshim")
     if memfd < 0:
         return -errno
     if ftruncate(memfd, <off_t>total) or kvo_next.fcntl(memfd, F_ADD_SEALS, SEALS):

@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -166,8 +165,7 @@ static int extend(struct kvo_process *p, uint32_t slot) {
   uint64_t bytes = p->stats_bytes ? p->stats_bytes : FIRST_BYTES;
   while (bytes < end_of(slot + 1)) bytes *= 2;
   if (bytes > p->stats_room) bytes = p->stats_room;
-  struct rlimit limit;
-  if (getrlimit(RLIMIT_FSIZE, &limit) || limit.rlim_cur < bytes) return 0; /* it would be SIGXFSZ */
+  if (!kvo_file_may_have(bytes)) return 0;
   int fd = p->stats_bytes ? open_again(p) : create(p);
   if (fd < 0) return 0;
   int done = move(p, fd, bytes);

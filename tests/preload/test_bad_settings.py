@@ -17,6 +17,7 @@ BAD = {
     "spin-negative": ("KVOSHIM_SPIN_US", "-1"),
     "spin-huge": ("KVOSHIM_SPIN_US", "99999999999999999999999"),
     "spin-fraction": ("KVOSHIM_SPIN_US", "1.5"),
+    "stats": ("KVOSHIM_STATS", "sometimes"),
     "paths-bracket": ("KVOSHIM_PATHS", "/tmp/[unclosed"),
     "paths-empty": ("KVOSHIM_PATHS", ":: :"),
     "paths-too-long": ("KVOSHIM_PATHS", "/tmp/" + "x" * 5000),

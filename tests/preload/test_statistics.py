@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -76,7 +75,12 @@ def test_no_room_no_harm(place, size):
     assert done.out.splitlines()[0] == ends(place, "return").out.splitlines()[0]
 
 
-def test_a_file_size_limit_is_no_signal(place):
+@pytest.mark.parametrize("limit, segments", [(3000, 0), (100000, 1)])
+def test_a_file_size_limit_is_no_signal(place, limit, segments):
+    """Neither the statistics nor a connection's segment may be longer."""
     shim = place.shim()
-    limit = ["prlimit", f"--fsize=1000:{resource.RLIM_INFINITY if resource.RLIM_INFINITY > 0 else 'unlimited'}"]
-    assert not lines(ends(place, "return", shim, under=limit))
+    under = ["prlimit", f"--fsize={limit}"]
+    done = ends(place, "return", shim, under=under).check()
+    assert len(lines(done)) == segments
+    assert shim.log.plain_reasons("server") == {"no-segment": 1}
+    assert done.out.splitlines()[0] == ends(place, "return", under=under).out.splitlines()[0]
