@@ -4,25 +4,28 @@ Layers; each imports only layers below it (tests/test_layers.py):
 
     cli, demo               what a person touches
     kvo                     observation: controller, observables, observers
-    socket, transport       drop-in socket module, native interface
+    patching                the drop-in modules for a whole program
+    socket, select, selectors, transport    drop-in modules, native interface
     launcher, settings, errors
     _core, _store, ...      the Cython core (pyx/kvoshim)
 """
 
+import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from kvoshim.kvo import Observable, Observer
+    from kvoshim.patching import patch, unpatch
 
 __version__ = "0.1.0"
-__all__ = ["Observable", "Observer"]
+__all__ = ["Observable", "Observer", "patch", "unpatch"]
+_HOMES = {"Observable": "kvo", "Observer": "kvo", "patch": "patching", "unpatch": "patching"}
 
 
 def __getattr__(name: str):
     # Loaded when first used: a program that only wants the socket shim does not pay for the rest.
-    if name in __all__:
-        from kvoshim import kvo
-        value = globals()[name] = getattr(kvo, name)
+    if name in _HOMES:
+        value = globals()[name] = getattr(importlib.import_module(f"kvoshim.{_HOMES[name]}"), name)
         return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

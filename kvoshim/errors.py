@@ -18,6 +18,7 @@ KvoshimError
   ClosedError                           the object was closed before
   UnknownSubjectError (LookupError)     no process, no path and no program of that name
   ForkedError                           the object belongs to the process that this one was forked from
+  TooLateError (RuntimeError)           patch() was called after a module had taken the standard socket class
 """
 
 
@@ -94,3 +95,7 @@ class UnknownSubjectError(KvoshimError, LookupError):
 
 class ForkedError(KvoshimError, RuntimeError):
     """The object belongs to the parent process; make a new one in the child."""
+
+
+class TooLateError(KvoshimError, RuntimeError):
+    """Modules hold the standard socket class already, which patch() cannot take from them; the message names them."""

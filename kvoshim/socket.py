@@ -8,6 +8,7 @@ Readiness seen from outside (select, selectors, asyncio on the file descriptor) 
 level-triggered loops, with one addition: read until BlockingIOError before you wait again.
 """
 
+import _socket
 import os as _os
 import socket as _standard
 import warnings as _warnings
@@ -199,7 +200,7 @@ def fromfd(fd, family, type, proto=0):
 def socketpair(family=None, type=_standard.SOCK_STREAM, proto=0):
     """As socket.socketpair; a Unix stream pair is accelerated at once."""
     family = _standard.AF_UNIX if family is None else family
-    a, b = (socket(family, type, proto, s.detach()) for s in _standard.socketpair(family, type, proto))
+    a, b = (socket(family, type, proto, s.detach()) for s in _socket.socketpair(family, type, proto))
     if a._markable():
         _core.pair(a.fileno(), b.fileno())
         a.setblocking(a.gettimeout() is None)

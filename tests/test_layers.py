@@ -12,8 +12,8 @@ ROOT = pathlib.Path(__file__).parents[1]
 PYTHON_LAYERS = [
     ["kvoshim._core", "kvoshim._memory", "kvoshim._values", "kvoshim._table", "kvoshim._store", "kvoshim._monitor"],
     ["kvoshim.errors", "kvoshim.settings", "kvoshim.launcher"],
-    ["kvoshim.socket", "kvoshim.transport", "kvoshim.statistics", "kvoshim.elf"],
-    ["kvoshim.doctor"],
+    ["kvoshim.socket", "kvoshim.select", "kvoshim.selectors", "kvoshim.transport", "kvoshim.statistics", "kvoshim.elf"],
+    ["kvoshim.patching", "kvoshim.doctor"],
     ["kvoshim.kvo"],
     ["kvoshim"],  # the package's own file: the names that users import
     ["kvoshim.demo", "kvoshim.cli", "kvoshim.__main__"],

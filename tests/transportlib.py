@@ -1,18 +1,34 @@
-"""What the transport's behaviour suite shares: connections in one process, and peers in processes of their own."""
+"""What the transport's behaviour suite shares: the three transports, connections in one process, peers in processes of
+their own."""
 
 import socket as standard
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import shimlib
 
-from kvoshim import launcher
+from kvoshim import launcher, transport
 from kvoshim import socket as shimmed
 
 PEER = Path(__file__).with_name("transport") / "peer.py"
-MODULES = {"standard": standard, "kvoshim": shimmed}
+TRANSPORTS = {"kernel": standard, "preload": standard, "module": shimmed}  # the socket module that each is used through
 LIMIT = 60  # seconds for a thread or a peer to end
+
+
+def parameter(transport, *values):
+    """A case of a test on one of TRANSPORTS, under its name; values: more of it, for a case of several arguments."""
+    marks = [pytest.mark.preloaded] if transport.startswith("preload") else []
+    return pytest.param(transport, *values, marks=marks, id="-".join([transport, *values]))
+
+
+def accelerated():
+    """How many ends of connections have switched in this process, be it by the module or by the preload library."""
+    if "LD_PRELOAD" not in os.environ:
+        return transport.accelerated()
+    log = shimlib.Log(Path(os.environ["KVOSHIM_LOG_FILE"]))
+    return sum(event.pid == os.getpid() for event in log.events("accelerated"))
 
 
 def connected(module, path):
@@ -36,11 +52,11 @@ def warm_up(client, server):
 
 
 class Peer:
-    """peer.py in a process of its own. kind: standard, kvoshim, or preload (the standard module under the library)."""
+    """peer.py in a process of its own. kind: one of TRANSPORTS."""
 
     def __init__(self, kind, path, scenario, *args):
         env = shimlib.plain_env(**(launcher.variables("*", environment={}) if kind == "preload" else {}))
-        module = "standard" if kind == "preload" else kind
+        module = TRANSPORTS[kind].__name__
         self.process = subprocess.Popen([sys.executable, PEER, module, path, scenario, *map(str, args)], env=env,
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 

@@ -8,6 +8,7 @@ with the kernel's errno, TimeoutError, ValueError for an unknown ID.
 
 import os
 import socket as _standard
+from select import POLLIN
 
 from kvoshim import _core
 from kvoshim import socket as _socket
@@ -87,7 +88,7 @@ def recv(handle, size, timeout=None):
 def wait(handles, timeout=None):
     """The handles that are readable or at their end, in the given order; [] when the time is up."""
     handles = list(handles)
-    ready = set(_core.poll_ready([fileno(h) for h in handles], timeout))
+    ready = dict(_core.poll({fileno(h): POLLIN for h in handles}, timeout))
     return [h for h in handles if fileno(h) in ready]
 
 

@@ -184,3 +184,4 @@ cdef public void kvo_inherit(int memfd, int fd) noexcept nogil:
 
 include "bindings.pxi"
 include "stats.pxi"
+include "waiting.pxi"

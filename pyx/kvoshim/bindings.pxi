@@ -1,6 +1,6 @@
-# What Python sees of the core. Functions that take "self" are methods of kvoshim.socket.socket: they live in its class
-# body, so that a call is one step deep. Where a descriptor is not ours (its table entry is not negative), they call the
-# standard module's method.
+# What Python sees of connections (waiting.pxi: of waiting for them). Functions that take "self" are methods of
+# kvoshim.socket.socket: they live in its class body, so that a call is one step deep. Where a descriptor is not ours (its
+# table entry is not negative), they call the standard module's method.
 import errno as _errno
 import socket as _standard
 
@@ -160,7 +160,10 @@ def check_in(int fd):
 def before_close(int fd):
     """The descriptor leaves the table. Returns a handle for after_close()."""
     cdef conn_t *c = life_forget(fd)
-    return 0 if c == NULL else ident_of(c)
+    if c == NULL:
+        return 0
+    epollset_forget(c, fd)
+    return ident_of(c)
 
 
 def after_close(int32_t handle):
@@ -332,6 +335,30 @@ def recv(self, Py_ssize_t bufsize, int flags=0):
     return data if n == bufsize else data[:n]
 
 
+def write(int fd, data):
+    """As os.write, on a descriptor of ours."""
+    cdef int32_t ident = ident_of_fd(fd)
+    cdef msghdr m
+    cdef iovec v
+    cdef Py_buffer view
+    cdef ssize_t n
+    if ident >= 0:
+        raise_errno(EBADF)
+    PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+    try:
+        one_piece(&m, &v, view.buf, <size_t>view.len)
+        while True:
+            with nogil:
+                n = stream_send(conn_at(ident), fd, &m, MSG_NOSIGNAL)
+            if n >= 0:
+                return n
+            if n != -EINTR:
+                raise_errno(<int>-n)
+            PyErr_CheckSignals()
+    finally:
+        PyBuffer_Release(&view)
+
+
 def recv_into(self, buffer, Py_ssize_t nbytes=0, int flags=0):
     """As socket.recv_into: bytes received into a writable buffer."""
     cdef Endpoint e = self._endpoint
@@ -448,32 +475,3 @@ def recvmsg(self, Py_ssize_t bufsize, Py_ssize_t ancbufsize=0, int flags=0):
                         (<char *>CMSG_DATA(part))[:part.cmsg_len - CMSG_LEN(0)]))
         part = CMSG_NXTHDR(&m, part)
     return data[:n], ancdata, m.msg_flags & ~MSG_CMSG_CLOEXEC, self._sender()
-
-
-def poll_ready(list descriptors, timeout):
-    """Descriptors (>= 0) that are readable or at their end, waiting up to timeout seconds (None: for ever)."""
-    cdef pollfd *fds = <pollfd *>malloc((len(descriptors) + 1) * sizeof(pollfd))
-    cdef timespec limit, deadline
-    cdef Py_ssize_t i, n = len(descriptors)
-    cdef int r
-    if fds == NULL:
-        raise MemoryError
-    try:
-        for i in range(n):
-            fds[i].fd = descriptors[i]
-            fds[i].events = POLLIN
-            fds[i].revents = 0
-        if timeout is not None:
-            deadline_in(&deadline, timeout)
-        while True:
-            if timeout is not None:
-                time_left(&deadline, &limit)
-            with nogil:
-                r = kvo_poll(fds, <nfds_t>n, &limit if timeout is not None else NULL, NULL)
-            if r >= 0:
-                return [fds[i].fd for i in range(n) if fds[i].revents]
-            if r != -EINTR:
-                raise_errno(-r)
-            PyErr_CheckSignals()
-    finally:
-        free(fds)

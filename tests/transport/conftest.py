@@ -1,17 +1,21 @@
-"""Fixtures of the transport's behaviour suite: the same tests run on the standard module and on kvoshim.socket, on fresh
-connections (which begin on the kernel) and on switched ones."""
+"""Fixtures of the transport's behaviour suite: the same tests run over three transports, [kernel], [preload] (the standard
+module in a process under the library) and [module] (kvoshim.socket); over the last two on fresh connections, which begin
+on the kernel, and on switched ones."""
 
 import threading
 
 import pytest
-from transportlib import LIMIT, MODULES, Peer, connected, warm_up
+from preloadedrun import pytest_runtest_protocol, pytest_runtestloop, pytest_sessionfinish  # noqa: F401
+from transportlib import LIMIT, TRANSPORTS, Peer, accelerated, connected, parameter, warm_up
 
-from kvoshim import transport
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "preloaded: runs in a process under the preload library (tests/preloadedrun.py)")
 
 
-@pytest.fixture(params=sorted(MODULES))
+@pytest.fixture(params=map(parameter, TRANSPORTS))
 def module(request):
-    return MODULES[request.param]
+    return TRANSPORTS[request.param]
 
 
 @pytest.fixture
@@ -19,21 +23,22 @@ def path(tmp_path):
     return str(tmp_path / "socket")
 
 
-@pytest.fixture(params=["standard", "standard-pair", "kvoshim-fresh", "kvoshim-switched", "kvoshim-pair"])
+@pytest.fixture(params=map(parameter, ["kernel", "kernel-pair", "preload-fresh", "preload-switched", "module-fresh",
+                                       "module-switched", "module-pair"]))
 def ends(request, path):
     """Two connected sockets, client and server. The suite must give the same results on all kinds."""
     name, _, how = request.param.partition("-")
-    module = MODULES[name]
-    before = transport.accelerated()
+    module = TRANSPORTS[name]
+    before = accelerated()
     if how == "pair":
         client, server = module.socketpair()
     else:
         client, server = connected(module, path)
     if how == "switched":
         warm_up(client, server)
-    if name == "kvoshim":
+    if name == "module":
         assert client.connection_id <= -100 and server.connection_id <= -100
-        assert transport.accelerated() - before == (0 if how == "fresh" else 2), "ends that have switched"
+    assert accelerated() - before == (2 if name != "kernel" and how in ("switched", "pair") else 0), "ends that have switched"
     with client, server:
         yield client, server
 

@@ -13,7 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from patternlib import pattern  # noqa: E402
 
-socket = importlib.import_module("socket" if sys.argv[1] == "standard" else "kvoshim.socket")
+socket = importlib.import_module(sys.argv[1])
 PATH = sys.argv[2]
 
 

@@ -1,5 +1,5 @@
-"""Client and server in processes of their own, in every mix of the standard module, kvoshim.socket and the preload
-library: the bytes are the same, and connections between two shimmed ends are accelerated."""
+"""Client and server in processes of their own, in every mix of the three transports: the bytes are the same, and
+connections between two shimmed ends are accelerated."""
 
 import hashlib
 import os
@@ -9,16 +9,13 @@ import time
 
 import pytest
 from patternlib import pattern
-from transportlib import MODULES
+from transportlib import TRANSPORTS, accelerated, parameter
 
-from kvoshim import transport
-
-MIXES = [(mine, other) for mine in ("kvoshim", "standard") for other in ("kvoshim", "preload", "standard")]
-shimmed_ends = pytest.mark.parametrize(("mine", "other"), MIXES, ids=["-".join(mix) for mix in MIXES])
+mixed = pytest.mark.parametrize(("mine", "other"), [parameter(mine, other) for mine in TRANSPORTS for other in TRANSPORTS])
 
 
 def client_of(mine, path):
-    module = MODULES[mine]
+    module = TRANSPORTS[mine]
     sock = module.socket(module.AF_UNIX, module.SOCK_STREAM)
     sock.connect(path)
     return sock
@@ -34,16 +31,16 @@ class Accelerated:
     """Checks that as many of this process's ends have switched as two shimmed ends make."""
 
     def __init__(self, mine, other, count=1):
-        self.expected = count if mine == "kvoshim" and other != "standard" else 0
+        self.expected = count if "kernel" not in (mine, other) else 0
 
     def __enter__(self):
-        self.before = transport.accelerated()
+        self.before = accelerated()
 
     def __exit__(self, kind, *_):
-        assert kind or transport.accelerated() - self.before == self.expected
+        assert kind or accelerated() - self.before == self.expected
 
 
-@shimmed_ends
+@mixed
 def test_echo(peer, path, mine, other):
     server = started(peer, other, "serve_echo")
     with Accelerated(mine, other), client_of(mine, path) as client:
@@ -59,7 +56,7 @@ def test_echo(peer, path, mine, other):
     server.end()
 
 
-@shimmed_ends
+@mixed
 def test_the_server_speaks_first(peer, path, mine, other):
     server = started(peer, other, "serve_speaking_first")
     with client_of(mine, path) as client:
@@ -70,7 +67,7 @@ def test_the_server_speaks_first(peer, path, mine, other):
     server.end()
 
 
-@shimmed_ends
+@mixed
 def test_both_directions_at_once(peer, path, mine, other):
     amount = 32_000_000
     block = pattern(60000, 2)
@@ -92,7 +89,7 @@ def test_both_directions_at_once(peer, path, mine, other):
     assert server.end() == [expected]
 
 
-@shimmed_ends
+@mixed
 def test_many_small_messages(peer, path, mine, other):
     server = started(peer, other, "serve_echo")
     with client_of(mine, path) as client, client.makefile("rwb") as file:
@@ -103,7 +100,7 @@ def test_many_small_messages(peer, path, mine, other):
     server.end()
 
 
-@shimmed_ends
+@mixed
 def test_200_connections(peer, path, mine, other):
     server = started(peer, other, "serve_many", 200)
     with Accelerated(mine, other, 200):
@@ -121,7 +118,7 @@ def test_200_connections(peer, path, mine, other):
     server.end()
 
 
-@shimmed_ends
+@mixed
 def test_all_that_was_sent_comes_before_the_end(peer, path, mine, other):
     server = started(peer, other, "send_and_close", 300_000)
     with client_of(mine, path) as client:
@@ -133,7 +130,7 @@ def test_all_that_was_sent_comes_before_the_end(peer, path, mine, other):
     server.end()
 
 
-@shimmed_ends
+@mixed
 def test_reset_by_a_peer_that_did_not_read(peer, path, mine, other):
     server = started(peer, other, "close_without_reading")
     with client_of(mine, path) as client:
@@ -148,7 +145,7 @@ def test_reset_by_a_peer_that_did_not_read(peer, path, mine, other):
             client.send(b"x")
 
 
-@shimmed_ends
+@mixed
 @pytest.mark.parametrize("how", ["receive", "send", "non-blocking"])
 def test_a_killed_peer(peer, path, mine, other, how):
     server = started(peer, other, "hold")
@@ -175,7 +172,7 @@ def test_a_killed_peer(peer, path, mine, other, how):
     server.process.wait()
 
 
-@shimmed_ends
+@mixed
 def test_a_forked_child_answers(peer, path, mine, other):
     server = started(peer, other, "child_answers")
     with client_of(mine, path) as client:
@@ -187,8 +184,7 @@ def test_a_forked_child_answers(peer, path, mine, other):
     server.end()
 
 
-@pytest.mark.parametrize("other", ["kvoshim", "preload", "standard"])
-@pytest.mark.parametrize("mine", ["kvoshim", "standard"])
+@mixed
 def test_a_forked_child_of_the_client(peer, path, mine, other):
     """Parent and child use the connection in turn; it ends when both have closed it."""
     server = started(peer, other, "serve_echo")

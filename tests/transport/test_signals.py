@@ -8,7 +8,7 @@ import threading
 import time
 
 import pytest
-from transportlib import MODULES, connected, warm_up
+from transportlib import connected, warm_up
 
 
 class Interrupted(Exception):
@@ -80,13 +80,12 @@ def test_a_timeout_counts_across_signals(ends, handler):
     assert time.monotonic() - began >= 0.49
 
 
-@pytest.mark.parametrize("name", sorted(MODULES))
-def test_keyboard_interrupt(path, name, tmp_path):
+def test_keyboard_interrupt(module, tmp_path):
     """Ctrl-C ends a program that blocks in recv."""
     program = tmp_path / "program.py"
     program.write_text(f"""
 import importlib
-socket = importlib.import_module({'"socket"' if name == "standard" else '"kvoshim.socket"'})
+socket = importlib.import_module({module.__name__!r})
 a, b = socket.socketpair()
 print("blocking", flush=True)
 try:
