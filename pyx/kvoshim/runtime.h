@@ -68,6 +68,7 @@ struct kvo_next {
   FILE *(*popen)(const char *, const char *);
   void *(*fdopen)(int, const char *);
   void (*_exit)(int);
+  long (*syscall)(long, ...);
 };
 extern struct kvo_next kvo_next;
 

@@ -22,7 +22,7 @@ void kvo_resolve(void) {
   FIND(fcntl), FIND(ioctl), FIND(poll), FIND(ppoll), FIND(select), FIND(pselect);
   FIND(epoll_create1), FIND(epoll_ctl), FIND(epoll_pwait), FIND(epoll_pwait2), FIND(fdopen);
   FIND(execve), FIND(execvpe), FIND(fexecve), FIND(posix_spawn), FIND(posix_spawnp);
-  FIND(posix_spawn_file_actions_adddup2), FIND(system), FIND(popen); FIND(_exit);
+  FIND(posix_spawn_file_actions_adddup2), FIND(system), FIND(popen), FIND(_exit), FIND(syscall);
   errno = saved;
 }
 
