@@ -1,0 +1,103 @@
+"""Bringing what suites need: packages of Debian and of PyPI, unpacked sources. Everything is kept below `CACHE`."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from contextlib import contextmanager
+from pathlib import Path
+
+from conformance.suite import CACHE, Unavailable
+
+_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
+
+
+def _do(command: list, what: str, **options) -> None:
+    done = subprocess.run([str(word) for word in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, errors="replace", **options)
+    if done.returncode:
+        raise Unavailable(f"{what}: {' '.join(map(str, command))} failed:\n{done.stdout[-2000:]}")
+
+
+@contextmanager
+def once(name: str):
+    """A folder CACHE/name that is filled by one process at a time, and only once: yields (folder, fresh). Where the block
+    fails, the folder is filled anew by the next one."""
+    folder = CACHE / name
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with open(folder.with_name(folder.name + ".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = folder / ".complete"
+        fresh = not done.exists()
+        if fresh:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+        yield folder, fresh
+        done.touch()
+
+
+def program(name: str) -> str | None:
+    """Absolute path of a program, also of one that only root has on its PATH; None: it is not installed."""
+    return shutil.which(name, path=_PATH)
+
+
+def debian(**packages: str) -> None:
+    """Install the Debian packages whose programs are missing: debian(socat="socat", nc="netcat-openbsd").
+
+    Starts no service. Raises Unavailable where there is no apt-get, no right to use it, or no such package.
+    """
+    missing = {name: package for name, package in packages.items() if not program(name)}
+    if missing:
+        apt_install(sorted(set(missing.values())))
+    if missing := sorted(name for name in packages if not program(name)):
+        raise Unavailable(f"no program {', '.join(missing)}, although its package is installed")
+
+
+def apt_install(packages: list[str]) -> None:
+    """apt-get install, without starting services. Raises Unavailable."""
+    want = f"needs the Debian packages {' '.join(packages)}"
+    if not program("apt-get"):
+        raise Unavailable(f"{want}, and this machine has no apt-get")
+    as_root = [] if os.geteuid() == 0 else ["sudo", "-n"]
+    environment = ["env", "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1"]
+    policy = Path("/usr/sbin/policy-rc.d")  # forbids package scripts to start services, unless the machine has its own
+    ours = not policy.exists()
+    try:
+        if ours:
+            _do([*as_root, "sh", "-c", f"printf '#!/bin/sh\\nexit 101\\n' > {policy}; chmod 755 {policy}"], want)
+        install = [*as_root, *environment, "apt-get", "install", "-qq", "-y", "--no-install-recommends", *packages]
+        try:
+            _do(install, want)
+        except Unavailable:
+            _do([*as_root, "apt-get", "update", "-qq"], want)
+            _do(install, want)
+    finally:
+        if ours:
+            _do([*as_root, "rm", "-f", policy], want)
+
+
+def python_with(name: str, *requirements: str, base: str = sys.executable) -> Path:
+    """The interpreter of a virtual environment of its own, CACHE/name, that has these PyPI packages. Raises Unavailable."""
+    with once(name) as (folder, fresh):
+        python = folder / "bin" / "python"
+        if fresh:
+            _do([base, "-m", "venv", folder], "python3-venv")
+            _do([python, "-m", "pip", "install", "-q", "--disable-pip-version-check", *requirements], "PyPI packages")
+        return python
+
+
+def sdist(requirement: str, name: str) -> Path:
+    """The unpacked source distribution of a PyPI package ("uvloop==0.21.0") in CACHE/name. Raises Unavailable."""
+    with once(name) as (folder, fresh):
+        if fresh:
+            _do([sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps", "--no-binary",
+                 ":all:", "--no-build-isolation", "-d", folder, requirement], requirement)
+            for archive in folder.glob("*.tar.gz"):
+                with tarfile.open(archive) as tar:
+                    tar.extractall(folder, filter="data")
+                archive.unlink()
+        return next(p for p in folder.iterdir() if p.is_dir())
