@@ -95,7 +95,7 @@ def sdist(requirement: str, name: str) -> Path:
     with once(name) as (folder, fresh):
         if fresh:
             _do([sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps", "--no-binary",
-                 ":all:", "--no-build-isolation", "-d", folder, requirement], requirement)
+                 ":all:", "-d", folder, requirement], requirement)
             for archive in folder.glob("*.tar.gz"):
                 with tarfile.open(archive) as tar:
                     tar.extractall(folder, filter="data")
