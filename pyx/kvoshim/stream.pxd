@@ -74,12 +74,38 @@ cdef inline ssize_t receive_kernel(conn_t *c, int fd, msghdr *m, size_t skip, in
     return n
 
 
+cdef inline ssize_t take_parts(int fd, msghdr *m, size_t limit, int flags) noexcept nogil:
+    """Receives limit bytes, which lie in the kernel socket and are fewer than m has room for, and no more; a part of m at a
+    time. All of them: who waits for edges takes a short read to mean that nothing is left. -1 with errno."""
+    cdef msghdr part = m[0]
+    cdef iovec v
+    cdef size_t i = 0, done = 0
+    cdef ssize_t n = 0
+    part.msg_iov = &v
+    part.msg_iovlen = 1
+    while done < limit:
+        v = m.msg_iov[i]
+        i += 1
+        if v.iov_len == 0:
+            continue
+        v.iov_len = least(v.iov_len, limit - done)
+        part.msg_controllen = m.msg_controllen
+        n = kvo_next.recvmsg(fd, &part, flags & ~MSG_WAITALL | MSG_DONTWAIT)
+        if n <= 0:
+            part.msg_controllen = 0
+            break
+        done += <size_t>n
+        if <size_t>n < v.iov_len or part.msg_controllen:
+            break
+    m.msg_controllen = part.msg_controllen
+    m.msg_flags = part.msg_flags
+    return <ssize_t>done if done else n
+
+
 cdef inline ssize_t take_data(conn_t *c, int fd, msghdr *m, int flags) noexcept nogil:
     """Without waiting; under the kernel lock."""
-    cdef msghdr look, part
-    cdef iovec v
+    cdef msghdr look
     cdef ssize_t n
-    cdef size_t i = 0
     memset(&look, 0, sizeof(look))
     look.msg_iov = m.msg_iov
     look.msg_iovlen = m.msg_iovlen
@@ -94,17 +120,7 @@ cdef inline ssize_t take_data(conn_t *c, int fd, msghdr *m, int flags) noexcept 
         m.msg_flags = 0
         return n
     if <size_t>n < total_of(m):
-        # No more than the data: a short read, into the first part that has room.
-        while m.msg_iov[i].iov_len == 0:
-            i += 1
-        v.iov_base = m.msg_iov[i].iov_base
-        v.iov_len = least(m.msg_iov[i].iov_len, <size_t>n)
-        part = m[0]
-        part.msg_iov = &v
-        part.msg_iovlen = 1
-        n = kvo_next.recvmsg(fd, &part, flags & ~MSG_WAITALL | MSG_DONTWAIT)
-        m.msg_controllen = part.msg_controllen
-        m.msg_flags = part.msg_flags
+        n = take_parts(fd, m, <size_t>n, flags)
     else:
         n = kvo_next.recvmsg(fd, m, flags & ~MSG_WAITALL | MSG_DONTWAIT)
     if n < 0:
