@@ -149,3 +149,57 @@ def test_watch_prints_again_until_interrupted():
 @pytest.mark.parametrize("words", [["--watch", "0"], ["--watch", "-1"], ["--nonsense"]])
 def test_wrong_usage(words):
     assert shimlib.run([KVOSHIM, "connections", *words]).status == 2
+
+
+_MANY = """
+import os, socket, sys
+path, way = os.environ["SNIPPET_PATH"], sys.argv[1]
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(path)
+listener.listen(200)
+ends = []
+for _ in range(100 if way == "many" else 1):
+    a = socket.socket(socket.AF_UNIX)
+    a.connect(path)
+    b, _ = listener.accept()
+    for _ in range(10):
+        a.sendall(b"12345678"), b.recv(100), b.sendall(b"12"), a.recv(100)
+    ends += [a, b]
+a, b = ends[:2]
+if way == "forked" and os.fork() == 0:
+    b.sendall(b"123")
+    print("idle", os.getpid(), flush=True)
+    b.recv(1)
+    os._exit(0)
+if way == "forked":
+    a.recv(3)
+print("idle", os.getpid(), flush=True)
+a.recv(1)
+"""
+
+
+def many(room, way):
+    return shimlib.Server([sys.executable, "-c", _MANY, way], room.shim(), room / "out", SNIPPET_PATH=str(room / "s.sock"))
+
+
+def test_the_segment_grows(room):
+    with many(room, "many") as server:
+        server.wait_until(lambda: b"idle" in server.output.read_bytes())
+        one, = shown([server.pid])
+        assert sorted(c["id"] for c in one["connections"]) == list(range(-299, -99))
+        assert one["accelerated"] == 200 and {c["state"] for c in one["connections"]} == {"live"}
+        for c in one["connections"]:
+            assert (c["sent"], c["received"]) == ((80, 20) if c["side"] == "client" else (20, 80))
+
+
+def test_a_forked_child_has_its_own(room):
+    with many(room, "forked") as server:
+        pids = pids_of(server)
+        child, = set(pids) - {server.pid}
+        while len(files(pids)) < 2:  # it shows what it has inherited once it waits
+            time.sleep(0.01)
+        rows = {one["pid"]: {c["side"]: c for c in one["connections"]} for one in shown(pids)}
+        assert rows[server.pid]["client"]["sent"] == 80 and rows[server.pid]["server"]["sent"] == 20
+        assert rows[child]["server"]["sent"] == 3 and rows[child]["client"]["sent"] == 0
+        assert rows[child]["server"]["path"] == str(room / "s.sock")
+        os.kill(child, signal.SIGKILL)
