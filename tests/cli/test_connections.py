@@ -41,7 +41,7 @@ def idle(room, shim, way="recv", **env):
 
 
 def pids_of(server) -> list[int]:
-    server.wait_until(lambda: server.output.read_bytes().count(b"idle") == 2)
+    server.wait_until(lambda: server.output.read_bytes().count(b"\n") == 2)
     return [int(line.split()[1]) for line in server.output.read_text().splitlines()]
 
 
@@ -168,12 +168,12 @@ for _ in range(100 if way == "many" else 1):
 a, b = ends[:2]
 if way == "forked" and os.fork() == 0:
     b.sendall(b"123")
-    print("idle", os.getpid(), flush=True)
+    print(f"idle {os.getpid()}\\n", end="", flush=True)
     b.recv(1)
     os._exit(0)
 if way == "forked":
     a.recv(3)
-print("idle", os.getpid(), flush=True)
+print(f"idle {os.getpid()}\\n", end="", flush=True)
 a.recv(1)
 """
 
@@ -184,7 +184,7 @@ def many(room, way):
 
 def test_the_segment_grows(room):
     with many(room, "many") as server:
-        server.wait_until(lambda: b"idle" in server.output.read_bytes())
+        server.wait_until(lambda: b"\n" in server.output.read_bytes())
         one, = shown([server.pid])
         assert sorted(c["id"] for c in one["connections"]) == list(range(-299, -99))
         assert one["accelerated"] == 200 and {c["state"] for c in one["connections"]} == {"live"}
