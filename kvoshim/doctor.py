@@ -241,8 +241,8 @@ def process(pid: int) -> list[Finding]:
         found.append(Finding(BAD, "its KVOSHIM_PATHS selects nothing"))
     if "anon_inode:[io_uring]" in _descriptors(pid) or b"/liburing" in maps:
         found.append(Finding(BAD, "it uses io_uring, whose operations the library does not see"))
-    elif b"/libuv" in maps:
-        found.append(Finding(NOTE, "it uses libuv, which may register descriptors through io_uring (UV_USE_IO_URING=0: not)"))
+    elif b"/libuv" in maps and not loaded:
+        found.append(Finding(NOTE, "it uses libuv, which may use io_uring; under the library it is refused rings"))
     found += _surroundings(pid)
     return found + [f for f in _counts(pid)]
 
