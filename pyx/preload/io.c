@@ -7,6 +7,7 @@
 #include <string.h>
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { COPY_BYTES = 65536 };
@@ -89,6 +90,33 @@ EXPORT ssize_t writev(int fd, const struct iovec *iov, int count) {
   return result(kvo_send(ident, fd, &m, 0), saved);
 }
 
+/* With offset -1 preadv2() and pwritev2() are readv() and writev() with flags, of which a socket heeds RWF_NOWAIT; with
+ * another offset, and with flags that the kernel may not know, they fail on any socket. */
+static int at_position(off_t offset, int flags) {
+  return offset == -1 && !(flags & ~(RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT | RWF_APPEND));
+}
+
+EXPORT ssize_t preadv2(int fd, const struct iovec *iov, int count, off_t offset, int flags) {
+  int32_t ident = ident_of(fd);
+  if (likely(ident >= 0) || !at_position(offset, flags)) return NEXT(preadv2)(fd, iov, count, offset, flags);
+  ssize_t total = checked_total(iov, count);
+  if (total <= 0) return total;
+  struct msghdr m = {.msg_iov = (struct iovec *)iov, .msg_iovlen = (size_t)count};
+  int saved = errno;
+  return result(kvo_receive(ident, fd, &m, flags & RWF_NOWAIT ? MSG_DONTWAIT : 0), saved);
+}
+EXPORT ssize_t preadv64v2(int, const struct iovec *, int, off_t, int) __attribute__((alias("preadv2")));
+
+EXPORT ssize_t pwritev2(int fd, const struct iovec *iov, int count, off_t offset, int flags) {
+  int32_t ident = ident_of(fd);
+  if (likely(ident >= 0) || !at_position(offset, flags)) return NEXT(pwritev2)(fd, iov, count, offset, flags);
+  if (checked_total(iov, count) < 0) return -1;
+  struct msghdr m = {.msg_iov = (struct iovec *)iov, .msg_iovlen = (size_t)count};
+  int saved = errno;
+  return result(kvo_send(ident, fd, &m, flags & RWF_NOWAIT ? MSG_DONTWAIT : 0), saved);
+}
+EXPORT ssize_t pwritev64v2(int, const struct iovec *, int, off_t, int) __attribute__((alias("pwritev2")));
+
 EXPORT ssize_t recvfrom(int fd, void *restrict buffer, size_t n, int flags, struct sockaddr *restrict address,
                         socklen_t *restrict length) {
   int32_t ident = ident_of(fd);
@@ -144,23 +172,33 @@ EXPORT ssize_t sendmsg(int fd, const struct msghdr *message, int flags) {
   return result(kvo_send(ident, fd, message, flags), saved);
 }
 
+/* As the kernel: waits for each message (with MSG_WAITFORONE for the first), and looks at the time after each. */
 EXPORT int recvmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags, struct timespec *timeout) {
   int32_t ident = ident_of(fd);
   if (likely(ident >= 0)) return NEXT(recvmmsg)(fd, messages, count, flags, timeout);
-  unsigned i;
-  for (i = 0; i < count; i++) {
-    ssize_t n = recvmsg(fd, &messages[i].msg_hdr, i ? flags | MSG_DONTWAIT : flags & ~MSG_WAITFORONE);
+  struct timespec now;
+  if (timeout && (timeout->tv_sec < 0 || (unsigned long)timeout->tv_nsec >= 1000000000ul)) return errno = EINVAL, -1;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  long long end = timeout ? (now.tv_sec + timeout->tv_sec) * 1000000000LL + now.tv_nsec + timeout->tv_nsec : 0;
+  for (unsigned i = 0; i < count; i++) {
+    ssize_t n = recvmsg(fd, &messages[i].msg_hdr, flags & ~MSG_WAITFORONE);
     if (n < 0) return i ? (int)i : -1;
     messages[i].msg_len = (unsigned)n;
-    if (!n) return (int)i + 1;
+    if (flags & MSG_WAITFORONE) flags |= MSG_DONTWAIT;
+    if (!timeout) continue;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    long long left = end - (now.tv_sec * 1000000000LL + now.tv_nsec);
+    *timeout = left > 0 ? (struct timespec){left / 1000000000, left % 1000000000} : (struct timespec){0, 0};
+    if (left <= 0) return (int)i + 1;
   }
-  return (int)i;
+  return (int)count;
 }
 
 EXPORT int sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags) {
   int32_t ident = ident_of(fd);
   if (likely(ident >= 0)) return NEXT(sendmmsg)(fd, messages, count, flags);
   unsigned i;
+  if (count > 1024) count = 1024;
   for (i = 0; i < count; i++) {
     ssize_t n = sendmsg(fd, &messages[i].msg_hdr, flags);
     if (n < 0) return i ? (int)i : -1;
@@ -175,6 +213,7 @@ EXPORT ssize_t sendfile(int out, int in, off_t *offset, size_t count) {
   if (likely(ident >= 0)) return NEXT(sendfile)(out, in, offset, count);
   char *buffer = malloc(COPY_BYTES);
   if (!buffer) return errno = ENOMEM, -1;
+  if (offset && *offset < 0) errno = EINVAL;
   off_t at = offset ? *offset : lseek(in, 0, SEEK_CUR);
   ssize_t done = 0;
   int failed = at < 0;

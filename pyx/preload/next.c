@@ -15,7 +15,8 @@ struct kvo_next kvo_next;
 
 void kvo_resolve(void) {
   int saved = errno;
-  FIND(read), FIND(write), FIND(readv), FIND(writev), FIND(recv), FIND(send), FIND(recvfrom), FIND(sendto);
+  FIND(read), FIND(write), FIND(readv), FIND(writev), FIND(preadv2), FIND(pwritev2);
+  FIND(recv), FIND(send), FIND(recvfrom), FIND(sendto);
   FIND(recvmsg), FIND(sendmsg), FIND(recvmmsg), FIND(sendmmsg), FIND(sendfile), FIND(splice);
   FIND(socket), FIND(bind), FIND(connect), FIND(accept4), FIND(getsockname), FIND(getpeername), FIND(getsockopt);
   FIND(setsockopt), FIND(shutdown), FIND(close), FIND(close_range), FIND(dup), FIND(dup2), FIND(dup3);

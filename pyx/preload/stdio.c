@@ -12,10 +12,15 @@ static ssize_t stream_write(void *fd, const char *buffer, size_t n) {
   ssize_t r = write((int)(intptr_t)fd, buffer, n);
   return r < 0 ? 0 : r; /* fopencookie: 0 is an error */
 }
+static int stream_seek(void *fd, off64_t *at, int from) {
+  (void)fd, (void)at, (void)from;
+  return errno = ESPIPE, -1;
+}
 static int stream_close(void *fd) { return close((int)(intptr_t)fd); }
 
 static FILE *stream_on(int fd, const char *mode) {
-  cookie_io_functions_t io = {.read = stream_read, .write = stream_write, .close = stream_close};
+  cookie_io_functions_t io = {.read = stream_read, .write = stream_write, .seek = stream_seek,
+                             .close = stream_close};
   FILE *stream = fopencookie((void *)(intptr_t)fd, mode, io);
   if (stream) stream->_fileno = fd; /* fileno() works as on any stream */
   return stream;
