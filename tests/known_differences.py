@@ -6,14 +6,30 @@ would wait for something that never comes, so it is not run.
 
 WARM, COLD = "warm", "cold"  # after the switch to the rings; with the switch in the midst of the snippet
 
-HANGS = {}
+HANGS = {
+    "calls:low_water": ({WARM, COLD}, "SO_RCVLOWAT does not hold a receive back"),
+    "calls:cancel_pending": ({WARM, COLD}, "a cancellation that is pending when a receive begins"),
+}
+
+_RESTART = "a send that waits for room, interrupted, ends with EINTR although the handler has SA_RESTART"
+_RESET = "bytes left unread by a peer that shuts both directions down are told as a reset; by one that closes later, not"
 
 DIFFERS = {
     "efault": ({WARM, COLD}, "an invalid buffer address is a segmentation fault"),
+    "ends:none_rdwr_data": ({WARM}, _RESET),
+    "ends:rd_rdwr_data": ({WARM}, _RESET),
+    "ends:wr_rdwr_data": ({WARM}, _RESET),
+    "ends:rdwr_close_data": ({WARM}, _RESET),
 }
 
-# Now and then: not strict.
+# Not strict: it depends on the moment of the switch, or on whether other threads are about.
 SOMETIMES = {
     "epoll_fork": ({WARM}, "a connection of which only the parent has a descriptor, in an epoll set inherited through fork"),
     "epoll_edge": ({COLD}, "an edge-triggered set may tell once more, at the switch, of bytes that it has told of"),
-}
+    "signals:write_restarted": ({WARM, COLD}, _RESTART),
+    "signals:send_restarted": ({WARM, COLD}, _RESTART),
+    "signals:writev_restarted": ({WARM, COLD}, _RESTART),
+    "signals:sendmsg_restarted": ({WARM, COLD}, _RESTART),
+} | {f"ends:{ways}_data": ({COLD}, "FIONREAD may count a doorbell, a peek may end at the switch; " + _RESET) for ways in (
+    "none_rd none_wr none_rdwr none_close rd_rd rd_wr rd_rdwr rd_close wr_rd wr_wr wr_rdwr wr_close "
+    "rdwr_rd rdwr_rdwr rdwr_close").split()}

@@ -4,10 +4,14 @@ A C snippet may begin with directives: `// flags: …` (for the compiler), `// m
 a thread, or both in turn; default: both), `// accelerated: N` (how many connections it opens on the selected path, all
 of which the library must accelerate when they are warmed up; `N+`: at least so many; `any`: no statement, because what
 it does may keep a connection on the kernel) and `// paths: GLOBS`.
+
+A C file with a table of scenes (lines `SCENE(x),` or `ALONE(x),`) is one snippet for each, named FILE:SCENE; its line may
+overrule the file's directives: `SCENE(x), // modes: process; accelerated: any`.
 """
 
 from __future__ import annotations
 
+import concurrent.futures
 import os
 import re
 import subprocess
@@ -29,10 +33,22 @@ class Directives:
     paths: str | None
 
 
-def directives(source: Path) -> Directives:
-    found = dict(re.findall(r"^(?://|#) (flags|modes|accelerated|paths): (.*)$", source.read_text(), re.M))
+_SCENE = re.compile(r"^ *(?:SCENE|ALONE)\((\w+)\),(?: *// *(.*))?$", re.M)
+
+
+def scenes(file: Path) -> dict[str, str]:
+    """The scenes of a C file, each with its own directives; empty if it is one snippet as a whole."""
+    return {m[1]: m[2] or "" for m in _SCENE.finditer(file.read_text())}
+
+
+def directives(name: str) -> Directives:
+    """What the snippet NAME says of itself."""
+    file, scene = source(name), name.partition(":")[2]
+    found = dict(re.findall(r"^(?://|#) (flags|modes|accelerated|paths): (.*)$", file.read_text(), re.M))
+    if scene:
+        found |= dict(re.findall(r"(modes|accelerated|paths): ([^;]*)", scenes(file)[scene]))
     unknown = set(found.get("modes", "").split()) - {"process", "thread"}
-    assert not unknown, f"{source}: unknown mode {unknown}"
+    assert not unknown, f"{name}: unknown mode {unknown}"
     return Directives(tuple(found.get("flags", "-O1").split()), tuple(found.get("modes", "process thread").split()),
                       found.get("accelerated", "1").strip(), found.get("paths"))
 
@@ -44,10 +60,11 @@ def compiled(name: str, folder: str = "snippets") -> Path:
     if not program.exists() or program.stat().st_mtime < newest:
         _BUILT.mkdir(parents=True, exist_ok=True)
         scratch = program.with_suffix(f".{os.getpid()}")
+        flags = directives(name).flags if folder == "snippets" else ("-O1",)
         # The snippets pass impossible arguments on purpose, and know why they drop some results.
         quiet = ["-Wno-unused-result", "-Wno-stringop-overflow", "-Wno-stringop-overread", "-Wno-nonnull"]
         done = subprocess.run([os.environ.get("CC", "cc"), "-std=gnu11", "-D_GNU_SOURCE", "-g", "-Wall", "-Werror", *quiet,
-                               *directives(source).flags, "-pthread", str(source), "-o", str(scratch)],
+                               *flags, "-pthread", str(source), "-o", str(scratch)],
                               capture_output=True, text=True)
         assert done.returncode == 0, f"{source} does not compile:\n{done.stderr}"
         scratch.rename(program)
@@ -55,31 +72,39 @@ def compiled(name: str, folder: str = "snippets") -> Path:
 
 
 def command(name: str) -> list[str]:
-    """How to start the snippet NAME: the compiled program, or this interpreter with the script."""
-    script = SOURCES / f"{name}.py"
-    return [sys.executable, str(script)] if script.exists() else [str(compiled(name))]
+    """How to start the snippet NAME: the compiled program (with its scene), or this interpreter with the script."""
+    file, _, scene = name.partition(":")
+    script = SOURCES / f"{file}.py"
+    return [sys.executable, str(script)] if script.exists() else [str(compiled(file)), *([scene] if scene else [])]
 
 
 def source(name: str) -> Path:
-    script = SOURCES / f"{name}.py"
-    return script if script.exists() else SOURCES / f"{name}.c"
+    file = name.partition(":")[0]
+    script = SOURCES / f"{file}.py"
+    return script if script.exists() else SOURCES / f"{file}.c"
 
 
 def names(suffix: str) -> list[str]:
-    return sorted(p.stem for p in SOURCES.glob(f"*{suffix}"))
+    """All snippets, ".c" or ".py"."""
+    return sorted(f"{p.stem}:{scene}" if scene else p.stem
+                  for p in SOURCES.glob(f"*{suffix}") for scene in scenes(p) or [""])
 
 
 def run_both(place: shimlib.Place, name: str, *, timeout: float = 25, **env: str
              ) -> tuple[shimlib.Result, shimlib.Result, shimlib.Shim]:
-    """Run a snippet on kernel sockets, then under the library: both results and the library's log."""
-    results = []
-    # The same path length both times, since some programs print lengths.
-    shim = place.shim(directives(source(name)).paths)
-    for kind in ("plain", "shims"):
-        where = place.new_dir(kind)
-        results.append(shimlib.run(command(name), shim if kind == "shims" else None, timeout=timeout, cwd=where,
-                                   SNIPPET_PATH=str(where / "s.sock"), **env))
-    return results[0], results[1], shim
+    """Run a snippet on kernel sockets and, at the same time, under the library: both results and the library's log."""
+    shim = place.shim(directives(name).paths)
+    start = command(name)
+
+    def run(kind: str) -> shimlib.Result:
+        where = place.new_dir(kind)  # the same length of path both times, since some programs print lengths
+        return shimlib.run(start, shim if kind == "shims" else None, timeout=timeout, cwd=where,
+                           SNIPPET_PATH=str(where / "s.sock"), **env)
+
+    with concurrent.futures.ThreadPoolExecutor(1) as beside:
+        plain = beside.submit(run, "plain")
+        shimmed = run("shims")
+        return plain.result(), shimmed, shim
 
 
 def assert_same(plain: shimlib.Result, shimmed: shimlib.Result, shim: shimlib.Shim) -> None:

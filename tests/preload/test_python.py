@@ -9,4 +9,4 @@ def test_python_program_behaves_as_on_the_kernel(place, name):
     plain, shimmed, shim = snippetlib.run_both(place, name, timeout=55)
     plain.check()
     snippetlib.assert_same(plain, shimmed, shim)
-    snippetlib.assert_accelerated(snippetlib.directives(snippetlib.source(name)).accelerated, shim)
+    snippetlib.assert_accelerated(snippetlib.directives(name).accelerated, shim)

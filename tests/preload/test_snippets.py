@@ -7,7 +7,7 @@ from known_differences import DIFFERS, HANGS, SOMETIMES
 
 def _cases():
     for name in snippetlib.names(".c"):
-        for mode in snippetlib.directives(snippetlib.source(name)).modes:
+        for mode in snippetlib.directives(name).modes:
             for warm in (50, 0):
                 state = "warm" if warm else "cold"
                 yield pytest.param(name, mode, warm, id=f"{name}-{mode}-{state}", marks=_marks(name, state))
@@ -26,14 +26,14 @@ def test_snippet_behaves_as_on_the_kernel(place, name, mode, warm):
     plain, shimmed, shim = snippetlib.run_both(place, name, SNIPPET_MODE=mode, SNIPPET_WARM=str(warm))
     snippetlib.assert_same(plain, shimmed, shim)
     if warm:
-        snippetlib.assert_accelerated(snippetlib.directives(snippetlib.source(name)).accelerated, shim)
+        snippetlib.assert_accelerated(snippetlib.directives(name).accelerated, shim)
 
 
 @pytest.mark.parametrize("name", ["io_calls", "epoll_level", "close_unread", "server_first", "threads_duplex"])
 def test_server_speaks_first(place, name):
     plain, shimmed, shim = snippetlib.run_both(place, name, SNIPPET_MODE="process", SNIPPET_FIRST="server")
     snippetlib.assert_same(plain, shimmed, shim)
-    snippetlib.assert_accelerated(snippetlib.directives(snippetlib.source(name)).accelerated, shim)
+    snippetlib.assert_accelerated(snippetlib.directives(name).accelerated, shim)
 
 
 def _sizes():
@@ -49,7 +49,7 @@ def _sizes():
 def test_other_ring_sizes(place, name, size):
     plain, shimmed, shim = snippetlib.run_both(place, name, SNIPPET_MODE="process", KVOSHIM_RING_SIZE=size)
     snippetlib.assert_same(plain, shimmed, shim)
-    snippetlib.assert_accelerated(snippetlib.directives(snippetlib.source(name)).accelerated, shim)
+    snippetlib.assert_accelerated(snippetlib.directives(name).accelerated, shim)
 
 
 @pytest.mark.parametrize("name", ["io_calls", "poll_select", "epoll_early", "eintr", "shutdown_wakes"])
@@ -57,4 +57,4 @@ def test_other_ring_sizes(place, name, size):
 def test_other_spin_times(place, name, spin):
     plain, shimmed, shim = snippetlib.run_both(place, name, SNIPPET_MODE="process", KVOSHIM_SPIN_US=spin)
     snippetlib.assert_same(plain, shimmed, shim)
-    snippetlib.assert_accelerated(snippetlib.directives(snippetlib.source(name)).accelerated, shim)
+    snippetlib.assert_accelerated(snippetlib.directives(name).accelerated, shim)

@@ -27,6 +27,7 @@
 #include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/uio.h>
 #include <sys/un.h>
@@ -39,6 +40,8 @@ typedef void end_fn(int fd);
 static int sn_log[2];                      /* memfds: what server (0) and client (1) said; survive a killed client */
 static int sn_pipe[2][2];                  /* [r]: end r writes there when it reaches a barrier */
 static _Thread_local int sn_role;          /* 0 server, 1 client */
+static struct { pid_t pid, tid; int signals; } *sn_end; /* of each end, where both see it */
+enum { SN_WATCHDOG = 23 };                 /* seconds that a snippet may take */
 
 __attribute__((unused, format(printf, 1, 2))) static void say(const char *fmt, ...)
 {
@@ -209,9 +212,29 @@ static void sn_on_term(int unused)
     _exit(97);
 }
 
+/* This thread is the end that sn_role says. */
+static void sn_begin_end(void)
+{
+    sn_end[sn_role].pid = getpid();
+    sn_end[sn_role].tid = gettid();
+}
+
+/* A snippet that hangs shows how far it came and ends, whoever started it. Not alarm(): that is for the snippets. */
+static void sn_watch(void)
+{
+    struct itimerspec limit = {.it_value.tv_sec = SN_WATCHDOG};
+    struct sigevent term = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGTERM};
+    timer_t timer;
+    if (timer_create(CLOCK_MONOTONIC, &term, &timer) || timer_settime(timer, 0, &limit, NULL)) abort();
+}
+
 static void sn_open_logs(void)
 {
     signal(SIGTERM, sn_on_term);
+    sn_watch();
+    sn_end = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (sn_end == MAP_FAILED) abort();
+    sn_begin_end();
     for (int i = 0; i < 2; i++) {
         sn_log[i] = memfd_create("snippet-log", MFD_CLOEXEC);
         if (sn_log[i] < 0 || pipe2(sn_pipe[i], O_CLOEXEC)) abort();
@@ -243,6 +266,7 @@ static end_fn *sn_client_fn;
 static void sn_client_end(void)
 {
     sn_role = 1;
+    sn_begin_end();
     int fd = sn_connect(sn_path());
     warm_up(fd, 0);
     sn_client_fn(fd);
@@ -268,6 +292,7 @@ __attribute__((unused)) static int sn_run(end_fn *server, end_fn *client)
     } else if (!(pid = fork())) {
         close(listener);
         close(sn_pipe[0][1]);
+        sn_watch();
         sn_client_end();
         exit(0);
     } else {
@@ -289,4 +314,71 @@ __attribute__((unused)) static int sn_run(end_fn *server, end_fn *client)
     sn_print_logs();
     return 0;
 }
+
+/* The state letter of a thread (0: it is gone), and how often it has slept. */
+static char sn_state(pid_t pid, pid_t tid, long *slept)
+{
+    char path[64], text[2048], *at;
+    snprintf(path, sizeof path, "/proc/%d/task/%d/status", pid, tid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return 0;
+    long n = read(fd, text, sizeof text - 1);
+    close(fd);
+    if (n <= 0) return 0;
+    text[n] = 0;
+    *slept = (at = strstr(text, "\nvoluntary_ctxt_switches:")) ? atol(at + 26) : 0;
+    return (at = strstr(text, "State:")) ? at[7] : 0;
+}
+/* Wait until that thread sleeps, and go on only when it stays asleep; whatever it does before, it does. */
+__attribute__((unused)) static void await_sleep(pid_t pid, pid_t tid)
+{
+    long before = -1, slept = 0;
+    for (int calm = 0; calm < 5; before = slept) {
+        char state = sn_state(pid, tid, &slept);
+        if (!state) return;
+        calm = state == 'S' && slept == before ? calm + 1 : 0;
+        pause_ms(2);
+    }
+}
+__attribute__((unused)) static void await_peer_sleep(void) { await_sleep(sn_end[!sn_role].pid, sn_end[!sn_role].tid); }
+
+__attribute__((unused)) static void sn_count_signal(int number)
+{
+    (void)number;
+    sn_end[sn_role].signals++;
+}
+/* Signals to this end are counted from now on; flags as for sigaction(). */
+__attribute__((unused)) static void count_signals(int number, int flags)
+{
+    struct sigaction a = {.sa_handler = sn_count_signal, .sa_flags = flags};
+    sn_end[sn_role].signals = 0;
+    OK(sigaction(number, &a, NULL));
+}
+/* Signal the other end, which sleeps; its handler has run when this returns. */
+__attribute__((unused)) static void poke_peer(int number)
+{
+    int before = sn_end[!sn_role].signals;
+    OK(syscall(SYS_tgkill, sn_end[!sn_role].pid, sn_end[!sn_role].tid, number));
+    while (*(volatile int *)&sn_end[!sn_role].signals == before) pause_ms(1);
+}
+
+/* Several scenes in one program, one of which is named on the command line. SCENE(x) has two ends, x_server() and
+ * x_client(); ALONE(x) is x(), which makes its own connections. */
+struct scene { const char *name; end_fn *server, *client; void (*alone)(void); };
+#define SCENE(name) {#name, name##_server, name##_client, NULL}
+#define ALONE(name) {#name, NULL, NULL, name}
+__attribute__((unused)) static int sn_play(const struct scene *scenes, size_t count, int argc, char **argv)
+{
+    for (size_t i = 0; i < count; i++)
+        if (argc > 1 && !strcmp(scenes[i].name, argv[1])) {
+            if (!scenes[i].alone) return sn_run(scenes[i].server, scenes[i].client);
+            sn_open_logs();
+            scenes[i].alone();
+            sn_print_logs();
+            return 0;
+        }
+    printf("FAILED: no such scene\n");
+    return 2;
+}
+#define PLAY(scenes) int main(int argc, char **argv) { return sn_play(scenes, sizeof scenes / sizeof *scenes, argc, argv); }
 #endif
