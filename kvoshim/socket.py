@@ -117,7 +117,8 @@ class socket(_standard.socket):
 
     def __del__(self):
         # The standard class warns of a forgotten socket and closes its descriptor; ours must leave the table too.
-        if not self._closed and self._endpoint.fd >= 0 and self._ours():
+        endpoint = getattr(self, "_endpoint", None)  # None: it could not be made
+        if endpoint is not None and not self._closed and endpoint.fd >= 0 and self._ours():
             _warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
             self.close()
 
@@ -172,6 +173,8 @@ class socket(_standard.socket):
         if not self._ours():
             return super().recvmsg_into(buffers, ancbufsize, flags)
         views = [memoryview(b).cast("B") for b in buffers]
+        if any(view.readonly for view in views):
+            raise TypeError("recvmsg_into() argument 1 must be an iterable of single-segment read-write buffers")
         data, ancdata, flags, sender = self.recvmsg(sum(map(len, views)), ancbufsize, flags)
         at = 0
         for view in views:

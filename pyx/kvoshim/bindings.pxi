@@ -431,7 +431,7 @@ def sendmsg(self, buffers, ancdata=(), int flags=0, address=None):
     cdef int32_t ident = ident_of_fd(e.fd)
     cdef msghdr m
     cdef iovec v
-    cdef bytes control = b"".join([_pack(level, kind, bytes(item)) for level, kind, item in ancdata])
+    cdef bytes control = b"".join([_pack(item) for item in ancdata])
     if ident >= 0 or address is not None:
         arguments = () if address is None else (address,)
         return standard_sendmsg(self, buffers, ancdata, flags, *arguments)
@@ -444,8 +444,12 @@ def sendmsg(self, buffers, ancdata=(), int flags=0, address=None):
     return transmit(e, ident, &m, flags, NULL)
 
 
-cdef bytes _pack(int level, int kind, bytes data):
+cdef bytes _pack(item):
+    """One item of ancdata as the kernel takes it. TypeError."""
     cdef cmsghdr head
+    if not isinstance(item, tuple) or len(item) != 3:
+        raise TypeError("[sendmsg() ancillary data items] must be (level, type, data) tuples")
+    level, kind, data = item[0], item[1], memoryview(item[2]).tobytes()
     head.cmsg_len = CMSG_LEN(<size_t>len(data))
     head.cmsg_level = level
     head.cmsg_type = kind
