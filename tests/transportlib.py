@@ -1,6 +1,7 @@
 """What the transport's behaviour suite shares: the three transports, connections in one process, peers in processes of
 their own."""
 
+import os
 import socket as standard
 import subprocess
 import sys

@@ -20,7 +20,7 @@ SWITCHED = 300
 @pytest.fixture
 def cpython_tests():
     if importlib.util.find_spec("test") is None or importlib.util.find_spec("test.test_socket") is None:
-        why = f"{sys.executable} comes without CPython's tests (Debian: apt-get install libpython3-testsuite)"
+        why = f"{sys.executable} comes without CPython's tests (Debian: apt-get install libpython3.11-testsuite)"
         if os.environ.get("CI") in ("1", "true", "yes"):
             pytest.fail(f"CI is set, nothing may be skipped: {why}")
         pytest.skip(why)

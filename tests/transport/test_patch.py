@@ -174,7 +174,7 @@ print(transport.accelerated())
 
 
 def run(program, path, **env):
-    done = subprocess.run([sys.executable, "-P", "-X", "dev", "-c", program, path], env=shimlib.plain_env(**env),
+    done = subprocess.run([sys.executable, "-P", "-W", "default", "-c", program, path], env=shimlib.plain_env(**env),
                           capture_output=True, text=True, timeout=100)
     assert done.returncode == 0 and not done.stderr, done.stderr
     return done.stdout.split()
