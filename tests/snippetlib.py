@@ -53,21 +53,25 @@ def directives(name: str) -> Directives:
                       found.get("accelerated", "1").strip(), found.get("paths"))
 
 
+def built(source: Path, program: Path, flags: tuple[str, ...] = ("-O1",)) -> Path:
+    """Compile a C program that may be run by others meanwhile; its path."""
+    program.parent.mkdir(parents=True, exist_ok=True)
+    scratch = program.with_suffix(f".{os.getpid()}")
+    # The snippets pass impossible arguments on purpose, and know why they drop some results.
+    quiet = ["-Wno-unused-result", "-Wno-stringop-overflow", "-Wno-stringop-overread", "-Wno-nonnull"]
+    done = subprocess.run([os.environ.get("CC", "cc"), "-std=gnu11", "-D_GNU_SOURCE", "-g", "-Wall", "-Werror", *quiet,
+                           *flags, "-pthread", str(source), "-o", str(scratch)], capture_output=True, text=True)
+    assert done.returncode == 0, f"{source} does not compile:\n{done.stderr}"
+    scratch.rename(program)
+    return program
+
+
 def compiled(name: str, folder: str = "snippets") -> Path:
     """Compile tests/preload/FOLDER/NAME.c unless that is done already; the program's path."""
     source, program = SOURCES.parent / folder / f"{name}.c", _BUILT / name
     newest = max(source.stat().st_mtime, (SOURCES / "snippet.h").stat().st_mtime)
     if not program.exists() or program.stat().st_mtime < newest:
-        _BUILT.mkdir(parents=True, exist_ok=True)
-        scratch = program.with_suffix(f".{os.getpid()}")
-        flags = directives(name).flags if folder == "snippets" else ("-O1",)
-        # The snippets pass impossible arguments on purpose, and know why they drop some results.
-        quiet = ["-Wno-unused-result", "-Wno-stringop-overflow", "-Wno-stringop-overread", "-Wno-nonnull"]
-        done = subprocess.run([os.environ.get("CC", "cc"), "-std=gnu11", "-D_GNU_SOURCE", "-g", "-Wall", "-Werror", *quiet,
-                               *flags, "-pthread", str(source), "-o", str(scratch)],
-                              capture_output=True, text=True)
-        assert done.returncode == 0, f"{source} does not compile:\n{done.stderr}"
-        scratch.rename(program)
+        built(source, program, directives(name).flags if folder == "snippets" else ("-O1",))
     return program
 
 

@@ -21,7 +21,7 @@
 # Invariant, while others wait on the descriptor unseen (kvo_process.foreign_wait, or no poll or epoll of ours has met the
 # connection yet): "not armed" implies that at least one bell lies in the kernel socket, which keeps it readable until a
 # receive finds the ring empty and arms again.
-from libc.stdint cimport int32_t, uint32_t
+from libc.stdint cimport int32_t, int64_t, uint32_t
 from kvoshim.layout cimport *
 from kvoshim.runtime cimport *
 from kvoshim.connection cimport *
@@ -211,6 +211,27 @@ cdef inline bint drain(conn_t *c, int fd, uint32_t target) noexcept nogil:
         done = True
     kvo_set_errno(saved)
     return done
+
+
+cdef inline void drop_surplus(conn_t *c, int fd) noexcept nogil:
+    """Takes bytes out that no bell was counted for: only a peer that breaks the rules sends them, and they would end each
+    sleep at once, for ever. Bells are counted before they are sent, so what lay there before the look at the counts and is
+    more than they say is surplus."""
+    cdef char scratch[DRAIN_MOST]
+    cdef int bytes = 0, saved = errno
+    cdef int64_t surplus
+    cdef ssize_t n
+    if <int32_t>(kvo_load32(&c.me.rung) - kvo_load32(&c.me.drained)) > 0 or not switch_receiving(c) or not lead(c):
+        return
+    if kvo_next.ioctl(fd, FIONREAD, &bytes) == 0 and bytes > 0:
+        kvo_fence()
+        surplus = bytes - <int32_t>(kvo_load32(&c.me.rung) - kvo_load32(&c.me.drained))
+        if surplus > 0:
+            n = take_bytes(c, fd, scratch, least(least(<size_t>surplus, <size_t>bytes), DRAIN_MOST), MSG_DONTWAIT)
+            if n > 0:
+                kvo_add32(&c.me.drained, <uint32_t>-n)
+    unlead(c)
+    kvo_set_errno(saved)
 
 
 cdef inline bint settled(conn_t *c, int fd, uint32_t target, int mine) noexcept nogil:

@@ -150,6 +150,8 @@ cdef inline int ask_kernel(pollfd *fds, pollfd *copy, nfds_t n, const timespec *
             fds[i].revents |= copy[i].revents
         elif copy[i].revents & POLLHUP:
             look_at_kernel(c, fds[i].fd)
+        else:
+            drop_surplus(c, fds[i].fd)
     return ready
 
 

@@ -95,6 +95,9 @@ cdef extern from "sys/stat.h" nogil:
         unsigned long st_ino, st_dev
     int fstat(int fd, stat_t *out)
 
+cdef extern from "sys/ioctl.h" nogil:
+    const unsigned long FIONREAD
+
 cdef extern from "fcntl.h" nogil:
     const int F_GETFL, F_SETFL, F_GETFD, F_SETFD, F_ADD_SEALS, F_GET_SEALS, F_SEAL_SHRINK, F_SEAL_GROW, F_SEAL_SEAL
     const int O_CLOEXEC, F_DUPFD_CLOEXEC, O_NONBLOCK, FD_CLOEXEC
@@ -162,6 +165,7 @@ cdef extern from "runtime.h" nogil:
         int (*dup3)(int, int, int) noexcept nogil
         int (*fcntl)(int, int, ...) noexcept nogil
         int (*poll)(pollfd *, nfds_t, int) noexcept nogil
+        int (*ioctl)(int, unsigned long, ...) noexcept nogil
         int (*ppoll)(pollfd *, nfds_t, const timespec *, const sigset_t *) noexcept nogil
         int (*epoll_ctl)(int, int, int, epoll_event *) noexcept nogil
         int (*epoll_pwait)(int, epoll_event *, int, int, const sigset_t *) noexcept nogil

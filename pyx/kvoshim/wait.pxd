@@ -56,6 +56,8 @@ cdef inline int sleep_for(conn_t *c, int fd, const timespec *span, int when_over
         return when_over
     if p.revents & POLLHUP:
         look_at_kernel(c, fd)
+    elif c.state == LIVE:
+        drop_surplus(c, fd)
     return 0
 
 
@@ -67,6 +69,8 @@ cdef inline int sleep_peeking(conn_t *c, int fd) noexcept nogil:
     # A bell that nobody has counted: its ringer is about to, or was killed before it could, and lies behind it.
     if c.state == LIVE and (n <= 0 or <int32_t>(kvo_load32(&c.me.rung) - kvo_load32(&c.me.drained)) <= 0):
         look_at_kernel(c, fd)
+        if n > 0:
+            drop_surplus(c, fd)
     if n < 0:
         return 0 if why == ECONNRESET and c.state == LIVE else -why
     return 0

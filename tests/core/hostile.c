@@ -2,7 +2,6 @@
  * round a child connects, warms up, and writes random bytes over its whole mapped segment, and to the kernel socket, at
  * random moments. Half of the children end soon; the others stay until the round is over, so that no call of the victim
  * can be saved by the peer's end. */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <signal.h>
 #include <stdint.h>
@@ -28,15 +27,20 @@ static uint64_t draw(void) {
 
 static uint64_t below(uint64_t n) { return draw() % n; }
 
-/* The segment mapped last, by the greatest inode; its bytes. */
-static unsigned char *segment(size_t *bytes) {
+static unsigned long innocent_inode;
+
+/* The mapped segment that is not the innocent connection's; its bytes and inode. */
+static unsigned char *segment(size_t *bytes, unsigned long *inode) {
   FILE *maps = fopen("/proc/self/maps", "r");
   char line[512];
-  unsigned long from, to, inode, newest = 0;
+  unsigned long from, to;
   unsigned char *found = NULL;
   while (maps && fgets(line, sizeof line, maps))
-    if (strstr(line, "memfd:kvoshim") && sscanf(line, "%lx-%lx %*s %*s %*s %lu", &from, &to, &inode) == 3 && inode > newest)
-      newest = inode, found = (unsigned char *)from, *bytes = to - from;
+    if (strstr(line, "memfd:kvoshim") && sscanf(line, "%lx-%lx %*s %*s %*s %lu", &from, &to, inode) == 3 &&
+        *inode != innocent_inode) {
+      found = (unsigned char *)from, *bytes = to - from;
+      break;
+    }
   fclose(maps);
   return found;
 }
@@ -84,9 +88,10 @@ static void scribble(unsigned char *at_, size_t bytes, int fd) {
 static void attack(int ready, int go) {
   int stays = (int)below(2);
   size_t bytes = 0;
+  unsigned long inode;
   char byte;
   int fd = connected(stays ? 's' : 'h');
-  unsigned char *at_ = segment(&bytes);
+  unsigned char *at_ = segment(&bytes, &inode);
   if (!at_ || write(ready, "r", 1) != 1 || read(go, &byte, 1) != 1) _exit(4);
   for (uint64_t n = 1 + below(60); n || stays; n -= n > 0) {
     if (n) scribble(at_, bytes, fd);
@@ -101,6 +106,10 @@ int main(int count, char **words) {
   state = strtoull(words[2], NULL, 10);
   int innocent = connected('i'), ready[2], go[2];
   unsigned rounds = 0;
+  size_t size;
+  unsigned long inode;
+  if (!segment(&size, &inode)) return 4;
+  innocent_inode = inode;
   for (;;) {
     if (pipe(ready) || pipe(go)) return 4;
     uint64_t seed = draw();
