@@ -225,7 +225,7 @@ cdef inline void drop_surplus(conn_t *c, int fd) noexcept nogil:
         return
     if kvo_next.ioctl(fd, FIONREAD, &bytes) == 0 and bytes > 0:
         kvo_fence()
-        surplus = bytes - <int32_t>(kvo_load32(&c.me.rung) - kvo_load32(&c.me.drained))
+        surplus = bytes - <int64_t><int32_t>(kvo_load32(&c.me.rung) - kvo_load32(&c.me.drained))
         if surplus > 0:
             n = take_bytes(c, fd, scratch, least(least(<size_t>surplus, <size_t>bytes), DRAIN_MOST), MSG_DONTWAIT)
             if n > 0:
