@@ -136,10 +136,14 @@ cdef inline void attend(conn_t *c, int fd) noexcept nogil:
             give_back(c)
 
 
-cdef inline bint can_leave(conn_t *c) noexcept nogil:
-    """Under the receive and kernel locks. Not while a record (descriptors) is on its way, nor with bells behind data that
+cdef inline bint can_leave(conn_t *c, int fd) noexcept nogil:
+    """Under the receive and kernel locks. Not with bytes in the ring of a peer that has closed, not while a record (descriptors)
+    is on its way, nor with bells behind data that
     have not been read: those can't be taken out. Disarms, so that no further bell comes."""
     cdef uint32_t bits
+    look_at_kernel(c, fd)
+    if c.gone and ring_readable(c) > 0:
+        return False  # nobody would send it through the kernel
     if c.stash != NULL or kvo_load32(&c.me.records_taken) != kvo_acquire32(&c.peer.records):
         return False
     if switch_receiving(c):
@@ -164,7 +168,7 @@ cdef inline bint demote(conn_t *c, int fd, int reason) noexcept nogil:
     if c.state == LIVE and not departed(c) and side_lock(c, &c.me.recv_lock) == 0:
         if lead(c):
             # Only one end leaves; should both want to, the other follows: the bytes in its ring are its own to read.
-            if can_leave(c) and kvo_cas32(&c.header.state, KVO_ATTACHED, KVO_PARTED):
+            if can_leave(c, fd) and kvo_cas32(&c.header.state, KVO_ATTACHED, KVO_PARTED):
                 leave(c, fd)
                 left = True
             unlead(c)

@@ -226,7 +226,7 @@ cdef inline void drop_surplus(conn_t *c, int fd) noexcept nogil:
     if kvo_next.ioctl(fd, FIONREAD, &bytes) == 0 and bytes > 0:
         kvo_fence()
         surplus = bytes - <int64_t><int32_t>(kvo_load32(&c.me.rung) - kvo_load32(&c.me.drained))
-        if surplus > 0:
+        if surplus > 0 and not departed(c):  # what a peer sends that has gone back to the kernel socket is data
             n = take_bytes(c, fd, scratch, least(least(<size_t>surplus, <size_t>bytes), DRAIN_MOST), MSG_DONTWAIT)
             if n > 0:
                 kvo_add32(&c.me.drained, <uint32_t>-n)
