@@ -7,7 +7,6 @@ import time
 from dataclasses import dataclass, field
 
 import shimlib
-
 from conformance.suite import CACHE, Result, Suite, end_descendants
 
 #: How often the tests that differ are repeated, plain and shimmed, to tell an unsteady test from a difference.

@@ -3,7 +3,6 @@
 import sys
 
 import pytest
-
 from conformance.__main__ import chosen, details, registry
 from conformance.compare import compare
 from conformance.suite import Result, Suite, end_descendants, execute
