@@ -7,6 +7,7 @@ import ctypes
 import fnmatch
 import importlib
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -72,6 +73,9 @@ def main() -> int:
     # Whatever a suite leaves behind comes to us, and is ended.
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     os.umask(0o022)
+    # Programs must not inherit an ignored SIGINT, as a shell's background jobs do; and an ended run cleans up.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     print(_WIDTHS.format("suite", "plain", "shimmed", "difference", "accelerated", "time"), flush=True)
     differs, missing = 0, 0
     for suite in suites:
