@@ -85,7 +85,7 @@ void kvo_log(const char *format, ...) {
   if (!kvo_process.log_level) return;
   int saved = errno;
   char line[1024], comm[32] = "?";
-  const char *path = getenv("KVOSHIM_LOG_FILE");
+  const char *path = kvo_process.log_file;
   int to_stderr = path && (!strcmp(path, "-") || !strcmp(path, "stderr"));
   if (path && *path) {
     int fd = (int)syscall(SYS_openat, AT_FDCWD, "/proc/self/comm", O_RDONLY | O_CLOEXEC);
@@ -182,6 +182,9 @@ int kvo_start(const char *paths) {
   int saved = errno, bad = 0;
   const char *level = getenv("KVOSHIM_LOG");
   p->log_level = level && !strcmp(level, "debug");
+  /* A copy: programs such as nginx wipe or replace their environment. */
+  const char *log_file = getenv("KVOSHIM_LOG_FILE");
+  if (log_file && !p->log_file) p->log_file = strdup(log_file);
   p->pid = (int32_t)getpid();
   const char *variable = "KVOSHIM_PATHS";
   if (!paths) {

@@ -121,6 +121,7 @@ struct kvo_process {
   uint64_t ticks_per_us;
   uint32_t expedited;    /* this process takes part in membarrier's expedited fences */
   uint32_t log_level;
+  char *log_file;
   char **paths;          /* globs; NULL at the end */
   struct kvo_stats_header *stats; /* the counters, private or shared (stats.c) */
   uint64_t stats_room;   /* bytes reserved for them */
