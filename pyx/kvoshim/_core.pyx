@@ -106,10 +106,19 @@ cdef public int kvo_epoll_wait(int epfd, epoll_event *events, int most, const ti
 
 cdef public ssize_t kvo_readable_bytes(int32_t ident, int fd) noexcept nogil:
     cdef conn_t *c = conn_at(ident)
+    cdef uint64_t kernel
+    cdef ssize_t ring
     attend(c, fd)
-    if c.state != LIVE or not switch_receiving(c):
+    if c.state != LIVE or c.recv_back:
         return -EINPROGRESS
-    return ring_readable(c)
+    if switch_receiving(c):
+        return ring_readable(c)
+    if not kvo_acquire32(&c.peer.flags) & KVO_CUT:  # SYNC POINT cut
+        return -EINPROGRESS
+    # The kernel has the rest before the cut, and bells behind it. A program that reads so many takes the socket to be empty.
+    kernel = kvo_load64(&c.peer.cut) - kvo_load64(&c.me.kernel_read)
+    ring = ring_readable(c)
+    return ring + <ssize_t>kernel if ring >= 0 and kernel < <uint64_t>1 << 30 else -EINPROGRESS
 
 
 cdef public ssize_t kvo_unsent_bytes(int32_t ident) noexcept nogil:
