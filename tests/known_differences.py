@@ -7,7 +7,6 @@ would wait for something that never comes, so it is not run.
 WARM, COLD = "warm", "cold"  # after the switch to the rings; with the switch in the midst of the snippet
 
 HANGS = {
-    "calls:low_water": ({WARM, COLD}, "SO_RCVLOWAT does not hold a receive back"),
     "calls:cancel_pending": ({WARM, COLD}, "a cancellation that is pending when a receive begins"),
 }
 

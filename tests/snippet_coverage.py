@@ -22,7 +22,7 @@ ROWS = {
                  "epoll_nested epoll_fork calls:select_high",
     "descriptor numbers": "dup close_range fd_numbers fd_reuse calls:no_numbers calls:swap_numbers calls:proc_link",
     "fork, vfork, posix_spawn": "fork_readers fork_share prefork spawn",
-    "exec": "exec_inetd exec_self exec_plain",
+    "exec": "exec_inetd exec_self exec_plain spawn_plain demote",
     "descriptors and credentials in the stream": "scm_rights scm_credentials",
     "an accelerated descriptor sent to another process": "scm_self",
     "threads": "threads_close threads_duplex threads_early threads_readers threads_writers churn shutdown_wakes "

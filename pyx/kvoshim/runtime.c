@@ -73,7 +73,8 @@ static const char *const reason_names[KVO_REASONS] = {
     "none",        "no-offer",  "bound",      "no-mark",         "no-rendezvous", "credentials",
     "no-segment",  "bad-offer", "version",    "withdrawn",       "forked",        "ancillary",
     "stdio",       "signals",   "table-full",      "shut-early",    "detached",
-    "exec",        "handed-over", "urgent",   "splice",          "nested-epoll",  "peer-left",
+    "exec",        "handed-over", "urgent",   "splice",          "nested-epoll",  "low-water",
+    "peer-left",
 };
 
 const char *kvo_reason_name(int reason) {

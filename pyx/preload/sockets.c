@@ -60,9 +60,11 @@ EXPORT int getsockopt(int fd, int level, int option, void *restrict value, sockl
 
 EXPORT int setsockopt(int fd, int level, int option, const void *value, socklen_t length) {
   int32_t ident = ident_of(fd);
-  if (unlikely(ident < 0) && level == SOL_SOCKET && option == SO_PASSCRED && value && length >= sizeof(int) &&
-      *(const int *)value)
-    kvo_demote(ident, fd, KVO_ANCILLARY);
+  if (unlikely(ident < 0) && level == SOL_SOCKET && value && length >= sizeof(int)) {
+    int number = *(const int *)value;
+    if (option == SO_PASSCRED && number) kvo_demote(ident, fd, KVO_ANCILLARY);
+    if (option == SO_RCVLOWAT && number > 1) kvo_demote(ident, fd, KVO_LOW_WATER);
+  }
   return NEXT(setsockopt)(fd, level, option, value, length);
 }
 

@@ -17,7 +17,6 @@ import time
 from pathlib import Path
 
 import shimlib
-
 from conformance.obtain import program
 from conformance.suite import Result
 
