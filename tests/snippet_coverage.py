@@ -19,7 +19,8 @@ ROWS = {
     "close with data under way": "close_inflight close_bulk close_unread close_unread_both exit_inflight ends:*",
     "a killed peer": "preload/test_kill.py::*",
     "readiness": "poll_select poll_out edge_short_read epoll_early epoll_edge epoll_edge_out epoll_level epoll_many "
-                 "epoll_nested epoll_fork calls:select_high edge_short_readv",
+                 "epoll_nested epoll_fork calls:select_high edge_short_readv "
+                 "epoll_before_connect",
     "descriptor numbers": "dup close_range fd_numbers fd_reuse calls:no_numbers calls:swap_numbers calls:proc_link",
     "fork, vfork, posix_spawn": "fork_readers fork_share prefork spawn",
     "exec": "exec_inetd exec_self exec_plain spawn_plain demote",
@@ -31,7 +32,8 @@ ROWS = {
     "signals": "eintr eintr_write epipe epipe_blocked sigio signals:*",
     "sendfile, splice, tee, copy_file_range": "sendfile calls:sendfile_errors",
     "stdio": "stdio calls:lines",
-    "real programs and Python": "py_uvloop py_trio py_anyio py_asyncio_processes py_asyncio_streams py_multiprocessing py_sockets py_socketserver "
+    "real programs and Python": "py_uvloop py_trio py_anyio "
+                                "py_asyncio_processes py_asyncio_streams py_multiprocessing py_sockets py_socketserver "
                                 "preload/test_programs.py::* servers/test_redis.py::* servers/test_postgresql.py::*",
     # What an earlier shim of this kind got wrong.
     "data written just before close is read": "close_inflight close_bulk exit_inflight",

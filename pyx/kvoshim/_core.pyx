@@ -43,6 +43,8 @@ cdef public int kvo_close(int fd) noexcept nogil:
         kvo_set_errno(EBADF)
         return -1
     life_before_close(fd)
+    if ident_of_fd(fd) == KVO_WATCHED and not in_vfork_child():
+        drop_watched(fd)
     c = life_forget(fd)
     if not in_vfork_child():
         epollset_close(fd)
@@ -59,6 +61,8 @@ cdef public void kvo_replaced(int fd) noexcept nogil:
     if in_vfork_child():
         return
     epollset_close(fd)
+    if ident_of_fd(fd) == KVO_WATCHED:
+        drop_watched(fd)
     c = life_forget(fd)
     if c != NULL:
         epollset_forget(c, fd)
@@ -90,9 +94,15 @@ cdef public int kvo_epoll_known(int epfd) noexcept nogil:
 cdef public int kvo_epoll_ctl(int epfd, int op, int fd, epoll_event *event) noexcept nogil:
     if op == EPOLL_CTL_ADD:
         note_nested(epfd, fd)
-    if ident_of_fd(fd) >= 0 and (event == NULL or not is_tag(event.data.u64)):
+        if ident_of_fd(fd) == KVO_SOCKET:
+            note_watched(fd)
+    if ident_of_fd(fd) >= 0 and ident_of_fd(fd) != KVO_WATCHED and (event == NULL or not is_tag(event.data.u64)):
         return -EINPROGRESS
     return epollset_ctl(epfd, op, fd, event)
+
+
+cdef public void kvo_socket_made(int fd) noexcept nogil:
+    table_set(fd, KVO_SOCKET)
 
 
 cdef public void kvo_epoll_made(int epfd) noexcept nogil:

@@ -360,6 +360,20 @@ cdef inline void members_back(set_t *s) noexcept nogil:
             demote(conn_at(r.ident), r.fd, KVO_NESTED)
 
 
+cdef inline void note_watched(int fd) noexcept nogil:
+    """Before a Unix stream socket is added to a set: unless it is a listener or connected already, it may be connected to a
+    selected path later, so that its registration must be known."""
+    cdef sockaddr_un peer
+    cdef int listening = 0
+    cdef socklen_t n = sizeof(int), room = sizeof(sockaddr_un)
+    cdef bint fresh
+    cdef int saved = errno
+    fresh = (kvo_next.getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &n) == 0 and not listening
+             and kvo_next.getpeername(fd, <sockaddr *>&peer, &room) != 0 and errno == ENOTCONN)
+    table_set(fd, KVO_WATCHED if fresh else 0)
+    kvo_set_errno(saved)
+
+
 cdef inline void note_nested(int epfd, int fd) noexcept nogil:
     """Before fd is added to epfd. What is inside a set that is inside another one goes to the kernel, the only one who can
     look through it."""

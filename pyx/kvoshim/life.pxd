@@ -7,6 +7,7 @@ from kvoshim.ancillary cimport drop_stash
 from kvoshim.demote cimport attend, follow
 from kvoshim.doorbell cimport departed, look_at_kernel, ring_bell
 from kvoshim.negotiate cimport *
+from kvoshim.registration cimport adopt_watched
 from kvoshim.segment cimport *
 from kvoshim.wait cimport nap
 
@@ -28,6 +29,8 @@ cdef inline int life_connect(int fd, const sockaddr *address, socklen_t length) 
             and un.sun_family == AF_UNIX and kvo_path_selected(un.sun_path, length - sizeof(unsigned short))
             and stream_socket(fd) and not in_vfork_child()):
         mark(fd, un, length)
+        if ident == KVO_WATCHED and ident_of_fd(fd) < 0:
+            adopt_watched(conn_at(ident_of_fd(fd)), fd)
     kvo_set_errno(saved)
     r = kvo_next.connect(fd, address, length)
     ident = ident_of_fd(fd)
@@ -45,7 +48,7 @@ cdef inline bint listener_selected(int fd) noexcept nogil:
     if <uint32_t>fd >= kvo_process.table_len:
         return False
     kind = kvo_process.table[fd]
-    if kind == 0:
+    if kind == 0 or kind >= KVO_SOCKET:
         kind = KVO_KERNEL
         if (kvo_next.getsockname(fd, <sockaddr *>&own, &n) == 0 and own.sun_family == AF_UNIX
                 and n > sizeof(unsigned short) and stream_socket(fd)

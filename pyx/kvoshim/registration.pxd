@@ -191,6 +191,46 @@ cdef inline int convert(set_t *s, int index) noexcept nogil:
     return 0
 
 
+cdef inline void adopt_watched(conn_t *c, int fd) noexcept nogil:
+    """The socket was put into epoll sets before it was connected (or marked): its registrations become the connection's."""
+    cdef uint32_t i
+    cdef set_t *s
+    cdef reg_t *r
+    cdef int index
+    for i in range(kvo_process.sets_high):
+        s = (<set_t **>kvo_process.sets)[i]
+        if s == NULL or s.epfd != <int32_t>i:
+            continue
+        private_lock(&s.lock)
+        index = find(s, fd)
+        if index >= 0 and s.regs[index].mode == PASS:
+            r = s.regs[index]
+            r.mode = NATIVE
+            r.ident = ident_of(c)
+            c.shadow = 1
+            private_lock(&c.watch_lock)
+            r.watch.next = c.registrations
+            c.registrations = &r.watch
+            private_unlock(&c.watch_lock)
+        private_unlock(&s.lock)
+
+
+cdef inline void drop_watched(int fd) noexcept nogil:
+    """A watched socket that was never connected to a selected path is about to be closed."""
+    cdef uint32_t i
+    cdef set_t *s
+    cdef int index
+    for i in range(kvo_process.sets_high):
+        s = (<set_t **>kvo_process.sets)[i]
+        if s == NULL or s.epfd != <int32_t>i:
+            continue
+        private_lock(&s.lock)
+        index = find(s, fd)
+        if index >= 0 and s.regs[index].mode == PASS:
+            reg_drop(s, index)
+        private_unlock(&s.lock)
+
+
 cdef inline void unconvert(set_t *s, int index) noexcept nogil:
     """RING -> NATIVE: its connection has gone back to the kernel socket. Under s.lock."""
     cdef reg_t *r = s.regs[index]

@@ -144,6 +144,8 @@ enum kvo_kind {
   KVO_INTERNAL = 3, /* one of our own: the program can't close it, nor put something else there */
   KVO_EPOLL = 4,
   KVO_EPOLL_INSIDE = 5, /* an epoll set inside another one: only the kernel can look through it */
+  KVO_SOCKET = 6,       /* a Unix stream socket that may be connected later */
+  KVO_WATCHED = 7,      /* such a one in an epoll set already */
 };
 
 /* Reads the environment, makes the table. Safe to call again; 0 or -errno. With no usable KVOSHIM_PATHS the table

@@ -4,6 +4,12 @@
 #include <stdint.h>
 #include <string.h>
 
+EXPORT int socket(int domain, int type, int protocol) {
+  int fd = NEXT(socket)(domain, type, protocol);
+  if (domain == AF_UNIX && (type & 15) == SOCK_STREAM && fd >= 0 && kvo_process.table_len) kvo_socket_made(fd);
+  return fd;
+}
+
 EXPORT int connect(int fd, const struct sockaddr *address, socklen_t length) {
   if (!kvo_process.table_len) return NEXT(connect)(fd, address, length);
   return kvo_connect(fd, address, length);
