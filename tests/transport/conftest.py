@@ -9,10 +9,6 @@ from preloadedrun import pytest_runtest_protocol, pytest_runtestloop, pytest_ses
 from transportlib import LIMIT, TRANSPORTS, Peer, accelerated, connected, parameter, warm_up
 
 
-def pytest_configure(config):
-    config.addinivalue_line("markers", "preloaded: runs in a process under the preload library (tests/preloadedrun.py)")
-
-
 @pytest.fixture(params=map(parameter, TRANSPORTS))
 def module(request):
     return TRANSPORTS[request.param]
