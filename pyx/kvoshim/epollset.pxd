@@ -187,8 +187,6 @@ cdef inline bint arm_hot(set_t *s) noexcept nogil:
             quiet = in_question(r, c, kvo_load64(&c.peer.tail), kvo_load32(&c.full)) == 0
             if departed(c):
                 s.slices = 1  # on its way back to the kernel; what it waits for there is not registered yet
-                if not kvo_load32(&c.me.flags) & KVO_BACK:
-                    quiet = False  # collect() follows it
             if not quiet:
                 ready = True
                 link = &r.next_hot

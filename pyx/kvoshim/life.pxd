@@ -310,7 +310,7 @@ cdef inline void life_before_close(int fd) noexcept nogil:
     if ident >= 0 or in_vfork_child():
         return
     c = conn_at(ident)
-    while c.state == LIVE and departed(c) and not c.send_back and not c.gone and tries < 1000:
+    while c.state == LIVE and departed(c) and not c.send_back and not c.gone and tries < 200:
         follow(c, fd)
         if not c.send_back:
             nap()

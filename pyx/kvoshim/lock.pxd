@@ -12,12 +12,12 @@ cdef enum:
     PATIENCE = 8192  # looks at a lock that is held, after which the next ones are a nap apart
 
 
-cdef inline void nap() noexcept nogil:
-    """A millisecond, for the rare wait that nobody rings for."""
+cdef inline bint nap() noexcept nogil:
+    """A millisecond, for the rare wait that nobody rings for. True: a signal has cut it short."""
     cdef timespec span
     span.tv_sec = 0
     span.tv_nsec = NAP_NS
-    kvo_next.ppoll(NULL, 0, &span, NULL)
+    return kvo_next.ppoll(NULL, 0, &span, NULL) < 0
 
 
 cdef inline bint owner_is_gone(conn_t *c, uint32_t owner) noexcept nogil:

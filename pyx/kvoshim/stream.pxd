@@ -194,6 +194,8 @@ cdef inline ssize_t receive_on(conn_t *c, int fd, msghdr *m, size_t asked, int f
     cdef size_t limit
     cdef bint record = False
     cdef uint64_t gap, now
+    cdef timespec span
+    cdef long naps = 0
     cdef ssize_t n
     cdef int r
     if flags & MSG_OOB:
@@ -270,7 +272,12 @@ cdef inline ssize_t receive_on(conn_t *c, int fd, msghdr *m, size_t asked, int f
             if c.state != LIVE or c.recv_back or ring_readable(c):
                 continue
             if not flags & MSG_DONTWAIT and not kvo_load32(&c.me.flags) & KVO_NONBLOCK:
-                nap()  # the last bell is on its way
+                # The last bell is on its way; from a peer that breaks the rules it never comes.
+                naps += 1
+                if nap() and naps > 100:
+                    return <ssize_t>got if got else -EINTR
+                if socket_timeout(fd, SO_RCVTIMEO, &span) != NULL and naps > span.tv_sec * 1000 + span.tv_nsec // 1000000:
+                    return <ssize_t>got if got else -EAGAIN
                 continue
         if kvo_load32(&c.peer.closing) != c.closing_seen:
             look_at_kernel(c, fd)
@@ -539,7 +546,7 @@ cdef inline ssize_t send_changing(conn_t *c, int fd, const msghdr *m, int flags,
             memset(&part, 0, sizeof(part))
             part.msg_iov = &v
             part.msg_iovlen = 1
-        if c.state == LIVE and not kvo_load32(&c.me.flags) & KVO_BACK:
+        if c.state == LIVE and not c.send_back and not kvo_load32(&c.me.flags) & KVO_BACK:
             n = send_live(c, fd, &part, total_of(&part), flags)
             if n == -EINPROGRESS:
                 continue
