@@ -12,7 +12,8 @@ static inline void kvo_store64(uint64_t *p, uint64_t v) { __atomic_store_n(p, v,
 static inline void kvo_release32(uint32_t *p, uint32_t v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
 static inline void kvo_release64(uint64_t *p, uint64_t v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
 
-/* Read-modify-write operations are sequentially consistent: each is a full fence on x86-64 as well as a swap. */
+/* Read-modify-write operations are sequentially consistent. Each is a full fence on x86-64; where later loads must stay behind
+ * one, kvo_fence_after_rmw() follows. */
 static inline uint32_t kvo_exchange32(uint32_t *p, uint32_t v) { return __atomic_exchange_n(p, v, __ATOMIC_SEQ_CST); }
 static inline uint32_t kvo_or32(uint32_t *p, uint32_t v) { return __atomic_fetch_or(p, v, __ATOMIC_SEQ_CST); }
 static inline uint32_t kvo_and32(uint32_t *p, uint32_t v) { return __atomic_fetch_and(p, v, __ATOMIC_SEQ_CST); }
@@ -23,6 +24,16 @@ static inline int kvo_cas32(uint32_t *p, uint32_t expected, uint32_t v) {
 
 /* Orders every earlier store before every later load: the StoreLoad fence of the arm/ring protocol. */
 static inline void kvo_fence(void) { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
+
+/* The same behind a read-modify-write operation of the store's own: that is the fence on x86-64, but not on aarch64, where a
+ * later load may overtake the store of an LL/SC pair. */
+static inline void kvo_fence_after_rmw(void) {
+#if defined(__x86_64__)
+  __atomic_signal_fence(__ATOMIC_SEQ_CST);
+#else
+  kvo_fence();
+#endif
+}
 
 /* Orders them for the compiler only. Where the other side has promised to make all CPUs fence (kvo_fence_everywhere)
  * between its own store and load, this is enough on ours. */

@@ -206,6 +206,8 @@ cdef inline void leave(conn_t *c, int fd) noexcept nogil:
     kvo_or32(&c.me.wait, KVO_WANT_DATA | KVO_WANT_SPACE)  # who publishes now comes by ring_bell(), and finds the flag
     if light(c):
         kvo_fence_everywhere()
+    else:
+        kvo_fence_after_rmw()
     if switch_receiving(c):
         while not bells_taken(c, fd) and tries < PATIENCE:
             nap()

@@ -51,6 +51,8 @@ cdef inline void want(conn_t *c, uint32_t bits) noexcept nogil:
     kvo_or32(&c.me.wait, bits)
     if light(c):
         kvo_fence_everywhere()
+    else:
+        kvo_fence_after_rmw()
 
 
 cdef inline void look_at_kernel(conn_t *c, int fd) noexcept nogil:
@@ -89,6 +91,7 @@ cdef inline bint send_bell(conn_t *c, int fd) noexcept nogil:
     # Counted first: the send may hand this CPU to the very sleeper that it wakes, which would look for an uncounted bell
     # round and round.
     kvo_add32(&c.peer.rung, 1)
+    kvo_fence_after_rmw()
     if kvo_acquire32(&c.peer.flags) & KVO_LEFT:  # SYNC POINT left: it takes bells no more, and is awake
         kvo_add32(&c.peer.drained, 1)  # it never was
         return True

@@ -45,6 +45,7 @@ cdef extern from "atomics.h" nogil:
     uint32_t kvo_add32(uint32_t *p, uint32_t v)
     int kvo_cas32(uint32_t *p, uint32_t expected, uint32_t v)
     void kvo_fence()
+    void kvo_fence_after_rmw()
     void kvo_light_fence()
     void kvo_relax()
     uint64_t kvo_ticks()

@@ -249,6 +249,7 @@ cdef inline int life_shutdown(conn_t *c, int fd, int how) noexcept nogil:
         return -errno if kvo_next.shutdown(fd, how) else 0
     bits = (KVO_SHUT_WR if how != SHUT_RD else 0) | (KVO_SHUT_RD if how != SHUT_WR else 0)
     kvo_or32(&c.me.flags, bits)  # SYNC POINT shut: full fence before looking whether the peer sleeps
+    kvo_fence_after_rmw()
     if bits & KVO_SHUT_WR and kvo_load32(&c.peer.wait) & KVO_WANT_DATA:
         ring_bell(c, fd, KVO_WANT_DATA)
     if bits & KVO_SHUT_RD and kvo_load32(&c.peer.wait) & KVO_WANT_SPACE:

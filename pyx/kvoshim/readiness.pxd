@@ -70,3 +70,5 @@ cdef inline void arm(conn_t *c, bint for_space) noexcept nogil:
 cdef inline void fence_for_sleep() noexcept nogil:
     if kvo_process.expedited:
         kvo_fence_everywhere()
+    else:
+        kvo_fence_after_rmw()

@@ -4,8 +4,7 @@
  * last sender shuts down. Whoever finds the ring empty or full sleeps on its kernel socket, where nothing but
  * doorbell bytes arrives. Variants, by -D:  READERS=2, WRITERS=2: threads (or forked processes) that share a side;
  * HEAVY: no membarrier, both sides fence; UNSEEN: the receiver waits with select() on the bare descriptor, unknown
- * to us; ROOM=n: the kernel socket takes n bells, then EAGAIN. ROOM=1 finds a lost wake-up (a bell fails on old
- * bells that the sleeper then drains) unless LOOK_AFTER_DRAIN has settled() look again.
+ * to us; ROOM=n: the kernel socket takes n bells, then EAGAIN.
  *
  * step here           function                     file
  * receive_once        receive_on                   stream.pxd     (ring_look, ring_read: ring.pxd)
@@ -195,9 +194,9 @@ inline settled() {
     drainable();
     ok = (target == before);
     drain();
-#ifdef LOOK_AFTER_DRAIN
-    load(TAIL(peer), t); load(HEAD(side), h); load(FLAGS(peer), v);
-    if :: t != h || v & SHUT_WR -> ok = 0 :: else fi
+#ifndef NO_LOOK_AFTER_DRAIN
+    load(RUNG(side), v);
+    if :: v != before -> ok = 0 :: else fi  /* that bell may have failed on those that are out now */
 #endif
   fi;
   v = 0; before = 0
