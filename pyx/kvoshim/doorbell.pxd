@@ -111,7 +111,7 @@ cdef inline void ring_bell(conn_t *c, int fd, uint32_t what) noexcept nogil:
     locked = side_lock(c, &c.me.bell_lock) == 0  # else this thread holds it: a signal handler
     if not kvo_load32(&c.me.flags) & KVO_BACK and not send_bell(c, fd):
         if errno == EAGAIN:
-            kvo_or32(&c.peer.wait, what)  # bells fill the socket: the peer is awake, or is rung for the next bytes
+            kvo_or32(&c.peer.wait, what)  # bells fill the socket: who drains them looks again (settled)
         else:
             look_at_kernel(c, fd)  # the peer may be gone
     if locked:
@@ -239,14 +239,18 @@ cdef inline void drop_surplus(conn_t *c, int fd) noexcept nogil:
 
 cdef inline bint settled(conn_t *c, int fd, uint32_t target, int mine) noexcept nogil:
     """Armed, with target bells rung before that: drains those. False: some must stay for others, or because the ring
-    is not empty and somebody may wait for data unseen; then the kernel socket stays readable and nobody can sleep on it."""
+    is not empty and somebody may wait for data unseen; then the kernel socket stays readable and nobody can sleep on it.
+    Or one was rung meanwhile: look again."""
     cdef uint32_t limit
     if <int32_t>(target - kvo_load32(&c.me.drained)) <= 0:
         return True
     if not switch_receiving(c) or (kvo_process.foreign_wait and kvo_load64(&c.peer.tail) != kvo_load64(&c.me.head)):
         return False
     limit = drainable(c, target, mine)
-    return drain(c, fd, limit) and limit == target
+    if not drain(c, fd, limit) or limit != target:
+        return False
+    kvo_fence()  # pairs with ring_bell(): a bell that failed on those just drained was counted before
+    return kvo_load32(&c.me.rung) == target
 
 
 cdef inline bint settle(conn_t *c, int fd) noexcept nogil:
@@ -261,4 +265,4 @@ cdef inline bint settle(conn_t *c, int fd) noexcept nogil:
             kvo_and32(&c.me.wait, ~KVO_WANT_DATA)
         return False
     settled(c, fd, target, -1)
-    return True
+    return kvo_load64(&c.peer.tail) == kvo_load64(&c.me.head)

@@ -115,7 +115,8 @@ cdef inline int wait_data_with(conn_t *c, int fd, bint part_read, int slot) noex
             kvo_and32(&c.me.wait, ~KVO_WANT_DATA)
         return 0
     if not settled(c, fd, target, slot):
-        breathe()
+        if kvo_load32(&c.me.rung) == target:
+            breathe()
         return 0
     if c.gone:
         return 0

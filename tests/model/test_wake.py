@@ -13,10 +13,13 @@ ROOT = HERE.parents[1]
 FAITHFUL = {
     "one reader": [], "both fence": ["HEAVY"], "two readers": ["READERS=2", "MESSAGES=1", "SIZE=1"],
     "two writers": ["WRITERS=2", "MESSAGES=1"], "waits unseen": ["UNSEEN"],
+    "bells fill the socket": ["ROOM=1"],
 }
 MUTANTS = {
-    "NO_SECOND_LOOK": [], "NO_MEMBARRIER": [], "NO_FENCE": ["HEAVY"], "NO_SLEEPER_FENCE": ["HEAVY"], "DRAIN_ALL": [],
+    "NO_SECOND_LOOK": [], "NO_MEMBARRIER": [], "NO_FENCE": ["HEAVY"], "NO_SLEEPER_FENCE": ["HEAVY"],
+    "DRAIN_ALL": ["READERS=2", "MESSAGES=1", "SIZE=1"],
     "NO_SWAP": [], "RING_FIRST": [], "TAIL_FIRST": [], "FORGET": ["UNSEEN"],
+    "NO_LOOK_AFTER_DRAIN": ["ROOM=1"],
 }
 
 

@@ -4,7 +4,8 @@
  * last sender shuts down. Whoever finds the ring empty or full sleeps on its kernel socket, where nothing but
  * doorbell bytes arrives. Variants, by -D:  READERS=2, WRITERS=2: threads (or forked processes) that share a side;
  * HEAVY: no membarrier, both sides fence; UNSEEN: the receiver waits with select() on the bare descriptor, unknown
- * to us; ROOM=n: the kernel socket takes n bells, then EAGAIN.
+ * to us; ROOM=n: the kernel socket takes n bells, then EAGAIN (ROOM=1 with UNSEEN or READERS=2 still loses a wake-up: a
+ * bell that failed, and nobody left who has to look again).
  *
  * step here           function                     file
  * receive_once        receive_on                   stream.pxd     (ring_look, ring_read: ring.pxd)
@@ -380,7 +381,7 @@ proctype receiver(byte me, side, slot) {
             :: t != h ->
               disarm(DATA);
               ok = 0
-            :: else -> settled(); ok = 1
+            :: else -> settled(); load(TAIL(peer), t); load(HEAD(side), h); ok = (t == h)
             fi
           fi;
           load(FLAGS(peer), v);
