@@ -144,7 +144,7 @@ cdef public int kvo_socket_error(int32_t ident, int fd) noexcept nogil:
     if c.state != LIVE:
         return -EINPROGRESS
     look_at_kernel(c, fd)
-    if c.gone and unread_at_peer(c) and kvo_exchange32(&c.me.reset_seen, 1) == 0:
+    if unread_at_peer(c) and kvo_exchange32(&c.me.reset_seen, 1) == 0:
         return ECONNRESET
     return 0
 

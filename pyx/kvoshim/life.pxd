@@ -184,6 +184,8 @@ cdef inline void dispose(conn_t *c) noexcept nogil:
     """The last descriptor of this process is closed."""
     cdef uint32_t tries = 0
     if c.header != NULL:
+        if c.state == LIVE and not c.shared:
+            kvo_or32(&c.me.flags, KVO_CLOSED)
         kvo_add32(&c.me.closing, 1)
         kvo_log(b"closed id=%d path=%s sent=%lu received=%lu sleeps=%lu bells=%lu spins_won=%lu spins_lost=%lu",
                 ident_of(c), &c.path[0], c.stats.sent, c.stats.received, c.stats.sleeps, c.stats.bells,

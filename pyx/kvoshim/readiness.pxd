@@ -57,7 +57,7 @@ cdef inline short readiness(conn_t *c, int fd) noexcept nogil:
         mask |= kernel_ready(fd, POLLPRI)
     if c.gone or writable(c, fd):
         mask |= POLLOUT | POLLWRNORM
-    if c.gone and unread_at_peer(c) and not kvo_load32(&c.me.reset_seen):
+    if unread_at_peer(c) and not kvo_load32(&c.me.reset_seen):
         mask |= POLLERR
     return mask
 

@@ -155,7 +155,7 @@ cdef inline int wait_kernel_data(conn_t *c, int fd) noexcept nogil:
 
 cdef inline ssize_t receive_end(conn_t *c) noexcept nogil:
     """The ring is empty and nothing more will come: 0, or ECONNRESET once."""
-    if c.gone and unread_at_peer(c) and kvo_exchange32(&c.me.reset_seen, 1) == 0:
+    if unread_at_peer(c) and kvo_exchange32(&c.me.reset_seen, 1) == 0:
         return -ECONNRESET
     return 0
 

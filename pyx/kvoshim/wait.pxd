@@ -26,7 +26,11 @@ cdef inline bint send_ended(conn_t *c) noexcept nogil:
 
 
 cdef inline bint unread_at_peer(conn_t *c) noexcept nogil:
-    """The peer is gone and has left bytes of mine unread: the kernel would say ECONNRESET, once."""
+    """The peer has closed and has left bytes of mine unread: the kernel would say ECONNRESET, once."""
+    cdef uint32_t flags = kvo_acquire32(&c.peer.flags), both = KVO_SHUT_WR | KVO_SHUT_RD
+    # gone means no more than that both directions are shut down; where an end has done that, the peer itself must say so.
+    if not flags & KVO_CLOSED and (not c.gone or flags & both == both):
+        return False
     return (kvo_load64(&c.peer.head) != kvo_load64(&c.me.tail)
             or kvo_load64(&c.peer.kernel_read) < kvo_load64(&c.me.cut))
 
