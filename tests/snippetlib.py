@@ -22,7 +22,7 @@ from pathlib import Path
 import shimlib
 
 SOURCES = shimlib.ROOT / "tests" / "preload" / "snippets"
-_BUILT = shimlib.ROOT / "build" / os.environ.get("SANITIZER", "") / "snippets"
+_BUILT = shimlib.ROOT / "build" / os.environ.get("SANITIZER", "")
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def built(source: Path, program: Path, flags: tuple[str, ...] = ("-O1",)) -> Pat
 
 def compiled(name: str, folder: str = "snippets") -> Path:
     """Compile tests/preload/FOLDER/NAME.c unless that is done already; the program's path."""
-    source, program = SOURCES.parent / folder / f"{name}.c", _BUILT / name
+    source, program = SOURCES.parent / folder / f"{name}.c", _BUILT / folder / name
     newest = max(source.stat().st_mtime, (SOURCES / "snippet.h").stat().st_mtime)
     if not program.exists() or program.stat().st_mtime < newest:
         built(source, program, directives(name).flags if folder == "snippets" else ("-O1",))

@@ -389,9 +389,9 @@ def hammer():
 @pytest.mark.parametrize("sizes", [(8,), (80,), (500,), (70_000,), SIZES], ids=str)
 def test_no_read_is_torn(hammer, sizes):
     _, reader = hammer(sizes)
-    last, reads, versions = 0, 0, set()
+    last, versions = 0, set()
     deadline = time.monotonic() + 1.0
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline or len(versions) < 100:  # on a busy machine the writer may be late; pytest's watchdog ends it
         state, value, version, _, _ = reader.snapshot("k")
         assert len(set(value)) == 1, "all bytes are of one write"
         assert value[0] == (version - 1) & 255 and len(value) == (
@@ -400,8 +400,6 @@ def test_no_read_is_torn(hammer, sizes):
         assert version >= last, "versions never fall"
         last = version
         versions.add(version)
-        reads += 1
-    assert len(versions) > 100, "the writer was writing"
 
 
 def test_a_writer_killed_at_any_moment_leaves_a_whole_value(hammer):
