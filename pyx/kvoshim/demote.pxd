@@ -28,13 +28,16 @@ cdef enum:
     PATIENCE = 100  # naps: for a bell on its way, and for the other end to send what was left in the ring
 
 
-cdef inline void widen(int fd, size_t bytes, int *before) noexcept nogil:
-    """Room for so many bytes in the kernel socket, as far as the system allows. before: what to set afterwards."""
-    cdef int size = <int>bytes
+cdef inline bint widen(int fd, size_t bytes, int *before) noexcept nogil:
+    """Room for so many bytes more in the kernel socket, as far as the system allows. before: what to set afterwards. False: no
+    more than there was."""
+    cdef int size
     cdef socklen_t n = sizeof(int)
-    if before[0] == 0 and kvo_next.getsockopt(fd, SOL_SOCKET, SO_SNDBUF, before, &n) == 0:
-        before[0] //= 2  # the kernel tells twice what it was given
-        kvo_next.setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(int))
+    if kvo_next.getsockopt(fd, SOL_SOCKET, SO_SNDBUF, before, &n):
+        return False
+    before[0] //= 2  # the kernel tells twice what it was given
+    size = before[0] + <int>bytes
+    return kvo_next.setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(int)) == 0
 
 
 cdef inline bint resend(conn_t *c, int fd) noexcept nogil:
@@ -42,15 +45,15 @@ cdef inline bint resend(conn_t *c, int fd) noexcept nogil:
     cdef uint64_t tail = kvo_load64(&c.me.tail), at = kvo_load64(&c.me.resent)
     cdef ssize_t left = ring_used(c, tail, at), n
     cdef size_t offset
-    cdef int before = 0
+    cdef int before = 0, why
     while left > 0:
         offset = at & (c.size - 1)
         n = kvo_next.send(fd, c.out + offset, least(<size_t>left, c.size - offset), MSG_DONTWAIT | MSG_NOSIGNAL)
-        if n < 0 and errno == EAGAIN and before == 0:
-            widen(fd, c.size, &before)
-            continue
         if n < 0:
-            left = left if errno == EAGAIN else 0  # nobody is there to read it
+            why = errno
+            if why == EAGAIN and before == 0 and widen(fd, c.size, &before):
+                continue
+            left = left if why == EAGAIN else 0  # nobody is there to read it
             break
         at += <uint64_t>n
         left -= n

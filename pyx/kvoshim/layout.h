@@ -6,7 +6,7 @@
  *
  * Version history (numbers are never reused):
  *   1  first layout
- *   2  the way back to the kernel socket: KVO_LEFT, KVO_BACK, bell_lock, resent
+ *   2  the way back to the kernel socket: KVO_LEFT, KVO_BACK, KVO_PARTED, bell_lock, resent; KVO_CLOSED
  */
 #pragma once
 #include <assert.h>
