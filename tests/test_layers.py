@@ -21,7 +21,8 @@ PYTHON_LAYERS = [
 
 CORE_ORDER = [
     "layout", "runtime", "clock", "connection", "segment", "lock", "ring", "spin", "ancillary", "doorbell", "negotiate",
-    "wait", "readiness", "registration", "demote", "stream", "life", "inherit", "epollset", "poller", "_core",
+    "wait", "readiness", "registration", "demote", "early", "receiving", "sending", "life", "inherit", "epollset", "poller",
+    "_core",
 ]
 
 

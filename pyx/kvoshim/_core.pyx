@@ -6,7 +6,8 @@ from kvoshim.layout cimport *
 from kvoshim.runtime cimport *
 from kvoshim.connection cimport *
 from kvoshim.negotiate cimport *
-from kvoshim.stream cimport *
+from kvoshim.receiving cimport *
+from kvoshim.sending cimport *
 from kvoshim.demote cimport attend, demote
 from kvoshim.life cimport *
 from kvoshim.inherit cimport *

@@ -14,6 +14,13 @@ cdef inline size_t least(size_t a, size_t b) noexcept nogil:
     return a if a < b else b
 
 
+cdef inline size_t total_of(const msghdr *m) noexcept nogil:
+    cdef size_t i, n = 0
+    for i in range(m.msg_iovlen):
+        n += m.msg_iov[i].iov_len
+    return n
+
+
 cdef inline void copy_in(conn_t *c, uint64_t at, const uint8_t *source, size_t n) noexcept nogil:
     cdef size_t offset = at & (c.size - 1)
     cdef size_t first = least(n, c.size - offset)

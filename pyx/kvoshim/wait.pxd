@@ -35,6 +35,13 @@ cdef inline bint unread_at_peer(conn_t *c) noexcept nogil:
             or kvo_load64(&c.peer.kernel_read) < kvo_load64(&c.me.cut))
 
 
+cdef inline ssize_t receive_end(conn_t *c) noexcept nogil:
+    """The ring is empty and nothing more will come: 0, or ECONNRESET once."""
+    if unread_at_peer(c) and kvo_exchange32(&c.me.reset_seen, 1) == 0:
+        return -ECONNRESET
+    return 0
+
+
 cdef inline timespec *socket_timeout(int fd, int option, timespec *out) noexcept nogil:
     """SO_RCVTIMEO or SO_SNDTIMEO; NULL: none."""
     cdef timeval tv

@@ -1,0 +1,187 @@
+# Receiving before the switch, while the bytes still come through the kernel socket. All results are >= 0 or -errno.
+from libc.stdint cimport uint32_t, uint64_t
+from kvoshim.layout cimport *
+from kvoshim.runtime cimport *
+from kvoshim.connection cimport *
+from kvoshim.doorbell cimport *
+from kvoshim.negotiate cimport *
+from kvoshim.ring cimport least, total_of
+from kvoshim.wait cimport *
+
+
+cdef inline ssize_t data_of(conn_t *c, ssize_t n) noexcept nogil:
+    """n bytes lie in the kernel socket; how many of them are data. What lies behind the peer's cut are bells: they
+    are sent after the cut is published, so a look at the flag after the look at the bytes knows them."""
+    cdef uint64_t before = kvo_load64(&c.me.kernel_read), cut
+    if kvo_acquire32(&c.peer.flags) & KVO_CUT:  # SYNC POINT cut
+        cut = kvo_load64(&c.peer.cut)
+        if cut < before:
+            cut = before
+        if before + <uint64_t>n > cut:
+            return <ssize_t>(cut - before)
+    return n
+
+
+cdef inline ssize_t receive_kernel(conn_t *c, int fd, msghdr *m, size_t skip, int flags) noexcept nogil:
+    """One receive from the kernel while the peer's direction has not switched. 0: end of stream; -EINPROGRESS: look
+    again, it may have switched. Takes data only: a bell stays, for whoever has to be woken by it."""
+    cdef msghdr one
+    cdef iovec v
+    cdef iovec *from_iov = m.msg_iov
+    cdef ssize_t n
+    if skip:
+        memset(&one, 0, sizeof(one))
+        while skip >= from_iov.iov_len:
+            skip -= from_iov.iov_len
+            from_iov += 1
+        v.iov_base = <char *>from_iov.iov_base + skip
+        v.iov_len = from_iov.iov_len - skip
+        one.msg_iov = &v
+        one.msg_iovlen = 1
+        m = &one
+    if not lead(c):
+        return -EAGAIN
+    if switch_receiving(c):
+        unlead(c)
+        return -EINPROGRESS
+    n = take_data(c, fd, m, flags)
+    unlead(c)
+    if n == -EAGAIN and not flags & MSG_DONTWAIT and not kvo_next.fcntl(fd, F_GETFL) & O_NONBLOCK:
+        n = wait_kernel_data(c, fd)
+        return n if n < 0 else -EINPROGRESS
+    if n <= 0 and n != -EINPROGRESS:
+        refresh(c, fd)
+        if c.state == LIVE and (n == 0 or n == -ECONNRESET):
+            look_at_kernel(c, fd)
+            if c.gone:  # a bell that the peer left unread is no byte of mine: the counts tell
+                n = -EINPROGRESS if switch_receiving(c) else receive_end(c)
+    return n
+
+
+cdef inline ssize_t take_parts(int fd, msghdr *m, size_t limit, int flags) noexcept nogil:
+    """Receives limit bytes, which lie in the kernel socket and are fewer than m has room for, and no more; a part of m at a
+    time. All of them: who waits for edges takes a short read to mean that nothing is left. -1 with errno."""
+    cdef msghdr part = m[0]
+    cdef iovec v
+    cdef size_t i = 0, done = 0
+    cdef ssize_t n = 0
+    part.msg_iov = &v
+    part.msg_iovlen = 1
+    while done < limit:
+        v = m.msg_iov[i]
+        i += 1
+        if v.iov_len == 0:
+            continue
+        v.iov_len = least(v.iov_len, limit - done)
+        part.msg_controllen = m.msg_controllen
+        n = kvo_next.recvmsg(fd, &part, flags & ~MSG_WAITALL | MSG_DONTWAIT)
+        if n <= 0:
+            part.msg_controllen = 0
+            break
+        done += <size_t>n
+        if <size_t>n < v.iov_len or part.msg_controllen:
+            break
+    m.msg_controllen = part.msg_controllen
+    m.msg_flags = part.msg_flags
+    return <ssize_t>done if done else n
+
+
+cdef inline ssize_t take_data(conn_t *c, int fd, msghdr *m, int flags) noexcept nogil:
+    """Without waiting; under the kernel lock."""
+    cdef msghdr look
+    cdef ssize_t n
+    memset(&look, 0, sizeof(look))
+    look.msg_iov = m.msg_iov
+    look.msg_iovlen = m.msg_iovlen
+    n = kvo_next.recvmsg(fd, &look, MSG_PEEK | MSG_DONTWAIT)
+    if n <= 0:
+        return -errno if n < 0 else 0
+    n = data_of(c, n)
+    if n == 0:
+        return -EINPROGRESS
+    if flags & MSG_PEEK:
+        m.msg_controllen = 0
+        m.msg_flags = 0
+        return n
+    if <size_t>n < total_of(m):
+        n = take_parts(fd, m, <size_t>n, flags)
+    else:
+        n = kvo_next.recvmsg(fd, m, flags & ~MSG_WAITALL | MSG_DONTWAIT)
+    if n < 0:
+        return -errno
+    kvo_store64(&c.me.kernel_read, kvo_load64(&c.me.kernel_read) + <uint64_t>n)
+    return n
+
+
+cdef inline int wait_kernel_data(conn_t *c, int fd) noexcept nogil:
+    """The kernel socket is empty, data or a bell will come. 0 or -errno."""
+    cdef timespec span
+    cdef int r, slot
+    kvo_add32(&c.sleepers, 1)
+    slot = slot_take(c, <uint32_t>kvo_tid())
+    if c.state == LIVE:
+        want(c, KVO_WANT_DATA)
+    refresh(c, fd)
+    if switch_receiving(c):
+        r = 0
+    elif slot < 0:
+        slice_of(&span)
+        r = sleep_for(c, fd, &span, 0)
+    else:
+        r = sleep_peeking(c, fd)
+    slot_give(c, slot)
+    kvo_add32(&c.sleepers, <uint32_t>-1)
+    if r == -ECONNRESET and c.state == LIVE:
+        look_at_kernel(c, fd)
+        return 0
+    return r
+
+
+cdef inline ssize_t receive_pending(conn_t *c, int fd, msghdr *m, int flags) noexcept nogil:
+    """Client, before an offer. -EINPROGRESS: the connection is LIVE, or on the kernel for good. No kernel call that counts
+    bytes blocks or leaves c.lock, so any thread can attach at any time between two of them."""
+    cdef ssize_t n
+    cdef char byte
+    cdef bint blocks
+    while True:
+        private_lock(&c.lock)
+        if c.state == PENDING:
+            accept_offer(c, fd)
+        if c.state != PENDING:
+            private_unlock(&c.lock)
+            return -EINPROGRESS
+        n = kvo_next.recvmsg(fd, m, flags & ~MSG_WAITALL | MSG_DONTWAIT)
+        if n < 0:
+            n = -errno
+        elif n and not flags & MSG_PEEK:
+            c.kernel_read += <uint64_t>n
+            count_received(c, n, False)
+            c.answers += 1
+            if c.answers >= ANSWERS_MOST:
+                accept_offer(c, fd)
+                if c.state == PENDING:
+                    turn_plain(c, fd, KVO_NO_OFFER)
+        blocks = n == -EAGAIN and not flags & MSG_DONTWAIT and not kvo_next.fcntl(fd, F_GETFL) & O_NONBLOCK
+        if blocks:
+            c.early_sleepers += 1
+        private_unlock(&c.lock)
+        if not blocks:
+            return n
+        kvo_add32(&c.sleepers, 1)
+        n = kvo_next.recv(fd, &byte, 1, MSG_PEEK)
+        n = -errno if n < 0 else 0
+        private_lock(&c.lock)
+        c.early_sleepers -= 1
+        if c.early_sleepers == 0 and c.early_slot >= 0:
+            slot_give(c, c.early_slot)
+            c.early_slot = -1
+        private_unlock(&c.lock)
+        kvo_add32(&c.sleepers, <uint32_t>-1)
+        if n < 0 and not (n == -ECONNRESET and c.state == LIVE):
+            return n
+
+
+cdef inline ssize_t kernel_receive(conn_t *c, int fd, msghdr *m, int flags) noexcept nogil:
+    cdef ssize_t n = kvo_next.recvmsg(fd, m, flags)
+    count_received(c, n, flags & MSG_PEEK)
+    return n if n >= 0 else -errno

@@ -1,0 +1,220 @@
+# Receiving on one connection, in every state. All results are >= 0 or -errno.
+from libc.stdint cimport uint32_t, uint64_t
+from kvoshim.layout cimport *
+from kvoshim.runtime cimport *
+from kvoshim.connection cimport *
+from kvoshim.lock cimport nap, side_lock, side_unlock
+from kvoshim.ring cimport *
+from kvoshim.ancillary cimport *
+from kvoshim.demote cimport attend, follow
+from kvoshim.doorbell cimport *
+from kvoshim.early cimport kernel_receive, receive_kernel, receive_pending
+from kvoshim.negotiate cimport *
+from kvoshim.wait cimport *
+
+
+cdef inline void fetch_record(conn_t *c, int fd) noexcept nogil:
+    """A record's byte lies somewhere among the bells: takes them out one by one until it has come, when nobody has to
+    be woken by them any more (or does not wake: a busy program's registration)."""
+    cdef char byte
+    cdef uint32_t rung = kvo_load32(&c.me.rung)
+    cdef int tries = 0
+    while tries < 50 and drainable(c, rung, -1) != rung:
+        breathe()
+        tries += 1
+    if not lead(c):
+        return
+    kick(c)
+    while c.stash == NULL and take_bytes(c, fd, &byte, 1, MSG_DONTWAIT) > 0:
+        pass
+    unlead(c)
+
+
+cdef inline ssize_t receive_live(conn_t *c, int fd, msghdr *m, int flags) noexcept nogil:
+    cdef size_t asked = total_of(m)
+    cdef ssize_t n = receive_on(c, fd, m, asked, flags, 0)
+    if n == -EINPROGRESS:
+        return kernel_receive(c, fd, m, flags)
+    if flags & MSG_WAITALL and n > 0 and <size_t>n < asked and not flags & MSG_PEEK and (c.recv_back or c.state == PLAIN):
+        return receive_rest(c, fd, m, <size_t>n, flags)
+    return n
+
+
+cdef inline ssize_t receive_on(conn_t *c, int fd, msghdr *m, size_t asked, int flags, size_t got) noexcept nogil:
+    """LIVE; the first got bytes of m have been filled already. -EINPROGRESS: the kernel has the rest."""
+    cdef bint peek = (flags & MSG_PEEK) != 0
+    cdef bint all_of_it = flags & MSG_WAITALL and not peek
+    cdef size_t limit
+    cdef bint record = False
+    cdef uint64_t gap, now
+    cdef timespec span
+    cdef long naps = 0
+    cdef ssize_t n
+    cdef int r
+    if flags & MSG_OOB:
+        attend(c, fd)
+        return -EINPROGRESS if c.state == PLAIN or kvo_load32(&c.peer.flags) & KVO_BACK else -EINVAL
+    while True:
+        if c.state != LIVE or c.recv_back:
+            return <ssize_t>got if got else (-EBADF if c.state == FREE else -EINPROGRESS)  # FREE: closed by another thread
+        if c.shared and kvo_load32(&c.me.flags) & KVO_LEFT:
+            follow(c, fd)
+            if not c.recv_back:
+                nap()
+            continue
+        if not c.recv_ring and not switch_receiving(c):
+            n = receive_kernel(c, fd, m, got, flags)
+            if n == -EINPROGRESS:
+                continue
+            if n <= 0:
+                return <ssize_t>got if got else n
+        else:
+            if side_lock(c, &c.me.recv_lock):
+                return <ssize_t>got if got else -EAGAIN
+            if c.recv_back:
+                side_unlock(&c.me.recv_lock)
+                continue
+            n = ring_look(c, asked - got)
+            if n > 0:
+                limit = record_limit(c, least(<size_t>n, asked - got), &gap)
+                if gap < limit and c.stash == NULL:
+                    fetch_record(c, fd)
+                n = ring_read(c, m.msg_iov, got, limit, peek)
+            record = n > 0 and <uint64_t>n > gap and not peek
+            if record:
+                kvo_add32(&c.me.records_taken, 1)
+            side_unlock(&c.me.recv_lock)
+            if n > 0 and not peek:
+                fence_after_publishing(c)
+                if kvo_load32(&c.peer.wait) & KVO_WANT_SPACE:
+                    if 2 * ring_readable(c) <= <ssize_t>c.size:
+                        ring_bell(c, fd, KVO_WANT_SPACE)
+            if n < 0:
+                return -ECONNRESET
+            if n > 0:
+                m.msg_flags = flags & MSG_CMSG_CLOEXEC
+                if peek and <uint64_t>n > gap and c.stash != NULL:
+                    show(c, m, flags)
+                    return <ssize_t>got + n
+                if record:
+                    count_received(c, n, peek)
+                    deliver(c, m, flags)
+                    return <ssize_t>got + n
+                m.msg_controllen = 0
+        got += <size_t>n
+        if n and not peek:
+            count(&c.stats.received, <uint64_t>n)
+        if n and got < asked and not c.recv_ring and not peek and not m.msg_controllen and switch_receiving(c) \
+                and ring_readable(c) > 0:
+            continue  # the last bytes before the cut: those behind it belong to the same read
+        if n and (got == asked or not all_of_it):
+            c.silent_sends = 0
+            c.silent_receives += 1
+            if not peek:
+                count(&c.stats.receives, 1)
+            return <ssize_t>got
+        if asked == 0 and ring_readable(c):
+            return 0
+        if n:
+            continue
+        # The ring is empty.
+        if got and not all_of_it:
+            return <ssize_t>got
+        if departed(c):
+            attend(c, fd)
+            if c.state != LIVE or c.recv_back or ring_readable(c):
+                continue
+            if not flags & MSG_DONTWAIT and not kvo_load32(&c.me.flags) & KVO_NONBLOCK:
+                # The last bell is on its way; from a peer that breaks the rules it never comes.
+                naps += 1
+                if nap() and naps > 100:
+                    return <ssize_t>got if got else -EINTR
+                if socket_timeout(fd, SO_RCVTIMEO, &span) != NULL and naps > span.tv_sec * 1000 + span.tv_nsec // 1000000:
+                    return <ssize_t>got if got else -EAGAIN
+                continue
+        if kvo_load32(&c.peer.closing) != c.closing_seen:
+            look_at_kernel(c, fd)
+        if receive_ended(c):
+            if ring_readable(c):
+                continue
+            return <ssize_t>got if got else receive_end(c)
+        if flags & MSG_DONTWAIT or kvo_load32(&c.me.flags) & KVO_NONBLOCK:
+            if got:
+                return <ssize_t>got
+            now = kvo_ticks()
+            if now - c.looked_ticks > 1000 * kvo_process.ticks_per_us:
+                c.looked_ticks = now  # a killed peer clears nothing: a loop that never waits must see it all the same
+                look_at_kernel(c, fd)
+                if c.gone:
+                    continue
+            if kvo_process.foreign_wait or not c.shadow:
+                if not settle(c, fd) or receive_ended(c):
+                    continue
+            return -EAGAIN
+        r = wait_data(c, fd, got > 0)
+        if r < 0:
+            return <ssize_t>got if got else r
+
+
+cdef inline ssize_t stream_receive(conn_t *c, int fd, msghdr *m, int flags) noexcept nogil:
+    cdef size_t want
+    cdef ssize_t n
+    if c.state == LIVE:
+        return receive_live(c, fd, m, flags)
+    if c.state == PENDING:
+        n = receive_pending(c, fd, m, flags)
+        if n > 0 and flags & MSG_WAITALL and <size_t>n < total_of(m) and not flags & MSG_PEEK:
+            return receive_rest(c, fd, m, <size_t>n, flags)
+        if n != -EINPROGRESS:
+            return n
+        return stream_receive_again(c, fd, m, flags)
+    if c.state == CANDIDATE:
+        offer(c, fd)
+    return stream_receive_again(c, fd, m, flags)
+
+
+cdef inline ssize_t stream_receive_again(conn_t *c, int fd, msghdr *m, int flags) noexcept nogil:
+    cdef ssize_t n
+    while c.state == OFFERED:
+        refresh(c, fd)
+        if c.state != OFFERED:
+            break
+        n = receive_kernel(c, fd, m, 0, flags)
+        if n == -EINPROGRESS:
+            continue
+        count_received(c, n, flags & MSG_PEEK)
+        if n > 0 and not flags & MSG_PEEK and not m.msg_controllen and <size_t>n < total_of(m):
+            refresh(c, fd)
+            if c.state == LIVE and switch_receiving(c) and ring_readable(c) > 0:
+                return receive_on(c, fd, m, total_of(m), flags, <size_t>n)
+        if n > 0 and flags & MSG_WAITALL and <size_t>n < total_of(m) and not flags & MSG_PEEK:
+            return receive_rest(c, fd, m, <size_t>n, flags)
+        return n
+    if c.state == LIVE:
+        return receive_live(c, fd, m, flags)
+    return kernel_receive(c, fd, m, flags)
+
+
+cdef inline ssize_t receive_rest(conn_t *c, int fd, msghdr *m, size_t got, int flags) noexcept nogil:
+    """MSG_WAITALL that began on the kernel: byte ranges after the first, one array element at a time."""
+    cdef msghdr one
+    cdef iovec v
+    cdef size_t i, skip = got
+    cdef ssize_t n
+    for i in range(m.msg_iovlen):
+        if skip >= m.msg_iov[i].iov_len:
+            skip -= m.msg_iov[i].iov_len
+            continue
+        while skip < m.msg_iov[i].iov_len:
+            memset(&one, 0, sizeof(one))
+            v.iov_base = <char *>m.msg_iov[i].iov_base + skip
+            v.iov_len = m.msg_iov[i].iov_len - skip
+            one.msg_iov = &v
+            one.msg_iovlen = 1
+            n = stream_receive(c, fd, &one, flags & ~MSG_WAITALL)
+            if n <= 0:
+                return <ssize_t>got
+            skip += <size_t>n
+            got += <size_t>n
+        skip = 0
+    return <ssize_t>got
