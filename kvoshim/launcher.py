@@ -15,10 +15,10 @@ def library_path():
     return path
 
 
-def variables(paths="*", spin_us=None, ring_size=None, environment=None):
+def variables(paths="*", spin_us=None, ring_size=None, warmup=None, environment=None):
     """The variables that a shimmed program needs, as {name: value}.
 
-    paths: globs as in KVOSHIM_PATHS. spin_us, ring_size: int, or None for the default. environment: the mapping whose
+    paths: globs as in KVOSHIM_PATHS. spin_us, ring_size, warmup: int, or None for the default. environment: the mapping whose
     LD_PRELOAD is kept behind ours (default: this process's).
     """
     environment = os.environ if environment is None else environment
@@ -29,6 +29,8 @@ def variables(paths="*", spin_us=None, ring_size=None, environment=None):
         result["KVOSHIM_SPIN_US"] = str(spin_us)
     if ring_size is not None:
         result["KVOSHIM_RING_SIZE"] = str(ring_size)
+    if warmup is not None:
+        result["KVOSHIM_WARMUP"] = str(warmup)
     return result
 
 

@@ -19,6 +19,8 @@ VARIABLES = (
     Variable("KVOSHIM_RING_SIZE", "262144", "bytes of each of a connection's two rings, 4096 to 67108864, rounded up "
              "to a power of two; the server's value counts"),
     Variable("KVOSHIM_SPIN_US", "50", "longest spin before sleeping, in microseconds, 0 to 1000000; 0: never spin"),
+    Variable("KVOSHIM_WARMUP", "4", "calls that move bytes on each end of a connection before it gets a segment, 0 to "
+             "1000000; short connections cost less so"),
     Variable("KVOSHIM_LOG", "", "'debug': log what was accelerated, and why not"),
     Variable("KVOSHIM_LOG_FILE", "", "file that the log is appended to; '-' or 'stderr': standard error"),
     Variable("KVOSHIM_STATS", "on", "'off': keep no statistics segment for `kvoshim connections`"),

@@ -41,9 +41,11 @@ _RUNTIME = os.environ.get("SANITIZER_RUNTIME", "")
 
 
 def plain_env(**extra: str) -> dict[str, str]:
-    """This process's environment without anything that concerns the shim, plus `extra`. A sanitizer's runtime stays in
-    LD_PRELOAD, before what `extra` names there."""
+    """This process's environment without anything that concerns the shim, plus `extra`. Connections switch at their first
+    bytes, unless `extra` says otherwise, since tests talk little. A sanitizer's runtime stays in LD_PRELOAD, before what `extra`
+    names there."""
     env = {k: v for k, v in os.environ.items() if not k.startswith("KVOSHIM_") and k not in _SCRUBBED}
+    env["KVOSHIM_WARMUP"] = "0"
     env.update(extra)
     if _RUNTIME:
         env["LD_PRELOAD"] = ":".join(filter(None, (_RUNTIME, env.get("LD_PRELOAD", ""))))
@@ -149,8 +151,8 @@ class Shim:
         self.library = library()
 
     def env(self, **extra: str) -> dict[str, str]:
-        return plain_env(LD_PRELOAD=str(self.library), KVOSHIM_PATHS=self.paths, KVOSHIM_LOG="debug",
-                         KVOSHIM_LOG_FILE=str(self.log.path), **self.extra, **extra)
+        settings = {"KVOSHIM_PATHS": self.paths, "KVOSHIM_LOG": "debug", "KVOSHIM_LOG_FILE": str(self.log.path)}
+        return plain_env(LD_PRELOAD=str(self.library), **(settings | self.extra | extra))
 
 
 def env_of(shim: Shim | None, **extra: str) -> dict[str, str]:

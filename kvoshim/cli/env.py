@@ -11,5 +11,5 @@ def configure(parser):
 
 
 def run(args):
-    print(launcher.shell_lines(launcher.variables(args.paths, args.spin_us, args.ring_size)))
+    print(launcher.shell_lines(launcher.variables(args.paths, args.spin_us, args.ring_size, args.warmup)))
     return 0

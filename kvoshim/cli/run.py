@@ -14,7 +14,7 @@ NOT_EXECUTABLE, NOT_FOUND = 126, 127  # the shell's exit codes
 
 
 def configure(parser):
-    parser.usage = "kvoshim run [--paths GLOBS] [--spin-us N] [--ring-size BYTES] -- CMD [ARGS ...]"
+    parser.usage = "kvoshim run [--paths GLOBS] [--spin-us N] [--ring-size BYTES] [--warmup CALLS] -- CMD [ARGS ...]"
     _shim_options.add(parser)
     parser.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- CMD ARGS", help="the command and its arguments")
 
@@ -33,7 +33,7 @@ def run(args):
                 return NOT_EXECUTABLE
         print(f"kvoshim run: {program}: command not found", file=sys.stderr)
         return NOT_FOUND
-    os.environ.update(launcher.variables(args.paths, args.spin_us, args.ring_size))
+    os.environ.update(launcher.variables(args.paths, args.spin_us, args.ring_size, args.warmup))
     try:
         os.execv(found, command)
     except FileNotFoundError:

@@ -40,15 +40,16 @@ cdef public int kvo_accept(int fd, sockaddr *address, socklen_t *length, int fla
 cdef public int kvo_close(int fd) noexcept nogil:
     cdef conn_t *c
     cdef int r
-    if ident_of_fd(fd) == KVO_INTERNAL and not in_vfork_child():
+    if in_vfork_child():
+        return kvo_next.close(fd)
+    if ident_of_fd(fd) == KVO_INTERNAL:
         kvo_set_errno(EBADF)
         return -1
     life_before_close(fd)
-    if ident_of_fd(fd) == KVO_WATCHED and not in_vfork_child():
+    if ident_of_fd(fd) == KVO_WATCHED:
         drop_watched(fd)
     c = life_forget(fd)
-    if not in_vfork_child():
-        epollset_close(fd)
+    epollset_close(fd)
     if c == NULL:
         return kvo_next.close(fd)
     epollset_forget(c, fd)

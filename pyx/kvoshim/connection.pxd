@@ -71,12 +71,13 @@ cdef struct conn_t:
     uint32_t silent_sends    # sends since I last received
     uint32_t silent_receives # receives since I last sent
     uint32_t full            # counts sends that found the ring full
-    uint32_t answers         # receives with data while PENDING
-    int32_t rendezvous       # client: listening, offers come here
-    int32_t offering         # client: accepted on the rendezvous, the offer not read yet
+    uint32_t moves           # before the switch: kernel calls that moved bytes
+    uint32_t answers         # of these, receives of a PENDING client
+    uint32_t calls           # that block in the kernel and will be counted when they return
+    int32_t offering         # client: from the rendezvous, the offer not read yet
     int32_t memfd            # the segment, kept for a successor by exec; -1: no descriptor to spare
     int32_t next_free
-    uint64_t kernel_sent     # counts while PENDING
+    uint64_t kernel_sent     # counts while PENDING or CANDIDATE
     uint64_t kernel_read
     uint64_t alive_ticks     # when the peer was last known to move
     uint64_t alive_head
@@ -228,7 +229,7 @@ cdef inline conn_t *conn_new(int fd, uint32_t state, int role) noexcept nogil:
     c.role = role
     c.fds = 1
     c.fd = fd
-    c.rendezvous = c.offering = c.memfd = c.early_slot = -1
+    c.offering = c.memfd = c.early_slot = -1
     c.receiving.score = c.sending.score = 128
     c.receiving.period = c.sending.period = 16
     c.since_ns = kvo_stats_now()

@@ -89,7 +89,7 @@ cdef inline ssize_t take_parts(int fd, msghdr *m, size_t limit, int flags) noexc
 cdef inline ssize_t take_data(conn_t *c, int fd, msghdr *m, int flags) noexcept nogil:
     """Without waiting; under the kernel lock."""
     cdef msghdr look
-    cdef ssize_t n
+    cdef ssize_t n, ahead
     memset(&look, 0, sizeof(look))
     look.msg_iov = m.msg_iov
     look.msg_iovlen = m.msg_iovlen
@@ -100,9 +100,8 @@ cdef inline ssize_t take_data(conn_t *c, int fd, msghdr *m, int flags) noexcept 
     if n == 0:
         return -EINPROGRESS
     if flags & MSG_PEEK:
-        m.msg_controllen = 0
-        m.msg_flags = 0
-        return n
+        ahead = kvo_next.recvmsg(fd, m, flags & ~MSG_WAITALL | MSG_DONTWAIT)  # once more, for the control data
+        return -errno if ahead < 0 else n if n < ahead else ahead
     if <size_t>n < total_of(m):
         n = take_parts(fd, m, <size_t>n, flags)
     else:
@@ -137,31 +136,35 @@ cdef inline int wait_kernel_data(conn_t *c, int fd) noexcept nogil:
     return r
 
 
-cdef inline ssize_t receive_pending(conn_t *c, int fd, msghdr *m, int flags) noexcept nogil:
-    """Client, before an offer. -EINPROGRESS: the connection is LIVE, or on the kernel for good. No kernel call that counts
-    bytes blocks or leaves c.lock, so any thread can attach at any time between two of them."""
+cdef inline ssize_t receive_undecided(conn_t *c, int fd, msghdr *m, int flags) noexcept nogil:
+    """PENDING or CANDIDATE. -EINPROGRESS: the connection is in another state now. A kernel call that counts bytes ends before
+    c.lock is given up (or holds up the switch, see may_block), so any thread can switch at any time between two of them."""
     cdef ssize_t n
     cdef char byte
-    cdef bint blocks
+    cdef bint blocks, direct
     while True:
         private_lock(&c.lock)
-        if c.state == PENDING:
-            accept_offer(c, fd)
-        if c.state != PENDING:
+        if not still_undecided(c, fd):
             private_unlock(&c.lock)
             return -EINPROGRESS
-        n = kvo_next.recvmsg(fd, m, flags & ~MSG_WAITALL | MSG_DONTWAIT)
-        if n < 0:
-            n = -errno
-        elif n and not flags & MSG_PEEK:
+        direct = may_block(c, total_of(m))
+        if direct:
+            c.calls += 1
+            private_unlock(&c.lock)
+            n = kvo_next.recvmsg(fd, m, flags)
+            if n < 0:
+                n = -errno
+            private_lock(&c.lock)
+            c.calls -= 1
+        else:
+            n = kvo_next.recvmsg(fd, m, flags & ~MSG_WAITALL | MSG_DONTWAIT)
+            if n < 0:
+                n = -errno
+        if n > 0 and not flags & MSG_PEEK:
             c.kernel_read += <uint64_t>n
             count_received(c, n, False)
-            c.answers += 1
-            if c.answers >= ANSWERS_MOST:
-                accept_offer(c, fd)
-                if c.state == PENDING:
-                    turn_plain(c, fd, KVO_NO_OFFER)
-        blocks = n == -EAGAIN and not flags & MSG_DONTWAIT and not kvo_next.fcntl(fd, F_GETFL) & O_NONBLOCK
+            moved(c, fd, n)
+        blocks = n == -EAGAIN and not direct and not flags & MSG_DONTWAIT and not kvo_next.fcntl(fd, F_GETFL) & O_NONBLOCK
         if blocks:
             c.early_sleepers += 1
         private_unlock(&c.lock)

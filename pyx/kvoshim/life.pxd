@@ -13,9 +13,12 @@ from kvoshim.wait cimport nap
 
 
 cdef inline bint stream_socket(int fd) noexcept nogil:
-    cdef int kind = 0
+    cdef int kind = 0, family = 0
     cdef socklen_t n = sizeof(int)
-    return kvo_next.getsockopt(fd, SOL_SOCKET, SO_TYPE, &kind, &n) == 0 and kind == SOCK_STREAM
+    if ident_of_fd(fd) == KVO_SOCKET or ident_of_fd(fd) == KVO_WATCHED:
+        return True
+    return (kvo_next.getsockopt(fd, SOL_SOCKET, SO_TYPE, &kind, &n) == 0 and kind == SOCK_STREAM
+            and kvo_next.getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &n) == 0 and family == AF_UNIX)
 
 
 cdef inline int life_connect(int fd, const sockaddr *address, socklen_t length) noexcept nogil:
@@ -62,7 +65,7 @@ cdef inline bint listener_selected(int fd) noexcept nogil:
 cdef inline void hide_mark(sockaddr *address, socklen_t *length, socklen_t room) noexcept nogil:
     """A marked peer looks like the unnamed socket it would have been."""
     cdef uint8_t nonce[16]
-    if length[0] <= room and mark_nonce(<sockaddr_un *>address, length[0], nonce):
+    if length[0] <= room and nonce_of(<sockaddr_un *>address, length[0], c'-', nonce):
         length[0] = sizeof(unsigned short)
 
 
@@ -76,7 +79,7 @@ cdef inline bint life_accepted(int listener, int fd, const sockaddr_un *peer, so
     if not listener_selected(listener):
         return False
     memset(&own, 0, sizeof(own))
-    marked = mark_nonce(peer, length, nonce)
+    marked = nonce_of(peer, length, c'-', nonce)
     if marked and not in_vfork_child():
         c = conn_new(fd, CANDIDATE, 1)
     if c != NULL or (not marked and kvo_process.log_level):
@@ -155,11 +158,11 @@ cdef inline void move_internal(int fd) noexcept nogil:
     cdef int32_t *held = NULL
     if ident_of_fd(fd) != KVO_INTERNAL or in_vfork_child():
         return
+    if kvo_process.rendezvous == fd:
+        held = &kvo_process.rendezvous
     for i in range(kvo_process.slot_high):
         c = (<conn_t *>kvo_process.slots) + i
-        if c.state != FREE and c.rendezvous == fd:
-            held = &c.rendezvous
-        elif c.state != FREE and c.offering == fd:
+        if c.state != FREE and c.offering == fd:
             held = &c.offering
         elif c.state != FREE and c.memfd == fd:
             held = &c.memfd
@@ -190,8 +193,8 @@ cdef inline void dispose(conn_t *c) noexcept nogil:
         kvo_log(b"closed id=%d path=%s sent=%lu received=%lu sleeps=%lu bells=%lu spins_won=%lu spins_lost=%lu",
                 ident_of(c), &c.path[0], c.stats.sent, c.stats.received, c.stats.sleeps, c.stats.bells,
                 c.stats.spins_won, c.stats.spins_lost)
-    close_quietly(&c.rendezvous)
-    close_quietly(&c.offering)
+    if c.state == MARKED or c.state == PENDING:
+        decide(c, PLAIN)
     close_quietly(&c.memfd)
     drop_stash(c)
     if kvo_load32(&c.sleepers):
@@ -200,10 +203,11 @@ cdef inline void dispose(conn_t *c) noexcept nogil:
 
 
 cdef inline conn_t *life_forget(int fd) noexcept nogil:
-    """The descriptor leaves the table. Returns the connection if this was its last one, for dispose()."""
+    """The descriptor leaves the table (not in a vfork child). Returns the connection if this was its last one, for
+    dispose()."""
     cdef int32_t ident
     cdef conn_t *c
-    if <uint32_t>fd >= kvo_process.table_len or kvo_process.table[fd] == 0 or in_vfork_child():
+    if <uint32_t>fd >= kvo_process.table_len or kvo_process.table[fd] == 0:
         return NULL
     ident = kvo_process.table[fd]
     kvo_process.table[fd] = 0
@@ -276,15 +280,15 @@ cdef inline void life_before_fork() noexcept nogil:
         c.shared = 1
         if c.fd < 0:
             continue
-        if c.state == PENDING:
+        if c.state == PENDING or c.state == CANDIDATE:
             private_lock(&c.lock)
             if c.state == PENDING:
                 accept_offer(c, c.fd)
+            elif c.state == CANDIDATE and not c.calls:
+                offer_locked(c, c.fd)
             private_unlock(&c.lock)
-            if c.state == PENDING:
+            if c.state == PENDING or c.state == CANDIDATE:
                 withdraw(c, c.fd, KVO_FORKED)
-        elif c.state == CANDIDATE:
-            offer(c, c.fd)
 
 
 cdef inline void life_forked_child() noexcept nogil:
@@ -292,6 +296,7 @@ cdef inline void life_forked_child() noexcept nogil:
     cdef conn_t *c
     cdef watch_t *w
     kvo_forked_child()
+    close_quietly(&kvo_process.rendezvous)  # the parent's
     for i in range(kvo_process.slot_high):
         c = (<conn_t *>kvo_process.slots) + i
         c.lock = c.sleepers = c.watch_lock = c.early_sleepers = 0
@@ -306,11 +311,12 @@ cdef inline void life_forked_child() noexcept nogil:
 
 
 cdef inline void life_before_close(int fd) noexcept nogil:
-    """What a peer that has left the ring has not read goes through the kernel before the descriptor is closed."""
+    """What a peer that has left the ring has not read goes through the kernel before the descriptor is closed (not in a vfork
+    child)."""
     cdef int32_t ident = ident_of_fd(fd)
     cdef conn_t *c
     cdef int tries = 0
-    if ident >= 0 or in_vfork_child():
+    if ident >= 0:
         return
     c = conn_at(ident)
     while c.state == LIVE and departed(c) and not c.send_back and not c.gone and tries < 200:

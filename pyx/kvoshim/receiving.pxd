@@ -8,7 +8,7 @@ from kvoshim.ring cimport *
 from kvoshim.ancillary cimport *
 from kvoshim.demote cimport attend, follow
 from kvoshim.doorbell cimport *
-from kvoshim.early cimport kernel_receive, receive_kernel, receive_pending
+from kvoshim.early cimport kernel_receive, receive_kernel, receive_undecided
 from kvoshim.negotiate cimport *
 from kvoshim.wait cimport *
 
@@ -161,15 +161,12 @@ cdef inline ssize_t stream_receive(conn_t *c, int fd, msghdr *m, int flags) noex
     cdef ssize_t n
     if c.state == LIVE:
         return receive_live(c, fd, m, flags)
-    if c.state == PENDING:
-        n = receive_pending(c, fd, m, flags)
+    if c.state == PENDING or c.state == CANDIDATE:
+        n = receive_undecided(c, fd, m, flags)
         if n > 0 and flags & MSG_WAITALL and <size_t>n < total_of(m) and not flags & MSG_PEEK:
             return receive_rest(c, fd, m, <size_t>n, flags)
         if n != -EINPROGRESS:
             return n
-        return stream_receive_again(c, fd, m, flags)
-    if c.state == CANDIDATE:
-        offer(c, fd)
     return stream_receive_again(c, fd, m, flags)
 
 
@@ -183,6 +180,10 @@ cdef inline ssize_t stream_receive_again(conn_t *c, int fd, msghdr *m, int flags
         if n == -EINPROGRESS:
             continue
         count_received(c, n, flags & MSG_PEEK)
+        if n > 0:
+            c.answers += 1
+            if c.answers > QUESTIONS_MOST:  # each came from a client that has looked for the offer
+                withdraw(c, fd, KVO_WITHDRAWN_OFFER)
         if n > 0 and not flags & MSG_PEEK and not m.msg_controllen and <size_t>n < total_of(m):
             refresh(c, fd)
             if c.state == LIVE and switch_receiving(c) and ring_readable(c) > 0:

@@ -52,7 +52,7 @@ void kvo_forked_child(void) {
   thread_id = 0;
   if (kvo_process.expedited) join_expedited_fences();
   kvo_process.pid = (int32_t)getpid();
-  kvo_process.slot_lock = 0;
+  kvo_process.slot_lock = kvo_process.rendezvous_lock = 0;
   kvo_stats_forked();
 }
 
@@ -195,8 +195,11 @@ int kvo_start(const char *paths) {
   if (!paths || !*paths) return errno = saved, 0;
   uint64_t spin_us = setting("KVOSHIM_SPIN_US", 0, 1000000, 50, &bad);
   uint64_t ring = setting("KVOSHIM_RING_SIZE", KVO_RING_MIN, KVO_RING_MAX, 256 << 10, &bad);
+  uint64_t warmup = setting("KVOSHIM_WARMUP", 0, 1000000, 4, &bad);
   int shown = switched_on("KVOSHIM_STATS", &bad);
   if (bad) return errno = saved, 0;
+  p->warmup = (uint32_t)warmup;
+  p->rendezvous = -1;
   p->ring_bytes = KVO_RING_MIN;
   while (p->ring_bytes < ring) p->ring_bytes *= 2;
   const char *why = kvo_paths_parse(paths, &p->paths);

@@ -85,7 +85,7 @@ enum kvo_reason {
   KVO_NO_SEGMENT,     /* no memory, no descriptor, no seals */
   KVO_BAD_OFFER,      /* an offer that fails its checks */
   KVO_OTHER_VERSION,
-  KVO_WITHDRAWN_OFFER,
+  KVO_WITHDRAWN_OFFER, /* the server has taken its offer back: it switched never, or nobody took it */
   KVO_FORKED,         /* forked before the offer came */
   KVO_ANCILLARY,      /* descriptors or credentials in the stream */
   KVO_STDIO,          /* a FILE stream was opened on it */
@@ -117,6 +117,11 @@ struct kvo_process {
   uint32_t sets_high;
   int32_t pid;
   uint32_t foreign_wait; /* others wait on our descriptors unseen (the extension module): keep the kernel's readiness */
+  int32_t rendezvous;    /* where offers for our clients come in (rendezvous.pxd), -1: none yet */
+  uint32_t rendezvous_lock;
+  uint32_t marks;        /* made in this process */
+  uint8_t rendezvous_id[8];
+  uint32_t warmup;       /* kernel calls that move bytes before a connection is worth a segment */
   uint64_t ring_bytes;
   uint64_t spin_ticks, pause_ticks; /* longest spin; how long of it without yielding */
   uint64_t ticks_per_us;
@@ -165,3 +170,5 @@ static inline void kvo_set_errno(int value) { errno = value; }
 int kvo_memfd(const char *name);
 int kvo_file_may_have(uint64_t bytes); /* beyond RLIMIT_FSIZE it would be SIGXFSZ */
 int kvo_random(void *buffer, size_t length);
+/* The user that made the socket at the other end of fd. 0 or -errno (peer.c). */
+int kvo_peer_user(int fd, uint32_t *user);

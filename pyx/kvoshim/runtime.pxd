@@ -1,5 +1,5 @@
 # Names of runtime.h and of the C library for Cython.
-from libc.stdint cimport int32_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from posix.types cimport pid_t, off_t
 
 cdef extern from "errno.h" nogil:
@@ -183,6 +183,9 @@ cdef extern from "runtime.h" nogil:
         int32_t *table
         uint32_t table_len, fd_high
         void *slots
+        int32_t rendezvous
+        uint32_t rendezvous_lock, marks, warmup
+        uint8_t rendezvous_id[8]
         uint32_t slot_limit, slot_high, slot_lock
         void *sets
         uint32_t sets_high
@@ -208,3 +211,4 @@ cdef extern from "runtime.h" nogil:
     int kvo_memfd(const char *name)
     bint kvo_file_may_have(uint64_t bytes)
     int kvo_random(void *buffer, size_t length)
+    int kvo_peer_user(int fd, uint32_t *user)

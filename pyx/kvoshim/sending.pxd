@@ -118,19 +118,20 @@ cdef inline ssize_t send_live(conn_t *c, int fd, const msghdr *m, size_t total, 
 
 
 cdef inline ssize_t send_changing(conn_t *c, int fd, const msghdr *m, int flags, size_t done) noexcept nogil:
-    """In any state, also while it changes; the first done bytes of m have been sent. In PENDING and OFFERED kernel sends never
-    block under the lock, so that the cut can be published at any time between two of them."""
+    """In any state, also while it changes; the first done bytes of m have been sent. Kernel sends that are counted do not block
+    under the lock, so that the cut can be published at any time between two of them (but see may_block)."""
     cdef msghdr part
     cdef iovec v
     cdef pollfd p
     cdef timespec limit
     cdef timespec *span
-    cdef bint sliced
+    cdef bint sliced, direct
     cdef size_t total = total_of(m), skip, i
     cdef ssize_t n
     cdef int fl
     while True:
         refresh(c, fd)
+        direct = False
         part = m[0]
         if done:
             skip = done
@@ -156,19 +157,28 @@ cdef inline ssize_t send_changing(conn_t *c, int fd, const msghdr *m, int flags,
             if c.send_back or c.state != LIVE:
                 continue
             n = -EAGAIN
-        elif c.state == PENDING:
+        elif c.state == PENDING or c.state == CANDIDATE:
             private_lock(&c.lock)
-            if c.state == PENDING:
-                accept_offer(c, fd)
-            if c.state != PENDING:
+            if not still_undecided(c, fd):
                 private_unlock(&c.lock)
                 continue
-            n = kvo_next.sendmsg(fd, &part, flags | MSG_DONTWAIT)
-            if n < 0:
-                n = -errno
+            direct = may_block(c, total_of(&part))
+            if direct:
+                c.calls += 1
+                private_unlock(&c.lock)
+                n = kvo_next.sendmsg(fd, &part, flags)
+                if n < 0:
+                    n = -errno
+                private_lock(&c.lock)
+                c.calls -= 1
             else:
+                n = kvo_next.sendmsg(fd, &part, flags | MSG_DONTWAIT)
+                if n < 0:
+                    n = -errno
+            if n >= 0:
                 c.kernel_sent += <uint64_t>n
                 count_sent(c, n)
+                moved(c, fd, 0)
             private_unlock(&c.lock)
         else:
             if side_lock(c, &c.me.send_lock):
@@ -183,8 +193,9 @@ cdef inline ssize_t send_changing(conn_t *c, int fd, const msghdr *m, int flags,
                 kvo_store64(&c.me.kernel_sent, kvo_load64(&c.me.kernel_sent) + <uint64_t>n)
                 count_sent(c, n)
             side_unlock(&c.me.send_lock)
-        if n == -EAGAIN and not flags & MSG_DONTWAIT and (c.state == PENDING or c.state == OFFERED
-                                                          or c.state == LIVE and kvo_load32(&c.me.flags) & KVO_BACK):
+        if n == -EAGAIN and not direct and not flags & MSG_DONTWAIT and (
+                c.state == PENDING or c.state == CANDIDATE or c.state == OFFERED
+                or c.state == LIVE and kvo_load32(&c.me.flags) & KVO_BACK):
             fl = kvo_next.fcntl(fd, F_GETFL)
             if not fl & O_NONBLOCK:
                 p.fd = fd
@@ -203,7 +214,7 @@ cdef inline ssize_t send_changing(conn_t *c, int fd, const msghdr *m, int flags,
         if n < 0:
             return <ssize_t>done if done else n
         done += <size_t>n
-        if done >= total or flags & MSG_DONTWAIT:
+        if done >= total or direct or flags & MSG_DONTWAIT:
             return <ssize_t>done
         if c.state != PLAIN and kvo_next.fcntl(fd, F_GETFL) & O_NONBLOCK:
             return <ssize_t>done
@@ -222,9 +233,7 @@ cdef inline ssize_t stream_send(conn_t *c, int fd, const msghdr *m, int flags) n
         if <size_t>n == total or not (c.send_back or c.state == PLAIN or c.state == LIVE and kvo_load32(&c.me.flags) & KVO_BACK):
             return n
         return send_changing(c, fd, m, flags, <size_t>n if n > 0 else 0) if n >= 0 or n == -EINPROGRESS else n
-    if c.state == CANDIDATE:
-        offer(c, fd)
-    if c.state == PENDING or c.state == OFFERED or c.state == LIVE:
+    if c.state == PENDING or c.state == CANDIDATE or c.state == OFFERED or c.state == LIVE:
         return send_changing(c, fd, m, flags, 0)
     n = kvo_next.sendmsg(fd, m, flags)
     count_sent(c, n)
