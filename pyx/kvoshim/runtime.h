@@ -85,7 +85,7 @@ enum kvo_reason {
   KVO_NO_SEGMENT,     /* no memory, no descriptor, no seals */
   KVO_BAD_OFFER,      /* an offer that fails its checks */
   KVO_OTHER_VERSION,
-  KVO_WITHDRAWN_OFFER, /* the server has taken its offer back: it switched never, or nobody took it */
+  KVO_WITHDRAWN_OFFER, /* the server has taken its offer back: nobody took it, or its end came first */
   KVO_FORKED,         /* forked before the offer came */
   KVO_ANCILLARY,      /* descriptors or credentials in the stream */
   KVO_STDIO,          /* a FILE stream was opened on it */
