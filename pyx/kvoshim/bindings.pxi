@@ -129,8 +129,11 @@ def after_dup(int old, int new):
 
 def pair(int a, int b):
     """Both ends of a new socketpair() go live at once."""
+    cdef uint64_t signals
     if kvo_process.table_len and kvo_path_selected(b"socketpair", 10):
+        signals = kvo_hold_signals()
         life_pair(a, b)
+        kvo_release_signals(signals)
 
 
 def before_detach(int fd):

@@ -170,6 +170,19 @@ cdef inline void table_set(int fd, int32_t value) noexcept nogil:
             kvo_process.fd_high = <uint32_t>fd
 
 
+# Locks of this process. A signal handler may interrupt their holder and come here itself, so who changes what lasts (slots,
+# states, offers) holds signals back first: kvo_hold_signals(). A lock that is held without that (a connection's, for one
+# counted kernel call; those of epoll sets) knows its thread.
+cdef inline bint own_lock(uint32_t *word) noexcept nogil:
+    """False: this thread holds it already, further down its stack."""
+    cdef uint32_t me = <uint32_t>kvo_tid()
+    while not kvo_cas32(word, 0, me):
+        if kvo_load32(word) == me:
+            return False
+        sched_yield()
+    return True
+
+
 cdef inline void private_lock(uint32_t *word) noexcept nogil:
     while not kvo_cas32(word, 0, 1):
         sched_yield()
@@ -205,7 +218,7 @@ cdef inline void conn_unmap(conn_t *c) noexcept nogil:
 
 
 cdef inline conn_t *conn_new(int fd, uint32_t state, int role) noexcept nogil:
-    """A slot for a descriptor that is in the table's range; NULL when all are taken."""
+    """A slot for a descriptor that is in the table's range; NULL when all are taken. Signals are held back."""
     cdef conn_t *c = NULL
     cdef int32_t free
     cdef uint32_t index
@@ -245,7 +258,7 @@ cdef inline conn_t *conn_new(int fd, uint32_t state, int role) noexcept nogil:
 
 cdef inline void slot_free(conn_t *c) noexcept nogil:
     """The slot may be used again, but not at once where there are threads: one that was in the middle of a call on the
-    connection finds the state FREE, in memory that is still there."""
+    connection finds the state FREE, in memory that is still there. Signals are held back."""
     cdef int32_t place = <int32_t>(c - <conn_t *>kvo_process.slots) + 1
     private_lock(&kvo_process.slot_lock)
     enter(c, FREE)

@@ -98,13 +98,15 @@ cdef inline void follow(conn_t *c, int fd) noexcept nogil:
     """LIVE, and one of the ends has left: goes after it as far as possible now. PLAIN when both directions are back.
     The registrations in epoll sets are the caller's to give back."""
     cdef int saved = errno
-    private_lock(&c.lock)
-    if c.state == LIVE:
-        follow_locked(c, fd)
-        if c.send_back and c.recv_back:
-            turn_plain(c, fd, KVO_PEER_LEFT)
-            kick(c)
-    private_unlock(&c.lock)
+    cdef uint64_t signals = kvo_hold_signals()
+    if own_lock(&c.lock):
+        if c.state == LIVE:
+            follow_locked(c, fd)
+            if c.send_back and c.recv_back:
+                turn_plain(c, fd, KVO_PEER_LEFT)
+                kick(c)
+        private_unlock(&c.lock)
+    kvo_release_signals(signals)
     kvo_set_errno(saved)
 
 
@@ -163,8 +165,10 @@ cdef inline bint can_leave(conn_t *c, int fd) noexcept nogil:
 cdef inline bint demote(conn_t *c, int fd, int reason) noexcept nogil:
     """Takes the connection to the kernel socket, from whatever state. True: it is plain now. May take a few milliseconds."""
     cdef bint left = False
+    cdef bint locked
     cdef int saved = errno
     cdef int tries = 0
+    cdef uint64_t signals
     if withdraw(c, fd, reason):
         return True
     attend(c, fd)
@@ -177,10 +181,13 @@ cdef inline bint demote(conn_t *c, int fd, int reason) noexcept nogil:
             unlead(c)
         side_unlock(&c.me.recv_lock)
     if left:
-        private_lock(&c.lock)
+        signals = kvo_hold_signals()
+        locked = own_lock(&c.lock)
         if c.state == LIVE:
             turn_plain(c, fd, reason)
-        private_unlock(&c.lock)
+        if locked:
+            private_unlock(&c.lock)
+        kvo_release_signals(signals)
         # What is in the ring comes through the kernel once the other end has looked; so much patience for it to do so.
         while (tries < PATIENCE and ring_readable(c) > 0 and not kvo_load32(&c.peer.flags) & KVO_BACK
                and not peer_closed(fd)):

@@ -138,33 +138,32 @@ cdef inline int wait_kernel_data(conn_t *c, int fd) noexcept nogil:
 
 cdef inline ssize_t receive_undecided(conn_t *c, int fd, msghdr *m, int flags) noexcept nogil:
     """PENDING or CANDIDATE. -EINPROGRESS: the connection is in another state now. A kernel call that counts bytes ends before
-    c.lock is given up (or holds up the switch, see may_block), so any thread can switch at any time between two of them."""
+    c.lock is given up (or holds up the switch, see may_block), so any thread can switch at any time between two of them. A
+    signal handler that has interrupted such a call makes its own."""
     cdef ssize_t n
     cdef char byte
-    cdef bint blocks, direct
+    cdef bint blocks, direct, locked
     while True:
-        private_lock(&c.lock)
-        if not still_undecided(c, fd):
-            private_unlock(&c.lock)
+        locked = own_lock(&c.lock)
+        if not (still_undecided(c, fd) if locked else undecided(c)):
+            if locked:
+                private_unlock(&c.lock)
             return -EINPROGRESS
-        direct = may_block(c, total_of(m))
-        if direct:
-            c.calls += 1
+        direct = not locked or may_block(c, total_of(m))
+        if direct and locked:
+            kvo_add32(&c.calls, 1)
             private_unlock(&c.lock)
-            n = kvo_next.recvmsg(fd, m, flags)
-            if n < 0:
-                n = -errno
-            private_lock(&c.lock)
-            c.calls -= 1
-        else:
-            n = kvo_next.recvmsg(fd, m, flags & ~MSG_WAITALL | MSG_DONTWAIT)
-            if n < 0:
-                n = -errno
+        n = kvo_next.recvmsg(fd, m, flags if direct else flags & ~MSG_WAITALL | MSG_DONTWAIT)
+        if n < 0:
+            n = -errno
         if n > 0 and not flags & MSG_PEEK:
-            c.kernel_read += <uint64_t>n
-            count_received(c, n, False)
-            moved(c, fd, n)
-        blocks = n == -EAGAIN and not direct and not flags & MSG_DONTWAIT and not kvo_next.fcntl(fd, F_GETFL) & O_NONBLOCK
+            count_early(c, 0, n)
+        if direct and locked:
+            kvo_add32(&c.calls, <uint32_t>-1)
+        if direct:
+            return n
+        lose_patience(c, fd)
+        blocks = n == -EAGAIN and not flags & MSG_DONTWAIT and not kvo_next.fcntl(fd, F_GETFL) & O_NONBLOCK
         if blocks:
             c.early_sleepers += 1
         private_unlock(&c.lock)

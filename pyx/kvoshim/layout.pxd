@@ -43,6 +43,7 @@ cdef extern from "atomics.h" nogil:
     uint32_t kvo_or32(uint32_t *p, uint32_t v)
     uint32_t kvo_and32(uint32_t *p, uint32_t v)
     uint32_t kvo_add32(uint32_t *p, uint32_t v)
+    uint64_t kvo_add64(uint64_t *p, uint64_t v)
     int kvo_cas32(uint32_t *p, uint32_t expected, uint32_t v)
     void kvo_fence()
     void kvo_fence_after_rmw()

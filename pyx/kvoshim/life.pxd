@@ -76,12 +76,15 @@ cdef inline bint life_accepted(int listener, int fd, const sockaddr_un *peer, so
     cdef uint8_t nonce[16]
     cdef conn_t *c = NULL
     cdef int marked
+    cdef uint64_t signals
     if not listener_selected(listener):
         return False
     memset(&own, 0, sizeof(own))
     marked = nonce_of(peer, length, c'-', nonce)
     if marked and not in_vfork_child():
+        signals = kvo_hold_signals()
         c = conn_new(fd, CANDIDATE, 1)
+        kvo_release_signals(signals)
     if c != NULL or (not marked and kvo_process.log_level):
         kvo_next.getsockname(fd, <sockaddr *>&own, &n)
         if own.sun_path[0] == 0:
@@ -91,7 +94,7 @@ cdef inline bint life_accepted(int listener, int fd, const sockaddr_un *peer, so
         name_connection(c, own.sun_path, 107)
         memcpy(c.nonce, nonce, 16)
         if marked < 0:
-            turn_plain(c, fd, KVO_OTHER_VERSION)
+            withdraw(c, fd, KVO_OTHER_VERSION)
     elif not marked:
         kvo_stats_cover(0)
         count(&kvo_process.stats.refused[<int>KVO_NO_MARK], 1)
@@ -185,7 +188,7 @@ cdef inline void life_dup(int old, int new) noexcept nogil:
 
 cdef inline void dispose(conn_t *c) noexcept nogil:
     """The last descriptor of this process is closed."""
-    cdef uint32_t tries = 0
+    cdef uint64_t signals
     if c.header != NULL:
         if c.state == LIVE and not c.shared:
             kvo_or32(&c.me.flags, KVO_CLOSED)
@@ -193,13 +196,14 @@ cdef inline void dispose(conn_t *c) noexcept nogil:
         kvo_log(b"closed id=%d path=%s sent=%lu received=%lu sleeps=%lu bells=%lu spins_won=%lu spins_lost=%lu",
                 ident_of(c), &c.path[0], c.stats.sent, c.stats.received, c.stats.sleeps, c.stats.bells,
                 c.stats.spins_won, c.stats.spins_lost)
+    signals = kvo_hold_signals()
     if c.state == MARKED or c.state == PENDING:
         decide(c, PLAIN)
     close_quietly(&c.memfd)
     drop_stash(c)
-    if kvo_load32(&c.sleepers):
-        return  # a thread sleeps on it still: its memory stays, the slot is not used again
-    slot_free(c)
+    if not kvo_load32(&c.sleepers):  # else a thread sleeps on it: its memory stays, the slot is not used again
+        slot_free(c)
+    kvo_release_signals(signals)
 
 
 cdef inline conn_t *life_forget(int fd) noexcept nogil:
@@ -275,18 +279,21 @@ cdef inline void life_before_fork() noexcept nogil:
     one of them, a CANDIDATE needs a segment that both share."""
     cdef uint32_t i
     cdef conn_t *c
+    cdef uint64_t signals
     for i in range(kvo_process.slot_high):
         c = (<conn_t *>kvo_process.slots) + i
         c.shared = 1
         if c.fd < 0:
             continue
         if c.state == PENDING or c.state == CANDIDATE:
-            private_lock(&c.lock)
-            if c.state == PENDING:
-                accept_offer(c, c.fd)
-            elif c.state == CANDIDATE and not c.calls:
-                offer_locked(c, c.fd)
-            private_unlock(&c.lock)
+            signals = kvo_hold_signals()
+            if own_lock(&c.lock):
+                if c.state == PENDING:
+                    accept_offer(c, c.fd)
+                elif c.state == CANDIDATE and not c.calls:
+                    offer_locked(c, c.fd)
+                private_unlock(&c.lock)
+            kvo_release_signals(signals)
             if c.state == PENDING or c.state == CANDIDATE:
                 withdraw(c, c.fd, KVO_FORKED)
 

@@ -48,7 +48,7 @@ cdef inline void log_plain(conn_t *c, int fd, int reason) noexcept nogil:
 
 
 cdef inline void turn_plain(conn_t *c, int fd, int reason) noexcept nogil:
-    """This connection stays on the kernel. Under c.lock, before either direction has switched."""
+    """This connection stays on the kernel. Under c.lock, signals held back, before either direction has switched."""
     log_plain(c, fd, reason)
     decide(c, PLAIN)
     close_quietly(&c.memfd)
@@ -58,19 +58,22 @@ cdef inline void turn_plain(conn_t *c, int fd, int reason) noexcept nogil:
 cdef inline bint withdraw(conn_t *c, int fd, int reason) noexcept nogil:
     """Takes the connection back to the kernel if it has not switched yet. True: it is plain now."""
     cdef bint plain = False
-    if c.state == LIVE:
-        return False
-    private_lock(&c.lock)
+    cdef bint locked
+    cdef uint64_t signals
+    if c.state == LIVE or c.state == PLAIN:
+        return c.state == PLAIN
+    signals = kvo_hold_signals()
+    locked = own_lock(&c.lock)
     if c.state == OFFERED:
         plain = kvo_cas32(&c.header.state, KVO_OFFERED, KVO_WITHDRAWN)
-    elif c.state == PENDING or c.state == CANDIDATE or c.state == MARKED:
-        plain = True
-    elif c.state == PLAIN:
-        private_unlock(&c.lock)
-        return True
+    else:
+        plain = c.state == PENDING or c.state == CANDIDATE or c.state == MARKED
     if plain:
         turn_plain(c, fd, reason)
-    private_unlock(&c.lock)
+    plain = c.state == PLAIN
+    if locked:
+        private_unlock(&c.lock)
+    kvo_release_signals(signals)
     return plain
 
 
@@ -103,9 +106,11 @@ cdef inline void go_live_locked(conn_t *c, int fd) noexcept nogil:
 
 
 cdef inline void go_live(conn_t *c, int fd) noexcept nogil:
-    private_lock(&c.lock)
-    go_live_locked(c, fd)
-    private_unlock(&c.lock)
+    cdef uint64_t signals = kvo_hold_signals()
+    if own_lock(&c.lock):
+        go_live_locked(c, fd)
+        private_unlock(&c.lock)
+    kvo_release_signals(signals)
 
 
 # ---- client ----
@@ -116,9 +121,11 @@ cdef inline void mark(int fd, const sockaddr_un *address, socklen_t length) noex
     cdef sockaddr_un own
     cdef int saved = errno, reason = KVO_NO_MARK
     cdef size_t path = length - sizeof(unsigned short)
+    cdef uint64_t signals = kvo_hold_signals()
     cdef conn_t *c = conn_new(fd, MARKED, 0)
     if c == NULL:
         count(&kvo_process.stats.refused[<int>KVO_TABLE_FULL], 1)
+        kvo_release_signals(signals)
         return
     name_connection(c, address.sun_path, path)
     if new_nonce(c):
@@ -128,6 +135,7 @@ cdef inline void mark(int fd, const sockaddr_un *address, socklen_t length) noex
             reason = KVO_BOUND
     if reason != KVO_NO_REASON:
         turn_plain(c, fd, reason)
+    kvo_release_signals(signals)
     kvo_set_errno(saved)
 
 
@@ -159,7 +167,7 @@ cdef inline int read_offer(conn_t *c, offer_t *offer) noexcept nogil:
 
 
 cdef inline void accept_offer(conn_t *c, int fd) noexcept nogil:
-    """PENDING, under c.lock, no kernel call under way: attaches if an offer is there."""
+    """PENDING, under c.lock, signals held back, no kernel call under way: attaches if an offer is there."""
     cdef ucred offerer
     cdef offer_t offer
     cdef int32_t memfd
@@ -232,7 +240,7 @@ cdef inline int send_offer(conn_t *c, int fd, int memfd) noexcept nogil:
 
 
 cdef inline void offer_locked(conn_t *c, int fd) noexcept nogil:
-    """CANDIDATE, under c.lock, no kernel call under way: makes a segment and offers it, once."""
+    """CANDIDATE, under c.lock, signals held back, no kernel call under way: makes a segment and offers it, once."""
     cdef int saved = errno, reason
     cdef int32_t memfd = segment_create(c)
     if memfd < 0:
@@ -262,24 +270,44 @@ cdef inline void refresh(conn_t *c, int fd) noexcept nogil:
             kvo_set_errno(saved)
 
 
+cdef inline bint undecided(conn_t *c) noexcept nogil:
+    return c.state == PENDING or c.state == CANDIDATE
+
+
 cdef inline bint still_undecided(conn_t *c, int fd) noexcept nogil:
-    """PENDING or CANDIDATE, under c.lock, no kernel call under way: takes or makes an offer if it is time. False: the
-    connection is in another state now."""
-    if (c.state == PENDING or c.state == CANDIDATE) and not c.calls and warm(c):
+    """Under c.lock, no kernel call under way: takes or makes an offer if it is time. False: the connection is decided."""
+    cdef uint64_t signals
+    if undecided(c) and not c.calls and warm(c):
+        signals = kvo_hold_signals()
         if c.state == PENDING:
             accept_offer(c, fd)
         else:
             offer_locked(c, fd)
-    return c.state == PENDING or c.state == CANDIDATE
+        kvo_release_signals(signals)
+    return undecided(c)
 
 
-cdef inline void moved(conn_t *c, int fd, ssize_t received) noexcept nogil:
-    """A kernel call has moved bytes of a connection that is not decided; received: as many came in."""
-    c.moves += 1
+cdef inline void count_early(conn_t *c, ssize_t sent, ssize_t received) noexcept nogil:
+    """A kernel call has moved bytes of a connection that is not decided. It may be a signal handler's, within another call."""
+    if sent > 0:
+        kvo_add64(&c.kernel_sent, <uint64_t>sent)
+        count_sent(c, sent)
+    if received > 0:
+        kvo_add64(&c.kernel_read, <uint64_t>received)
+        count_received(c, received, False)
+    if sent >= 0 and received >= 0:
+        kvo_add32(&c.moves, 1)
     if c.state == PENDING and received > 0:
-        c.answers += 1
-        if c.answers >= ANSWERS_MOST + kvo_process.warmup and still_undecided(c, fd):
-            turn_plain(c, fd, KVO_NO_OFFER)
+        kvo_add32(&c.answers, 1)
+
+
+cdef inline void lose_patience(conn_t *c, int fd) noexcept nogil:
+    """Under c.lock, no kernel call under way: a client that gets answers and no offer has a peer without the library."""
+    cdef uint64_t signals
+    if c.state == PENDING and c.answers >= ANSWERS_MOST + kvo_process.warmup and still_undecided(c, fd):
+        signals = kvo_hold_signals()
+        turn_plain(c, fd, KVO_NO_OFFER)
+        kvo_release_signals(signals)
 
 
 cdef inline bint may_block(conn_t *c, size_t bytes) noexcept nogil:

@@ -92,7 +92,7 @@ cdef inline bint open_rendezvous() noexcept nogil:
 
 
 cdef inline bint new_nonce(conn_t *c) noexcept nogil:
-    """Gives the connection its nonce. False: this process can have no rendezvous."""
+    """Gives the connection its nonce. False: this process can have no rendezvous. Signals are held back."""
     cdef uint32_t parts[2]
     cdef bint there
     private_lock(&kvo_process.rendezvous_lock)
@@ -135,7 +135,7 @@ cdef inline void hand_over(int32_t offering, const uint8_t *nonce) noexcept nogi
 
 
 cdef inline void collect_offers() noexcept nogil:
-    """Takes whoever has come to the rendezvous, for all connections."""
+    """Takes whoever has come to the rendezvous, for all connections. Signals are held back."""
     cdef sockaddr_un name
     cdef socklen_t n
     cdef uint8_t nonce[16]
@@ -154,7 +154,7 @@ cdef inline void collect_offers() noexcept nogil:
 
 
 cdef inline void decide(conn_t *c, uint32_t state) noexcept nogil:
-    """The connection takes no more offers: it is in this state from here on."""
+    """The connection takes no more offers: it is in this state from here on. Signals are held back."""
     private_lock(&kvo_process.rendezvous_lock)
     enter(c, state)
     private_unlock(&kvo_process.rendezvous_lock)

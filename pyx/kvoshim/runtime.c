@@ -46,6 +46,21 @@ void kvo_fence_everywhere(void) {
   errno = saved;
 }
 
+/* The system call itself: the C library would leave out the signals that it cancels threads with. */
+uint64_t kvo_hold_signals(void) {
+  uint64_t all = ~0ull, before = 0;
+  int saved = errno;
+  syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, sizeof all);
+  errno = saved;
+  return before;
+}
+
+void kvo_release_signals(uint64_t before) {
+  int saved = errno;
+  syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before, NULL, sizeof before);
+  errno = saved;
+}
+
 int kvo_single_threaded(void) { return __libc_single_threaded; }
 
 void kvo_forked_child(void) {

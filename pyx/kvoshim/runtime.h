@@ -159,6 +159,9 @@ int kvo_start(const char *paths);
 /* Makes every CPU that runs a process of ours execute a full fence. */
 void kvo_fence_everywhere(void);
 int kvo_single_threaded(void);
+/* From here on no signal handler runs in this thread, nor is it cancelled; what was held back before. */
+uint64_t kvo_hold_signals(void);
+void kvo_release_signals(uint64_t before);
 int kvo_path_selected(const char *path, size_t length);
 int32_t kvo_tid(void);
 void kvo_forked_child(void);

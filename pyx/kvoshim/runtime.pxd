@@ -201,6 +201,8 @@ cdef extern from "runtime.h" nogil:
     int kvo_start(const char *paths)
     void kvo_fence_everywhere()
     int kvo_single_threaded()
+    uint64_t kvo_hold_signals()
+    void kvo_release_signals(uint64_t before)
     int kvo_path_selected(const char *path, size_t length)
     int32_t kvo_tid()
     void kvo_forked_child()

@@ -125,7 +125,7 @@ cdef inline ssize_t send_changing(conn_t *c, int fd, const msghdr *m, int flags,
     cdef pollfd p
     cdef timespec limit
     cdef timespec *span
-    cdef bint sliced, direct
+    cdef bint sliced, direct, locked
     cdef size_t total = total_of(m), skip, i
     cdef ssize_t n
     cdef int fl
@@ -157,29 +157,24 @@ cdef inline ssize_t send_changing(conn_t *c, int fd, const msghdr *m, int flags,
             if c.send_back or c.state != LIVE:
                 continue
             n = -EAGAIN
-        elif c.state == PENDING or c.state == CANDIDATE:
-            private_lock(&c.lock)
-            if not still_undecided(c, fd):
-                private_unlock(&c.lock)
+        elif undecided(c):
+            locked = own_lock(&c.lock)
+            if not (still_undecided(c, fd) if locked else undecided(c)):
+                if locked:
+                    private_unlock(&c.lock)
                 continue
-            direct = may_block(c, total_of(&part))
-            if direct:
-                c.calls += 1
+            direct = not locked or may_block(c, total_of(&part))
+            if direct and locked:
+                kvo_add32(&c.calls, 1)
                 private_unlock(&c.lock)
-                n = kvo_next.sendmsg(fd, &part, flags)
-                if n < 0:
-                    n = -errno
-                private_lock(&c.lock)
-                c.calls -= 1
-            else:
-                n = kvo_next.sendmsg(fd, &part, flags | MSG_DONTWAIT)
-                if n < 0:
-                    n = -errno
-            if n >= 0:
-                c.kernel_sent += <uint64_t>n
-                count_sent(c, n)
-                moved(c, fd, 0)
-            private_unlock(&c.lock)
+            n = kvo_next.sendmsg(fd, &part, flags if direct else flags | MSG_DONTWAIT)
+            if n < 0:
+                n = -errno
+            count_early(c, n, 0)
+            if direct and locked:
+                kvo_add32(&c.calls, <uint32_t>-1)
+            if not direct:
+                private_unlock(&c.lock)
         else:
             if side_lock(c, &c.me.send_lock):
                 return <ssize_t>done if done else -EAGAIN
@@ -194,8 +189,7 @@ cdef inline ssize_t send_changing(conn_t *c, int fd, const msghdr *m, int flags,
                 count_sent(c, n)
             side_unlock(&c.me.send_lock)
         if n == -EAGAIN and not direct and not flags & MSG_DONTWAIT and (
-                c.state == PENDING or c.state == CANDIDATE or c.state == OFFERED
-                or c.state == LIVE and kvo_load32(&c.me.flags) & KVO_BACK):
+                undecided(c) or c.state == OFFERED or c.state == LIVE and kvo_load32(&c.me.flags) & KVO_BACK):
             fl = kvo_next.fcntl(fd, F_GETFL)
             if not fl & O_NONBLOCK:
                 p.fd = fd
@@ -233,7 +227,7 @@ cdef inline ssize_t stream_send(conn_t *c, int fd, const msghdr *m, int flags) n
         if <size_t>n == total or not (c.send_back or c.state == PLAIN or c.state == LIVE and kvo_load32(&c.me.flags) & KVO_BACK):
             return n
         return send_changing(c, fd, m, flags, <size_t>n if n > 0 else 0) if n >= 0 or n == -EINPROGRESS else n
-    if c.state == PENDING or c.state == CANDIDATE or c.state == OFFERED or c.state == LIVE:
+    if undecided(c) or c.state == OFFERED or c.state == LIVE:
         return send_changing(c, fd, m, flags, 0)
     n = kvo_next.sendmsg(fd, m, flags)
     count_sent(c, n)
