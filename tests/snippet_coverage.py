@@ -9,7 +9,7 @@ ROWS = {
     "connect before accept, non-blocking connect, full backlog": "connect_order nonblock_birth server_first",
     "accept and accept4 with flags; names hide the mark": "nonblock_birth names",
     "peers of other kinds": "exec_plain preload/test_mixed.py::*",
-    "all calls that read and write": "io_calls iovecs fortify efault calls:mmsg_waits calls:mmsg_many calls:position "
+    "all calls that read and write": "io_calls iovecs fortify efault efault_wild calls:mmsg_waits calls:mmsg_many calls:position "
                                      "calls:not_for_sockets",
     "flags of receives and sends": "msg_flags peek_wait oob",
     "non-blocking use": "nonblock nonblock_birth",

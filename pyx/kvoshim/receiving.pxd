@@ -90,7 +90,7 @@ cdef inline ssize_t receive_on(conn_t *c, int fd, msghdr *m, size_t asked, int f
                     if 2 * ring_readable(c) <= <ssize_t>c.size:
                         ring_bell(c, fd, KVO_WANT_SPACE)
             if n < 0:
-                return -ECONNRESET
+                return (<ssize_t>got if got else n) if n == -EFAULT else -ECONNRESET
             if n > 0:
                 m.msg_flags = flags & MSG_CMSG_CLOEXEC
                 if peek and <uint64_t>n > gap and c.stash != NULL:
@@ -118,6 +118,8 @@ cdef inline ssize_t receive_on(conn_t *c, int fd, msghdr *m, size_t asked, int f
         if n:
             continue
         # The ring is empty.
+        if anything_outside(m):
+            return <ssize_t>got if got else -EFAULT
         if got and not all_of_it:
             return <ssize_t>got
         if departed(c):

@@ -21,6 +21,23 @@ cdef inline size_t total_of(const msghdr *m) noexcept nogil:
     return n
 
 
+cdef inline bint anything_outside(const msghdr *m) noexcept nogil:
+    """A part lies where the kernel refuses it at once, before it waits."""
+    cdef size_t i
+    for i in range(m.msg_iovlen):
+        if kvo_outside(m.msg_iov[i].iov_base):
+            return True
+    return False
+
+
+cdef inline bint anything_nowhere(const msghdr *m) noexcept nogil:
+    cdef size_t i
+    for i in range(m.msg_iovlen):
+        if m.msg_iov[i].iov_len and kvo_nowhere(m.msg_iov[i].iov_base):
+            return True
+    return False
+
+
 cdef inline void copy_in(conn_t *c, uint64_t at, const uint8_t *source, size_t n) noexcept nogil:
     cdef size_t offset = at & (c.size - 1)
     cdef size_t first = least(n, c.size - offset)
@@ -59,7 +76,7 @@ cdef inline ssize_t ring_space(conn_t *c) noexcept nogil:
 
 cdef inline ssize_t ring_write(conn_t *c, const iovec *iov, size_t skip, size_t want) noexcept nogil:
     """Copies up to want bytes, at most one piece, from an iovec array, starting skip bytes into it; publishes them.
-    Under my send lock. Bytes written (0: full) or -EPROTO."""
+    Under my send lock. Bytes written (0: full), -EPROTO or -EFAULT."""
     cdef uint64_t tail = kvo_load64(&c.me.tail)
     cdef ssize_t used = ring_used(c, tail, kvo_load64(&c.me.head_cache))
     cdef size_t n, done = 0, part
@@ -75,6 +92,8 @@ cdef inline ssize_t ring_write(conn_t *c, const iovec *iov, size_t skip, size_t 
         while skip >= iov.iov_len:
             skip -= iov.iov_len
             iov += 1
+        if kvo_nowhere(iov.iov_base):
+            return -EFAULT
         part = least(n - done, iov.iov_len - skip)
         copy_in(c, tail + done, <const uint8_t *>iov.iov_base + skip, part)
         done += part
@@ -98,13 +117,15 @@ cdef inline ssize_t ring_look(conn_t *c, size_t want) noexcept nogil:
 
 
 cdef inline ssize_t ring_read(conn_t *c, const iovec *iov, size_t skip, size_t n, bint peek) noexcept nogil:
-    """Copies n bytes, known to wait, out to an iovec array from skip bytes on. Under my receive lock. Returns n."""
+    """Copies n bytes, known to wait, out to an iovec array from skip bytes on. Under my receive lock. n or -EFAULT."""
     cdef uint64_t head = kvo_load64(&c.me.head)
     cdef size_t done = 0, part
     while done < n:
         while skip >= iov.iov_len:
             skip -= iov.iov_len
             iov += 1
+        if kvo_nowhere(iov.iov_base):
+            return -EFAULT
         part = least(n - done, iov.iov_len - skip)
         copy_out(c, head + done, <uint8_t *>iov.iov_base + skip, part)
         done += part

@@ -170,6 +170,22 @@ const char *kvo_reason_name(int reason);
 void kvo_log(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void kvo_log_config(const char *variable, const char *value, const char *reason);
 static inline void kvo_set_errno(int value) { errno = value; }
+/* Addresses that hold no program's data: those of the kernel's half, which it refuses before it does anything, and with them the
+ * first page, where NULL leads. (On aarch64 the upper bits may be a tag.) Others are used as they are, see docs/shim.md. */
+static inline int kvo_outside(const void *p) {
+#if defined(__x86_64__)
+  return (intptr_t)p < 0;
+#else
+  return p == (void *)-1;
+#endif
+}
+static inline int kvo_nowhere(const void *p) {
+#if defined(__x86_64__)
+  return (intptr_t)p < 4096;
+#else
+  return (uintptr_t)p + 1 < 4097;
+#endif
+}
 int kvo_memfd(const char *name);
 int kvo_file_may_have(uint64_t bytes); /* beyond RLIMIT_FSIZE it would be SIGXFSZ */
 int kvo_random(void *buffer, size_t length);

@@ -210,6 +210,8 @@ cdef extern from "runtime.h" nogil:
     const char *kvo_reason_name(int reason)
     void kvo_log(const char *text, ...)
     void kvo_set_errno(int value)
+    bint kvo_outside(const void *p)
+    bint kvo_nowhere(const void *p)
     int kvo_memfd(const char *name)
     bint kvo_file_may_have(uint64_t bytes)
     int kvo_random(void *buffer, size_t length)

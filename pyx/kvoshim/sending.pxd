@@ -75,7 +75,7 @@ cdef inline ssize_t send_live(conn_t *c, int fd, const msghdr *m, size_t total, 
                 return -ECONNRESET
             if done or room > 0 and <size_t>room >= start:
                 if carries and done == 0:
-                    n = send_record(c, fd, m, total)
+                    n = -EFAULT if anything_nowhere(m) else send_record(c, fd, m, total)
                 if n == 0:
                     n = ring_write(c, m.msg_iov, done, total - done)
                 more = n
@@ -93,13 +93,15 @@ cdef inline ssize_t send_live(conn_t *c, int fd, const msghdr *m, size_t total, 
             if n == -EINPROGRESS:
                 continue
             if n < 0:
-                return -ECONNRESET if n == -EPROTO else n
+                return -ECONNRESET if n == -EPROTO else <ssize_t>done if done else n
             if n:
                 fence_after_publishing(c)
                 if kvo_load32(&c.peer.wait) & KVO_WANT_DATA:
                     ring_bell(c, fd, KVO_WANT_DATA)
                     if departed(c):
                         attend(c, fd)
+        elif anything_outside(m):
+            return -EFAULT
         done += <size_t>n
         count(&c.stats.sent, <uint64_t>n)
         if done == total:
@@ -108,6 +110,8 @@ cdef inline ssize_t send_live(conn_t *c, int fd, const msghdr *m, size_t total, 
         if n:
             continue
         # The ring is full.
+        if anything_outside(m):
+            return <ssize_t>done if done else -EFAULT
         c.full += 1
         if flags & MSG_DONTWAIT or kvo_load32(&c.me.flags) & KVO_NONBLOCK:
             count(&c.stats.sends, done != 0)

@@ -101,7 +101,7 @@ EXPORT int ioctl(int fd, unsigned long request, ...) {
     else if (request == FIONBIO && argument) kvo_set_nonblock(ident, *(int *)argument != 0);
     else if (request == FIOASYNC && argument && *(int *)argument) kvo_demote(ident, fd, KVO_SIGNALS);
     errno = saved;
-    if (bytes >= 0) {
+    if (bytes >= 0 && !kvo_nowhere(argument)) {
       *(int *)argument = (int)bytes;
       return 0;
     }

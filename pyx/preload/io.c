@@ -73,7 +73,7 @@ static ssize_t checked_total(const struct iovec *iov, int count) {
 
 EXPORT ssize_t readv(int fd, const struct iovec *iov, int count) {
   int32_t ident = ident_of(fd);
-  if (likely(ident >= 0)) return NEXT(readv)(fd, iov, count);
+  if (likely(ident >= 0) || kvo_nowhere(iov)) return NEXT(readv)(fd, iov, count);
   ssize_t total = checked_total(iov, count);
   if (total <= 0) return total;
   struct msghdr m = {.msg_iov = (struct iovec *)iov, .msg_iovlen = (size_t)count};
@@ -83,7 +83,7 @@ EXPORT ssize_t readv(int fd, const struct iovec *iov, int count) {
 
 EXPORT ssize_t writev(int fd, const struct iovec *iov, int count) {
   int32_t ident = ident_of(fd);
-  if (likely(ident >= 0)) return NEXT(writev)(fd, iov, count);
+  if (likely(ident >= 0) || kvo_nowhere(iov)) return NEXT(writev)(fd, iov, count);
   if (checked_total(iov, count) < 0) return -1;
   struct msghdr m = {.msg_iov = (struct iovec *)iov, .msg_iovlen = (size_t)count};
   int saved = errno;
@@ -98,7 +98,7 @@ static int at_position(off_t offset, int flags) {
 
 EXPORT ssize_t preadv2(int fd, const struct iovec *iov, int count, off_t offset, int flags) {
   int32_t ident = ident_of(fd);
-  if (likely(ident >= 0) || !at_position(offset, flags)) return NEXT(preadv2)(fd, iov, count, offset, flags);
+  if (likely(ident >= 0) || !at_position(offset, flags) || kvo_nowhere(iov)) return NEXT(preadv2)(fd, iov, count, offset, flags);
   ssize_t total = checked_total(iov, count);
   if (total <= 0) return total;
   struct msghdr m = {.msg_iov = (struct iovec *)iov, .msg_iovlen = (size_t)count};
@@ -109,7 +109,7 @@ EXPORT ssize_t preadv64v2(int, const struct iovec *, int, off_t, int) __attribut
 
 EXPORT ssize_t pwritev2(int fd, const struct iovec *iov, int count, off_t offset, int flags) {
   int32_t ident = ident_of(fd);
-  if (likely(ident >= 0) || !at_position(offset, flags)) return NEXT(pwritev2)(fd, iov, count, offset, flags);
+  if (likely(ident >= 0) || !at_position(offset, flags) || kvo_nowhere(iov)) return NEXT(pwritev2)(fd, iov, count, offset, flags);
   if (checked_total(iov, count) < 0) return -1;
   struct msghdr m = {.msg_iov = (struct iovec *)iov, .msg_iovlen = (size_t)count};
   int saved = errno;
@@ -133,9 +133,14 @@ EXPORT ssize_t sendto(int fd, const void *buffer, size_t n, int flags, const str
   return send_one(ident, fd, buffer, n, flags);
 }
 
+/* The kernel refuses such a message before it looks at the socket. */
+static int nothing_in(const struct msghdr *message) {
+  return kvo_nowhere(message) || (message->msg_iovlen && kvo_nowhere(message->msg_iov));
+}
+
 EXPORT ssize_t recvmsg(int fd, struct msghdr *message, int flags) {
   int32_t ident = ident_of(fd);
-  if (likely(ident >= 0)) return NEXT(recvmsg)(fd, message, flags);
+  if (likely(ident >= 0) || nothing_in(message)) return NEXT(recvmsg)(fd, message, flags);
   if (message->msg_iovlen > 1024) return errno = EMSGSIZE, -1;
   struct msghdr m = *message;
   m.msg_name = NULL;
@@ -163,8 +168,8 @@ static void given_away(const struct msghdr *message) {
 
 EXPORT ssize_t sendmsg(int fd, const struct msghdr *message, int flags) {
   int32_t ident = ident_of(fd);
-  if (unlikely(message && message->msg_control && kvo_process.table_len)) given_away(message);
-  if (likely(ident >= 0) || message->msg_namelen) return NEXT(sendmsg)(fd, message, flags);
+  if (unlikely(!kvo_nowhere(message) && message->msg_control && kvo_process.table_len)) given_away(message);
+  if (likely(ident >= 0) || nothing_in(message) || message->msg_namelen) return NEXT(sendmsg)(fd, message, flags);
   if (message->msg_iovlen > 1024) return errno = EMSGSIZE, -1;
   int saved = errno;
   if (unlikely(message->msg_control && message->msg_controllen))
@@ -175,7 +180,7 @@ EXPORT ssize_t sendmsg(int fd, const struct msghdr *message, int flags) {
 /* As the kernel: waits for each message (with MSG_WAITFORONE for the first), and looks at the time after each. */
 EXPORT int recvmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags, struct timespec *timeout) {
   int32_t ident = ident_of(fd);
-  if (likely(ident >= 0)) return NEXT(recvmmsg)(fd, messages, count, flags, timeout);
+  if (likely(ident >= 0) || kvo_nowhere(messages)) return NEXT(recvmmsg)(fd, messages, count, flags, timeout);
   struct timespec now;
   if (timeout && (timeout->tv_sec < 0 || (unsigned long)timeout->tv_nsec >= 1000000000ul)) return errno = EINVAL, -1;
   clock_gettime(CLOCK_MONOTONIC, &now);
@@ -196,7 +201,7 @@ EXPORT int recvmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags,
 
 EXPORT int sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags) {
   int32_t ident = ident_of(fd);
-  if (likely(ident >= 0)) return NEXT(sendmmsg)(fd, messages, count, flags);
+  if (likely(ident >= 0) || kvo_nowhere(messages)) return NEXT(sendmmsg)(fd, messages, count, flags);
   unsigned i;
   if (count > 1024) count = 1024;
   for (i = 0; i < count; i++) {

@@ -6,6 +6,7 @@
 #include <string.h>
 
 static int any_of_ours(const struct pollfd *fds, nfds_t n) {
+  if (unlikely(kvo_nowhere(fds))) return 0;
   for (nfds_t i = 0; i < n; i++)
     if (unlikely(ident_of(fds[i].fd) < 0) || unlikely(kvo_epoll_known(fds[i].fd))) return 1;
   return 0;
@@ -139,11 +140,20 @@ EXPORT int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event) {
   return (int)result(r, saved);
 }
 
+static int wait_on_set(int epfd, struct epoll_event *events, int most, const struct timespec *timeout, const sigset_t *mask) {
+  int saved = errno;
+  if (unlikely(kvo_nowhere(events)) && most > 0) { /* the kernel waits, then finds no place for what it has */
+    struct pollfd set = {epfd, POLLIN, 0};
+    int ready = kvo_poll(&set, 1, timeout, mask);
+    return (int)result(ready > 0 ? -EFAULT : ready, saved);
+  }
+  return (int)result(kvo_epoll_wait(epfd, events, most, timeout, mask), saved);
+}
+
 EXPORT int epoll_pwait(int epfd, struct epoll_event *events, int most, int timeout, const sigset_t *mask) {
   if (likely(!kvo_epoll_known(epfd))) return NEXT(epoll_pwait)(epfd, events, most, timeout, mask);
   struct timespec t = {timeout / 1000, timeout % 1000 * 1000000L};
-  int saved = errno;
-  return (int)result(kvo_epoll_wait(epfd, events, most, timeout < 0 ? NULL : &t, mask), saved);
+  return wait_on_set(epfd, events, most, timeout < 0 ? NULL : &t, mask);
 }
 
 EXPORT int epoll_wait(int epfd, struct epoll_event *events, int most, int timeout) {
@@ -156,6 +166,5 @@ EXPORT int epoll_pwait2(int epfd, struct epoll_event *events, int most, const st
     if (NEXT(epoll_pwait2)) return kvo_next.epoll_pwait2(epfd, events, most, timeout, mask);
     return errno = ENOSYS, -1;
   }
-  int saved = errno;
-  return (int)result(kvo_epoll_wait(epfd, events, most, timeout, mask), saved);
+  return wait_on_set(epfd, events, most, timeout, mask);
 }
