@@ -10,7 +10,6 @@ HANGS = {
     "calls:cancel_pending": ({WARM, COLD}, "a cancellation that is pending when a receive begins"),
 }
 
-_RESTART = "a send that waits for room, interrupted, ends with EINTR although the handler has SA_RESTART"
 _PEEK = "a peek may end at the switch"
 
 DIFFERS = {
@@ -21,10 +20,6 @@ DIFFERS = {
 SOMETIMES = {
     "epoll_fork": ({WARM}, "a connection of which only the parent has a descriptor, in an epoll set inherited through fork"),
     "epoll_edge": ({COLD}, "an edge-triggered set may tell once more, at the switch, of bytes that it has told of"),
-    "signals:write_restarted": ({WARM, COLD}, _RESTART),
-    "signals:send_restarted": ({WARM, COLD}, _RESTART),
-    "signals:writev_restarted": ({WARM, COLD}, _RESTART),
-    "signals:sendmsg_restarted": ({WARM, COLD}, _RESTART),
     "ends:none_wr_data": ({COLD}, _PEEK),
     "ends:rd_wr_data": ({COLD}, _PEEK),
 }

@@ -69,6 +69,7 @@ cdef inline void send_through_kernel(conn_t *c, int fd) noexcept nogil:
         kvo_store64(&c.me.resent, kvo_load64(&c.peer.head) if kvo_acquire32(&c.peer.flags) & KVO_LEFT
                     else kvo_load64(&c.me.tail))
         kvo_or32(&c.me.flags, KVO_BACK)
+    rouse(c.me)
     if resend(c, fd):
         c.send_back = 1
         if kvo_load32(&c.me.flags) & KVO_SHUT_WR:
@@ -227,6 +228,7 @@ cdef inline void leave(conn_t *c, int fd) noexcept nogil:
         return
     if side_lock(c, &c.me.bell_lock) == 0:
         send_bell(c, fd)
+        rouse(c.peer)
         send_through_kernel(c, fd)
         side_unlock(&c.me.bell_lock)
     side_unlock(&c.me.send_lock)

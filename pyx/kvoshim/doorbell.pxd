@@ -102,10 +102,18 @@ cdef inline bint send_bell(conn_t *c, int fd) noexcept nogil:
     return True
 
 
+cdef inline void rouse(side_t *side) noexcept nogil:
+    """Wakes the senders of a side that sleep on its segment until there is room."""
+    if kvo_load32(&side.wait) & KVO_WANT_ROOM and kvo_and32(&side.wait, ~KVO_WANT_ROOM) & KVO_WANT_ROOM:
+        kvo_wake_all(&side.wait)
+
+
 cdef inline void ring_bell(conn_t *c, int fd, uint32_t what) noexcept nogil:
     """Rings the peer if it waits for what, once a sleep. My direction has been cut before (LIVE)."""
     cdef int saved = errno
     cdef bint locked
+    if what & KVO_WANT_SPACE:
+        rouse(c.peer)
     if not (kvo_and32(&c.peer.wait, ~what) & what):
         return
     locked = side_lock(c, &c.me.bell_lock) == 0  # else this thread holds it: a signal handler

@@ -40,7 +40,11 @@ enum {
 };
 
 /* side.wait: what that side wants a doorbell for. Set by the side, cleared by the peer that rings. */
-enum { KVO_WANT_DATA = 1, KVO_WANT_SPACE = 2 };
+enum {
+  KVO_WANT_DATA = 1,
+  KVO_WANT_SPACE = 2,
+  KVO_WANT_ROOM = 4, /* senders sleep on this very word (a futex) for room in their ring: wake them, they need no doorbell */
+};
 
 /* One end of the connection. "Mine" is the end that the struct belongs to. */
 struct kvo_side {

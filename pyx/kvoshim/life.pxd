@@ -5,7 +5,7 @@ from kvoshim.runtime cimport *
 from kvoshim.connection cimport *
 from kvoshim.ancillary cimport drop_stash
 from kvoshim.demote cimport attend, follow
-from kvoshim.doorbell cimport departed, look_at_kernel, ring_bell
+from kvoshim.doorbell cimport departed, look_at_kernel, ring_bell, rouse
 from kvoshim.negotiate cimport *
 from kvoshim.registration cimport adopt_watched
 from kvoshim.segment cimport *
@@ -193,6 +193,7 @@ cdef inline void dispose(conn_t *c) noexcept nogil:
         if c.state == LIVE and not c.shared:
             kvo_or32(&c.me.flags, KVO_CLOSED)
         kvo_add32(&c.me.closing, 1)
+        rouse(c.peer)
         kvo_log(b"closed id=%d path=%s sent=%lu received=%lu sleeps=%lu bells=%lu spins_won=%lu spins_lost=%lu",
                 ident_of(c), &c.path[0], c.stats.sent, c.stats.received, c.stats.sleeps, c.stats.bells,
                 c.stats.spins_won, c.stats.spins_lost)
@@ -262,7 +263,9 @@ cdef inline int life_shutdown(conn_t *c, int fd, int how) noexcept nogil:
     kvo_fence_after_rmw()
     if bits & KVO_SHUT_WR and kvo_load32(&c.peer.wait) & KVO_WANT_DATA:
         ring_bell(c, fd, KVO_WANT_DATA)
-    if bits & KVO_SHUT_RD and kvo_load32(&c.peer.wait) & KVO_WANT_SPACE:
+    if bits & KVO_SHUT_WR:
+        rouse(c.me)
+    if bits & KVO_SHUT_RD and kvo_load32(&c.peer.wait) & (KVO_WANT_SPACE | KVO_WANT_ROOM):
         ring_bell(c, fd, KVO_WANT_SPACE)
     if c.send_back:
         kvo_next.shutdown(fd, how)

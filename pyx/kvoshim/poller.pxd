@@ -231,9 +231,8 @@ cdef inline int poll_mixed(pollfd *fds, pollfd *copy, waiting_t *w, nfds_t n, co
             continue
         if not settle_all(fds, w, n, &slices):
             leave_all(w, n)
-            breathe()
             zero.tv_sec = zero.tv_nsec = 0
-            others = ask_kernel(fds, copy, n, &zero, mask)
+            others = -EINTR if breathe() else ask_kernel(fds, copy, n, &zero, mask)
         elif slices and (timeout == NULL or left.tv_sec or left.tv_nsec > SLICE_NS):
             slice_of(&slice)
             others = ask_kernel(fds, copy, n, &slice, mask)

@@ -47,7 +47,6 @@ cdef inline ssize_t receive_on(conn_t *c, int fd, msghdr *m, size_t asked, int f
     cdef size_t limit
     cdef bint record = False
     cdef uint64_t gap, now
-    cdef timespec span
     cdef long naps = 0
     cdef ssize_t n
     cdef int r
@@ -86,7 +85,7 @@ cdef inline ssize_t receive_on(conn_t *c, int fd, msghdr *m, size_t asked, int f
             side_unlock(&c.me.recv_lock)
             if n > 0 and not peek:
                 fence_after_publishing(c)
-                if kvo_load32(&c.peer.wait) & KVO_WANT_SPACE:
+                if kvo_load32(&c.peer.wait) & (KVO_WANT_SPACE | KVO_WANT_ROOM):
                     if 2 * ring_readable(c) <= <ssize_t>c.size:
                         ring_bell(c, fd, KVO_WANT_SPACE)
             if n < 0:
@@ -128,11 +127,9 @@ cdef inline ssize_t receive_on(conn_t *c, int fd, msghdr *m, size_t asked, int f
                 continue
             if not flags & MSG_DONTWAIT and not kvo_load32(&c.me.flags) & KVO_NONBLOCK:
                 # The last bell is on its way; from a peer that breaks the rules it never comes.
-                naps += 1
-                if nap() and naps > 100:
-                    return <ssize_t>got if got else -EINTR
-                if socket_timeout(fd, SO_RCVTIMEO, &span) != NULL and naps > span.tv_sec * 1000 + span.tv_nsec // 1000000:
-                    return <ssize_t>got if got else -EAGAIN
+                r = nap_within(c, fd, SO_RCVTIMEO, got > 0, &naps)
+                if r < 0:
+                    return <ssize_t>got if got else r
                 continue
         if kvo_load32(&c.peer.closing) != c.closing_seen:
             look_at_kernel(c, fd)
@@ -154,6 +151,8 @@ cdef inline ssize_t receive_on(conn_t *c, int fd, msghdr *m, size_t asked, int f
                     continue
             return -EAGAIN
         r = wait_data(c, fd, got > 0)
+        if r == -EINPROGRESS:  # a bell lies there that somebody else still has to be woken by
+            r = nap_within(c, fd, SO_RCVTIMEO, got > 0, &naps)
         if r < 0:
             return <ssize_t>got if got else r
 

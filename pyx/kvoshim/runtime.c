@@ -2,6 +2,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <linux/futex.h>
 #include <linux/membarrier.h>
 #include <sched.h>
 #include <stdarg.h>
@@ -58,6 +60,44 @@ uint64_t kvo_hold_signals(void) {
 void kvo_release_signals(uint64_t before) {
   int saved = errno;
   syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before, NULL, sizeof before);
+  errno = saved;
+}
+
+/* Of the futex calls with a time limit, only futex_waitv() is restarted after a signal; it is missing before Linux 5.16. */
+static long wait_restartable(const uint32_t *word, uint32_t value, uint64_t ns) {
+  enum { FUTEX_WAITV = 449, BITS_32 = 2 };
+  struct {
+    uint64_t value, address;
+    uint32_t flags, reserved;
+  } one = {value, (uintptr_t)word, BITS_32, 0};
+  struct timespec end;
+  clock_gettime(CLOCK_MONOTONIC, &end);
+  ns += (uint64_t)end.tv_nsec;
+  end.tv_sec += (time_t)(ns / 1000000000);
+  end.tv_nsec = (long)(ns % 1000000000);
+  return syscall(FUTEX_WAITV, &one, 1, 0, &end, CLOCK_MONOTONIC);
+}
+
+int kvo_sleep_on(const uint32_t *word, uint32_t value, uint64_t ns, int restart) {
+  static uint32_t missing;
+  struct timespec span = {(time_t)(ns / 1000000000), (long)(ns % 1000000000)};
+  int saved = errno, type = PTHREAD_CANCEL_DEFERRED;
+  long r = -1;
+  pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &type); /* as the C library does around its own calls that wait */
+  if (restart && !kvo_load32(&missing)) {
+    r = wait_restartable(word, value, ns);
+    if (r < 0 && (errno == ENOSYS || errno == EPERM)) kvo_store32(&missing, 1);
+  }
+  if (!restart || kvo_load32(&missing)) r = syscall(SYS_futex, word, FUTEX_WAIT, value, &span, NULL, 0);
+  pthread_setcanceltype(type, NULL);
+  r = r < 0 && errno == EINTR ? -EINTR : 0;
+  errno = saved;
+  return (int)r;
+}
+
+void kvo_wake_all(uint32_t *word) {
+  int saved = errno;
+  syscall(SYS_futex, word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
   errno = saved;
 }
 
@@ -236,10 +276,13 @@ int kvo_start(const char *paths) {
   void *table = mmap(NULL, descriptors * sizeof(int32_t), PROT_READ | PROT_WRITE, mode, -1, 0);
   void *slots = mmap(NULL, (size_t)p->slot_limit * KVO_SLOT_BYTES, PROT_READ | PROT_WRITE, mode, -1, 0);
   void *sets = mmap(NULL, KVO_SETS_BYTES, PROT_READ | PROT_WRITE, mode, -1, 0);
-  if (table == MAP_FAILED || slots == MAP_FAILED || sets == MAP_FAILED || kvo_stats_reserve(p->slot_limit, shown)) {
+  void *unreadable = mmap(NULL, 4096, PROT_NONE, mode, -1, 0);
+  if (table == MAP_FAILED || slots == MAP_FAILED || sets == MAP_FAILED || unreadable == MAP_FAILED ||
+      kvo_stats_reserve(p->slot_limit, shown)) {
     if (table != MAP_FAILED) munmap(table, descriptors * sizeof(int32_t));
     if (slots != MAP_FAILED) munmap(slots, (size_t)p->slot_limit * KVO_SLOT_BYTES);
     if (sets != MAP_FAILED) munmap(sets, KVO_SETS_BYTES);
+    if (unreadable != MAP_FAILED) munmap(unreadable, 4096);
     kvo_log("plain reason=%s", "no-memory");
     return errno = saved, -ENOMEM;
   }
@@ -249,6 +292,7 @@ int kvo_start(const char *paths) {
 #endif
   p->slots = slots;
   p->sets = sets;
+  p->unreadable = unreadable;
   p->table = table;
   kvo_release32(&p->table_len, (uint32_t)descriptors);
   errno = saved;

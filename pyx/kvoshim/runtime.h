@@ -125,6 +125,7 @@ struct kvo_process {
   uint64_t ring_bytes;
   uint64_t spin_ticks, pause_ticks; /* longest spin; how long of it without yielding */
   uint64_t ticks_per_us;
+  void *unreadable;      /* a page of no access: a send from there waits for room and then sends nothing */
   uint32_t expedited;    /* this process takes part in membarrier's expedited fences */
   uint32_t log_level;
   char *log_file;
@@ -165,6 +166,10 @@ void kvo_release_signals(uint64_t before);
 int kvo_path_selected(const char *path, size_t length);
 int32_t kvo_tid(void);
 void kvo_forked_child(void);
+/* Sleeps on a word that processes share while it has that value, at most so long. 0 or -EINTR. restart: after a signal whose
+ * handler says so (SA_RESTART) the kernel goes on with it, as with the calls that read and write. A cancellation point. */
+int kvo_sleep_on(const uint32_t *word, uint32_t value, uint64_t ns, int restart);
+void kvo_wake_all(uint32_t *word);
 int kvo_cpu(void);
 const char *kvo_reason_name(int reason);
 void kvo_log(const char *format, ...) __attribute__((format(printf, 1, 2)));

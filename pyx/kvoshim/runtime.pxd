@@ -194,6 +194,7 @@ cdef extern from "runtime.h" nogil:
         int32_t pid
         uint32_t foreign_wait
         uint64_t ring_bytes, spin_ticks, pause_ticks, ticks_per_us
+        void *unreadable
         uint32_t expedited, log_level
         proc_stats_t *stats
     process_t kvo_process
@@ -206,6 +207,8 @@ cdef extern from "runtime.h" nogil:
     int kvo_path_selected(const char *path, size_t length)
     int32_t kvo_tid()
     void kvo_forked_child()
+    int kvo_sleep_on(const uint32_t *word, uint32_t value, uint64_t ns, bint restart)
+    void kvo_wake_all(uint32_t *word)
     int kvo_cpu()
     const char *kvo_reason_name(int reason)
     void kvo_log(const char *text, ...)

@@ -3,12 +3,13 @@ from libc.stdint cimport uint32_t, uint64_t
 from kvoshim.layout cimport *
 from kvoshim.runtime cimport *
 from kvoshim.connection cimport *
-from kvoshim.lock cimport alone, nap, side_lock, side_unlock
+from kvoshim.lock cimport alone, side_lock, side_unlock
 from kvoshim.ring cimport *
 from kvoshim.ancillary cimport *
 from kvoshim.demote cimport attend, demote, follow
 from kvoshim.doorbell cimport *
 from kvoshim.negotiate cimport *
+from kvoshim.room cimport wait_kernel_room, wait_space
 from kvoshim.wait cimport *
 
 
@@ -46,6 +47,7 @@ cdef inline ssize_t send_live(conn_t *c, int fd, const msghdr *m, size_t total, 
     cdef size_t start = least(total, least(WHOLE, c.size // 2)) if many else 1
     cdef bint whole = many and start == total
     cdef ssize_t n, room, more
+    cdef long naps = 0
     cdef int r
     while True:
         if c.state != LIVE or c.send_back:
@@ -87,7 +89,9 @@ cdef inline ssize_t send_live(conn_t *c, int fd, const msghdr *m, size_t total, 
             side_unlock(&c.me.send_lock)
             if n == -EAGAIN:  # as many records are under way as there is room for
                 if not (flags & MSG_DONTWAIT or kvo_load32(&c.me.flags) & KVO_NONBLOCK):
-                    nap()
+                    r = nap_within(c, fd, SO_SNDTIMEO, False, &naps)
+                    if r < 0:
+                        return r
                     continue
                 n = 0
             if n == -EINPROGRESS:
@@ -116,7 +120,7 @@ cdef inline ssize_t send_live(conn_t *c, int fd, const msghdr *m, size_t total, 
         if flags & MSG_DONTWAIT or kvo_load32(&c.me.flags) & KVO_NONBLOCK:
             count(&c.stats.sends, done != 0)
             return <ssize_t>done if done else -EAGAIN
-        r = wait_space(c, fd, 1 if done else <ssize_t>start)
+        r = wait_space(c, fd, 1 if done else <ssize_t>start, done > 0)
         if r < 0:
             return <ssize_t>done if done else r
 
@@ -126,13 +130,9 @@ cdef inline ssize_t send_changing(conn_t *c, int fd, const msghdr *m, int flags,
     under the lock, so that the cut can be published at any time between two of them (but see may_block)."""
     cdef msghdr part
     cdef iovec v
-    cdef pollfd p
-    cdef timespec limit
-    cdef timespec *span
-    cdef bint sliced, direct, locked
+    cdef bint direct, locked
     cdef size_t total = total_of(m), skip, i
     cdef ssize_t n
-    cdef int fl
     while True:
         refresh(c, fd)
         direct = False
@@ -194,20 +194,9 @@ cdef inline ssize_t send_changing(conn_t *c, int fd, const msghdr *m, int flags,
             side_unlock(&c.me.send_lock)
         if n == -EAGAIN and not direct and not flags & MSG_DONTWAIT and (
                 undecided(c) or c.state == OFFERED or c.state == LIVE and kvo_load32(&c.me.flags) & KVO_BACK):
-            fl = kvo_next.fcntl(fd, F_GETFL)
-            if not fl & O_NONBLOCK:
-                p.fd = fd
-                p.events = POLLOUT
-                span = socket_timeout(fd, SO_SNDTIMEO, &limit)
-                sliced = span == NULL and not alone(c)
-                if sliced:  # another thread may shut it down, which no poll for room reports
-                    slice_of(&limit)
-                    span = &limit
-                kvo_add32(&c.sleepers, 1)
-                fl = kvo_next.ppoll(&p, 1, span, NULL)
-                n = -errno if fl < 0 else -EAGAIN
-                kvo_add32(&c.sleepers, <uint32_t>-1)
-                if fl > 0 or fl == 0 and sliced:
+            if not kvo_next.fcntl(fd, F_GETFL) & O_NONBLOCK:
+                n = wait_kernel_room(c, fd, done > 0)
+                if n == 0:
                     continue
         if n < 0:
             return <ssize_t>done if done else n

@@ -5,8 +5,8 @@ from kvoshim.runtime cimport *
 from kvoshim.connection cimport *
 from kvoshim.ancillary cimport take_bytes
 from kvoshim.doorbell cimport *
-from kvoshim.lock cimport alone, nap
-from kvoshim.ring cimport ring_readable, ring_space
+from kvoshim.lock cimport NAP_NS, alone, nap
+from kvoshim.ring cimport ring_readable
 from kvoshim.spin cimport spin_until
 
 cdef enum:
@@ -92,17 +92,28 @@ cdef inline void slice_of(timespec *span) noexcept nogil:
     span.tv_nsec = SLICE_NS
 
 
-cdef inline void breathe() noexcept nogil:
-    """A bell lies there that somebody else still has to be woken by."""
+cdef inline bint breathe() noexcept nogil:
+    """A bell lies there that somebody else still has to be woken by. True: a signal came."""
     cdef int i
     for i in range(4):
         sched_yield()
-    nap()
+    return nap()
+
+
+cdef inline int nap_within(conn_t *c, int fd, int option, bint begun, long *naps) noexcept nogil:
+    """A millisecond of a receive or send that waits for what nobody rings for; naps counts those of the call, option is its
+    time limit, begun: bytes have been moved. 0, -EAGAIN, or -EINTR as in the kernel."""
+    cdef timespec limit
+    cdef bint timed = socket_timeout(fd, option, &limit) != NULL
+    if timed and naps[0] > limit.tv_sec * 1000 + limit.tv_nsec // 1000000:
+        return -EAGAIN
+    naps[0] += 1
+    return kvo_sleep_on(&c.me.rung, kvo_load32(&c.me.rung), NAP_NS, not timed and not begun)
 
 
 cdef inline int wait_data(conn_t *c, int fd, bint part_read) noexcept nogil:
-    """Returns 0 when there is something to look at, -EAGAIN after SO_RCVTIMEO, -EINTR. part_read: bytes have been read
-    already, so a signal ends the wait even if its handler restarts calls."""
+    """Returns 0 when there is something to look at, -EAGAIN after SO_RCVTIMEO, -EINTR; -EINPROGRESS: it can't sleep for a bell
+    now. part_read: bytes have been read already, so a signal ends the wait even if its handler restarts calls."""
     cdef int slot
     cdef int r = 0
     if spin_until(c, &c.receiving, &c.peer.tail, kvo_load64(&c.me.head)):
@@ -126,9 +137,7 @@ cdef inline int wait_data_with(conn_t *c, int fd, bint part_read, int slot) noex
             kvo_and32(&c.me.wait, ~KVO_WANT_DATA)
         return 0
     if not settled(c, fd, target, slot):
-        if kvo_load32(&c.me.rung) == target:
-            breathe()
-        return 0
+        return -EINPROGRESS if kvo_load32(&c.me.rung) == target else 0
     if c.gone:
         return 0
     count_sleep(c)
@@ -147,49 +156,3 @@ cdef inline int wait_data_with(conn_t *c, int fd, bint part_read, int slot) noex
         look_at_kernel(c, fd)
         return 0
     return <int>n if n < 0 else 0
-
-
-cdef inline int wait_space(conn_t *c, int fd, ssize_t need) noexcept nogil:
-    """As wait_data(), for need bytes of room in my outgoing ring (at most half of it: that much is rung for)."""
-    cdef int slot
-    cdef int r
-    if spin_until(c, &c.sending, &c.peer.head, kvo_load64(&c.me.head_cache)):
-        return 0
-    kvo_add32(&c.sleepers, 1)
-    slot = slot_take(c, <uint32_t>kvo_tid())
-    r = wait_space_with(c, fd, slot, need)
-    slot_give(c, slot)
-    kvo_add32(&c.sleepers, <uint32_t>-1)
-    return r
-
-
-cdef inline int wait_space_with(conn_t *c, int fd, int slot, ssize_t need) noexcept nogil:
-    cdef timespec span
-    cdef timespec *limit
-    cdef uint32_t target = kvo_load32(&c.me.rung)
-    # With no data waiting, data are waited for as well: then an old bell tells nobody anything, and may be drained.
-    cdef bint quiet = kvo_load64(&c.peer.tail) == kvo_load64(&c.me.head)
-    want(c, KVO_WANT_SPACE | (KVO_WANT_DATA if quiet else 0))
-    if not 0 <= ring_space(c) < need or send_ended(c) or departed(c):
-        if alone(c):
-            kvo_and32(&c.me.wait, ~KVO_WANT_SPACE)
-        return 0
-    # Unread kernel bytes are not mine to take, and where reading is shut down the kernel socket is readable for ever.
-    if not settled(c, fd, target, slot) or not switch_receiving(c) or kvo_load32(&c.me.flags) & KVO_SHUT_RD:
-        breathe()
-        look_at_kernel(c, fd)
-        return 0
-    count_sleep(c)
-    limit = socket_timeout(fd, SO_SNDTIMEO, &span)
-    if limit != NULL and slot >= 0:
-        return sleep_for(c, fd, limit, -EAGAIN)
-    if slot >= 0 and alone(c):
-        return sleep_for_space(c, fd)
-    # Another thread may shut the connection down, which rings no bell here.
-    slice_of(&span)
-    return sleep_for(c, fd, &span, 0)
-
-
-cdef inline int sleep_for_space(conn_t *c, int fd) noexcept nogil:
-    cdef int r = sleep_peeking(c, fd)
-    return 0 if r == -EAGAIN else r  # SO_RCVTIMEO is not ours

@@ -35,6 +35,23 @@ static volatile sig_atomic_t jumps;
 #define FILL do { OK(fcntl(fd, F_SETFL, O_NONBLOCK)); while (send(fd, big, 4096, 0) > 0 || send(fd, big, 1, 0) > 0) {} \
     OK(fcntl(fd, F_SETFL, 0)); } while (0)
 #define DRAIN do { OK(fcntl(fd, F_SETFL, O_NONBLOCK)); while (recv(fd, big, sizeof big, 0) > 0) {} OK(fcntl(fd, F_SETFL, 0)); } while (0)
+/* More than fits: a part of it goes, and no signal lets the call begin anew. */
+static int partly(long n) { return n > 0 && n < (long)sizeof big; }
+static void limit(int fd, int what)
+{
+    struct timeval t = {20, 0};
+    OK(setsockopt(fd, SOL_SOCKET, what, &t, sizeof t));
+}
+/* Another process has the connection too, until this one ends. */
+static void share(void)
+{
+    int hold[2];
+    OK(pipe(hold));
+    if (OK(fork())) return;
+    close(hold[1]);
+    read(hold[0], big, 1);
+    _exit(0);
+}
 #define SET OK(epoll_ctl(ep, EPOLL_CTL_ADD, fd, &e))
 #define BITS fd_set r; FD_ZERO(&r); FD_SET(fd, &r)
 
@@ -50,6 +67,11 @@ BOTH(write, FILL, write(fd, big, 100), DRAIN)
 BOTH(send, FILL, send(fd, big, 100, 0), DRAIN)
 BOTH(writev, FILL, writev(fd, &v, 1), DRAIN)
 BOTH(sendmsg, FILL, sendmsg(fd, &m, 0), DRAIN)
+BOTH(part_sent, , partly(send(fd, big, sizeof big, 0)), DRAIN)
+BOTH(send_half_shut, FILL; OK(shutdown(fd, SHUT_RD)), send(fd, big, 100, 0), DRAIN)
+BOTH(send_shared, FILL; share(), send(fd, big, 100, 0), DRAIN)
+BOTH(send_rcvtimeo, FILL; limit(fd, SO_RCVTIMEO), send(fd, big, 100, 0), DRAIN)
+BOTH(recv_sndtimeo, limit(fd, SO_SNDTIMEO), recv(fd, b, 100, 0), SEND)
 INTERRUPTED(poll_interrupted, 0, , poll(&p, 1, -1), )
 INTERRUPTED(ppoll_interrupted, 0, , ppoll(&p, 1, NULL, NULL), )
 INTERRUPTED(select_interrupted, 0, BITS, select(600, &r, NULL, NULL, NULL), )
@@ -287,6 +309,16 @@ static const struct scene scenes[] = {
     SCENE(writev_restarted),
     SCENE(sendmsg_interrupted),
     SCENE(sendmsg_restarted),
+    SCENE(part_sent_interrupted),
+    SCENE(part_sent_restarted),
+    SCENE(send_half_shut_interrupted),
+    SCENE(send_half_shut_restarted),
+    SCENE(send_shared_interrupted), // modes: process
+    SCENE(send_shared_restarted), // modes: process
+    SCENE(send_rcvtimeo_interrupted),
+    SCENE(send_rcvtimeo_restarted),
+    SCENE(recv_sndtimeo_interrupted),
+    SCENE(recv_sndtimeo_restarted),
     SCENE(poll_interrupted),
     SCENE(ppoll_interrupted),
     SCENE(select_interrupted),

@@ -30,6 +30,10 @@ static void server(int fd)
     set(fd, SO_RCVTIMEO, 0);
     SHOW(recv(fd, b, 20, 0));                   /* waits for ever again: comes after 200 ms */
     barrier();                                  /* do not read: the client fills up */
+    for (int i = 0; i < 30; i++) {              /* what comes the other way gives no room */
+        SHOW(send(fd, b, 1, 0));
+        pause_ms(10);
+    }
     barrier();
     close(fd);
 }
@@ -50,6 +54,10 @@ static void client(int fd)
     uint64_t total = 0;
     while ((n = send(fd, b, sizeof b, 0)) > 0) total += n;
     say("send -> %ld %s, took some first %d, waited %d", n, err_name(errno), total > 0, now() - start >= 0.09);
+    OK(shutdown(fd, SHUT_RD));
+    start = now();
+    SHOW(send(fd, b, 1, 0));
+    say("waited %d", now() - start >= 0.09);
     barrier();
     close(fd);
 }
