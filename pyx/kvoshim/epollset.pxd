@@ -24,7 +24,7 @@ from kvoshim.spin cimport crowded, spin_worth, spin_learn
 from kvoshim.registration cimport *
 
 cdef enum:
-    FAIR_EVERY = 16     # waits answered from rings alone, between two looks at the kernel
+    FAIR_EVERY = 16     # waits with hot rings, between two that ask the kernel first
     SLICE_MS = 100      # longest sleep while a registration has no waiting slot
 
 
@@ -71,31 +71,37 @@ cdef inline bint goes_back(set_t *s, int index) noexcept nogil:
     return True
 
 
+cdef inline void leave_hot(set_t *s, int32_t index) noexcept nogil:
+    """What remains to be done for a registration that was taken off the hot list. Under s.lock."""
+    cdef reg_t *r = s.regs[index]
+    r.hot = 0
+    if r.mode == UNUSED:
+        r.next_free = s.free_list
+        s.free_list = index + 1
+
+
 cdef inline int collect(set_t *s, epoll_event *events, int most) noexcept nogil:
-    """Ready ones on the hot list. Under s.lock."""
+    """Ready ones on the hot list. Whoever was asked goes to the end of the list, so that each has its turn where `most` are
+    fewer than are ready, and the order is otherwise kept. Under s.lock."""
     cdef int n = 0
-    cdef int32_t *link = &s.hot_list
-    cdef int32_t index
+    cdef int32_t index, last = s.hot_last
+    cdef bint more = s.hot_list != 0
     cdef reg_t *r
     cdef uint32_t mask
-    while link[0] and n < most:
-        index = link[0] - 1
+    while more and n < most:
+        more = s.hot_list != last
+        index = s.hot_list - 1
         r = s.regs[index]
-        if r.mode != RING:
-            link[0] = r.next_hot
-            r.hot = 0
-            if r.mode == UNUSED:
-                r.next_free = s.free_list
-                s.free_list = index + 1
+        s.hot_list = r.next_hot
+        leave_hot(s, index)
+        if r.mode != RING or goes_back(s, index):
             continue
-        if goes_back(s, index):
-            continue
+        make_hot(s, index)
         mask = due(r, conn_at(r.ident))
         if mask:
             events[n].events = mask
             events[n].data.u64 = r.data
             n += 1
-        link = &r.next_hot
     return n
 
 
@@ -162,7 +168,7 @@ cdef inline bint arm_hot(set_t *s) noexcept nogil:
     """Arms every hot ring, looks again, empties the list of those that stay quiet. True: one is ready after all.
     Under s.lock."""
     cdef int32_t *link = &s.hot_list
-    cdef int32_t index
+    cdef int32_t index, last = 0
     cdef reg_t *r
     cdef conn_t *c
     cdef uint32_t target
@@ -189,6 +195,7 @@ cdef inline bint arm_hot(set_t *s) noexcept nogil:
                 s.slices = 1  # on its way back to the kernel; what it waits for there is not registered yet
             if not quiet:
                 ready = True
+                last = index + 1
                 link = &r.next_hot
                 continue
             count_sleep(c)
@@ -197,10 +204,8 @@ cdef inline bint arm_hot(set_t *s) noexcept nogil:
             if <int32_t>(target - kvo_load32(&c.me.drained)) >= 64:
                 settled(c, r.fd, target, r.watch.slot)
         link[0] = r.next_hot
-        r.hot = 0
-        if r.mode == UNUSED:
-            r.next_free = s.free_list
-            s.free_list = index + 1
+        leave_hot(s, index)
+    s.hot_last = last
     return ready
 
 
@@ -399,14 +404,18 @@ cdef inline int epollset_wait(int epfd, epoll_event *events, int most, const tim
     if timeout != NULL and (timeout.tv_sec or timeout.tv_nsec):
         deadline_after(&deadline, timeout)
     while True:
+        if s.hot_list:
+            s.turn += 1
+            if s.turn % FAIR_EVERY == 0:
+                # Rings may always be ready; so that the kernel's descriptors never starve, these come first now.
+                n = ask_kernel_set(s, events, most, 0, mask)
+                if n > 0:
+                    return n
         private_lock(&s.lock)
         take_kicks(s)
         n = collect(s, events, most) if s.hot_list else 0
         private_unlock(&s.lock)
         if n:
-            s.turn += 1
-            if n < most and s.turn % FAIR_EVERY == 0:
-                return fair_look(s, events, n, most)
             return n
         if timeout != NULL and timeout.tv_sec == 0 and timeout.tv_nsec == 0:
             return ask_kernel_set(s, events, most, 0, mask)
@@ -444,51 +453,3 @@ cdef inline int epollset_wait(int epfd, epoll_event *events, int most, const tim
             time_left(&deadline, &left)
             if left.tv_sec == 0 and left.tv_nsec == 0:
                 return 0
-
-
-cdef inline int fair_look(set_t *s, epoll_event *events, int n, int most) noexcept nogil:
-    """Rings are ready; so that the kernel's descriptors never starve, see what it has, behind them."""
-    cdef epoll_event more[16]
-    cdef int room = most - n, got, i, out = n
-    if room > 16:
-        room = 16
-    got = kvo_next.epoll_pwait(s.epfd, more, room, 0, NULL)
-    private_lock(&s.lock)
-    for i in range(got if got > 0 else 0):
-        if is_tag(more[i].data.u64):
-            got_tag(s, &more[i], events, &out)
-        else:
-            events[out] = more[i]
-            out += 1
-    private_unlock(&s.lock)
-    return out
-
-
-cdef inline void got_tag(set_t *s, epoll_event *event, epoll_event *events, int *out) noexcept nogil:
-    """One tagged kernel event, while others are already collected: ours become hot (collected at the next wait), the
-    rest pass. Under s.lock."""
-    cdef int index = <int>(event.data.u64 & 0xffffff)
-    cdef reg_t *r
-    cdef conn_t *c
-    if index >= s.count:
-        return
-    r = s.regs[index]
-    if r.mode == UNUSED or (r.generation & 0xffff) != ((event.data.u64 >> 24) & 0xffff):
-        return
-    if r.mode != PASS:
-        c = conn_at(r.ident)
-        refresh(c, r.fd)
-        if r.mode == RING and goes_back(s, index):
-            return  # the next wait asks the kernel
-        if c.state == LIVE:
-            if r.mode == NATIVE:
-                convert(s, index)
-            if event.events & EPOLLHUP:
-                look_at_kernel(c, r.fd)
-            if not c.recv_ring:
-                r.fresh = 1
-            make_hot(s, index)
-            return
-    events[out[0]].events = event.events
-    events[out[0]].data.u64 = r.data
-    out[0] += 1

@@ -43,7 +43,8 @@ cdef struct set_t:
     uint32_t sleepers    # threads in the kernel's epoll_wait
     uint32_t kicked      # some registration has been kicked
     uint32_t slices      # some registration found no waiting slot: sleep in slices
-    int32_t count, room, free_list, hot_list
+    int32_t count, room, free_list
+    int32_t hot_list, hot_last  # index + 1 of the first and the last hot one; whoever was told of last is last
     uint32_t turn
     reg_t **regs
     spin_t spin
@@ -159,8 +160,12 @@ cdef inline void make_hot(set_t *s, int index) noexcept nogil:
     cdef reg_t *r = s.regs[index]
     if not r.hot:
         r.hot = 1
-        r.next_hot = s.hot_list
-        s.hot_list = index + 1
+        r.next_hot = 0
+        if s.hot_list:
+            s.regs[s.hot_last - 1].next_hot = index + 1
+        else:
+            s.hot_list = index + 1
+        s.hot_last = index + 1
 
 
 cdef inline int find(set_t *s, int fd) noexcept nogil:
