@@ -233,14 +233,16 @@ cdef inline void set_arm(set_t *s) noexcept nogil:
     private_unlock(&s.lock)
 
 
-cdef inline int translate(set_t *s, epoll_event *events, int n, int most, bint *again) noexcept nogil:
-    """Turns what the kernel returned into what the program asked for: others' events stay, ours are computed. again: some
-    are the kernel's from now on; ask it."""
+cdef inline int translate(set_t *s, epoll_event *events, int n, int most, bint collected, bint *again) noexcept nogil:
+    """Turns what the kernel returned into what the program asked for: others' events stay, ours are computed. collected: the
+    hot ones have been asked just before, and only new ones are. again: some are the kernel's from now on; ask it."""
     cdef int i, out = 0
     cdef int index
     cdef reg_t *r
     cdef conn_t *c
     cdef uint64_t data
+    cdef uint32_t mask
+    cdef bint asked
     private_lock(&s.lock)
     for i in range(n):
         data = events[i].data.u64
@@ -269,6 +271,7 @@ cdef inline int translate(set_t *s, epoll_event *events, int n, int most, bint *
             events[out].data.u64 = r.data
             out += 1
             continue
+        asked = collected and r.hot
         if r.mode == NATIVE:
             convert(s, index)
         if events[i].events & EPOLLHUP:
@@ -276,20 +279,27 @@ cdef inline int translate(set_t *s, epoll_event *events, int n, int most, bint *
         if not c.recv_ring:
             r.fresh = 1  # data from before the cut: an edge that no ring shows
         make_hot(s, index)
-    out += collect(s, events + out, most - out)
+        mask = due(r, c) if collected and not asked else 0
+        if mask:
+            events[out].events = mask
+            events[out].data.u64 = r.data
+            out += 1
+    if not collected:
+        out += collect(s, events + out, most - out)
     private_unlock(&s.lock)
     return out
 
 
-cdef inline int ask_kernel_set(set_t *s, epoll_event *events, int most, int timeout_ms, const sigset_t *mask) noexcept nogil:
+cdef inline int ask_kernel_set(set_t *s, epoll_event *events, int most, int timeout_ms, const sigset_t *mask,
+                               bint collected) noexcept nogil:
     cdef int n = kvo_next.epoll_pwait(s.epfd, events, most, timeout_ms, mask)
     cdef bint again = False
     if n > 0:
-        n = translate(s, events, n, most, &again)
+        n = translate(s, events, n, most, collected, &again)
         if n == 0 and again:
             n = kvo_next.epoll_pwait(s.epfd, events, most, 0, mask)
             if n > 0:
-                n = translate(s, events, n, most, &again)
+                n = translate(s, events, n, most, collected, &again)
     return -errno if n < 0 else n
 
 
@@ -329,7 +339,7 @@ cdef inline int spin_on_set(set_t *s, epoll_event *events, int most) noexcept no
             sched_yield()
             if crowded(&s.spin, before):
                 break
-            n = ask_kernel_set(s, events, most, 0, NULL)
+            n = ask_kernel_set(s, events, most, 0, NULL, False)
             if n:
                 won = True
                 break
@@ -394,8 +404,8 @@ cdef inline int epollset_wait(int epfd, epoll_event *events, int most, const tim
     """epoll_pwait on a set that holds connections of ours. Events or -errno. timeout NULL: for ever."""
     cdef set_t *s = set_at(epfd)
     cdef timespec deadline, left
-    cdef int n, ms = -1
-    cdef bint spun = False, ready
+    cdef int n, more, ms = -1
+    cdef bint spun = False, ready, at_once
     if most <= 0:
         return -EINVAL
     if s.pid != kvo_process.pid and not s.shared:
@@ -408,17 +418,20 @@ cdef inline int epollset_wait(int epfd, epoll_event *events, int most, const tim
             s.turn += 1
             if s.turn % FAIR_EVERY == 0:
                 # Rings may always be ready; so that the kernel's descriptors never starve, these come first now.
-                n = ask_kernel_set(s, events, most, 0, mask)
+                n = ask_kernel_set(s, events, most, 0, mask, False)
                 if n > 0:
                     return n
         private_lock(&s.lock)
         take_kicks(s)
         n = collect(s, events, most) if s.hot_list else 0
         private_unlock(&s.lock)
-        if n:
+        at_once = timeout != NULL and timeout.tv_sec == 0 and timeout.tv_nsec == 0
+        if at_once and n < most:
+            # Who does not wait may want to know of everything: whether a pipe is still readable, for instance.
+            more = ask_kernel_set(s, events + n, most - n, 0, mask, n > 0)
+            return n + more if more > 0 else n if n else more
+        if n or at_once:
             return n
-        if timeout != NULL and timeout.tv_sec == 0 and timeout.tv_nsec == 0:
-            return ask_kernel_set(s, events, most, 0, mask)
         if not spun and s.hot_list:
             spun = True
             n = spin_on_set(s, events, most)
@@ -443,7 +456,7 @@ cdef inline int epollset_wait(int epfd, epoll_event *events, int most, const tim
                 ms = <int>(left.tv_sec * 1000 + (left.tv_nsec + 999999) // 1000000)
             if s.slices and (ms < 0 or ms > SLICE_MS):
                 ms = SLICE_MS
-            n = ask_kernel_set(s, events, most, ms, mask)
+            n = ask_kernel_set(s, events, most, ms, mask, False)
         private_lock(&s.lock)
         kvo_add32(&s.sleepers, <uint32_t>-1)
         private_unlock(&s.lock)

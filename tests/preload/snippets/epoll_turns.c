@@ -1,5 +1,5 @@
 /* Several ready descriptors in one level-triggered set: each gets its turn, also where a wait has room for one event
- * only; and what became ready first is told first. */
+ * only; what became ready first is told first; and a wait of no time tells of all at once. */
 // modes: thread
 // accelerated: 3
 #include "snippet.h"
@@ -60,6 +60,7 @@ int main(void)
     OK(write(pipes[1], "x", 1));
     e.data.u64 = N;
     OK(epoll_ctl(ep, EPOLL_CTL_ADD, pipes[0], &e));
+    for (int i = 0; i < 40; i++) CHECK(epoll_wait(ep, got, 8, 0) == N + 1);
     show_turns("and a pipe, room for one", ep, N + 1, 1, 200);
     show_turns("and a pipe, room for all", ep, N + 1, 8, 60);
 
@@ -67,7 +68,19 @@ int main(void)
     for (int k = 0; k < N; k++) recv_all(end[0][k], b, 4);
     SHOW(epoll_wait(ep, got, 8, 0));
     say("left is number %d", (int)got[0].data.u32);
-    say("bye");
+    OK(read(pipes[0], b, 1));
+    SHOW(epoll_wait(ep, got, 8, 10));                   /* sleeps */
+    send_all(end[1][0], "first", 5);
+    SHOW(epoll_wait(ep, got, 8, -1));
+    send_all(end[1][1], "second", 6);
+    CHECK(epoll_wait(ep, got, 8, 0) == 2);
+    send_all(end[1][2], "third", 5);
+    CHECK(epoll_wait(ep, got, 8, 0) == 3);
+    close(end[1][2]);
+    CHECK(epoll_wait(ep, got, 8, 0) == 3);
+    recv_all(end[0][0], b, 5);
+    SHOW(epoll_wait(ep, got, 8, 0));
+    end[1][2] = OK(dup(end[1][1]));
     for (int k = 0; k < N; k++) close(end[0][k]), close(end[1][k]);
     sn_print_logs();
     return 0;
