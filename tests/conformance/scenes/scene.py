@@ -130,6 +130,12 @@ def wait_for(what: str, ready, timeout: float = 30) -> None:
         time.sleep(0.01)
 
 
+def listens(path: object) -> bool:
+    """Whether a stream socket listens on this path (a leading @ stands for an abstract name); bound is not enough."""
+    lines = (line.split(None, 7) for line in Path("/proc/net/unix").read_text().splitlines())
+    return any(len(words) == 8 and words[7] == str(path) and int(words[3], 16) & 0x10000 for words in lines)
+
+
 def run_as(user: str) -> list[str]:
     """Words before a command that make it run as `user`; none where we are not root, so that there is no choice."""
     if os.geteuid() != 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import traceback
 
 from conformance.obtain import debian
@@ -13,10 +14,12 @@ from conformance.suite import Result, Suite
 class Scene(Suite):
     """A scene: a function of a World. Its module's PACKAGES says what to install (program -> Debian package)."""
 
+    family = "servers"
+
     def __init__(self, module, function, sides: str, accelerates: int):
         self.module, self.function, self.sides = module, function, sides
         name = function.__name__.replace("_", "-")
-        self.name = f"servers/{name}" if sides == "both" else f"servers/{name}-{sides}-only"
+        self.name = f"{self.family}/{name}" if sides == "both" else f"{self.family}/{name}-{sides}-only"
         where = {"both": "", "server": " (library in the server only)", "client": " (library in the clients only)"}[sides]
         self.about = function.__doc__.splitlines()[0].rstrip(".") + where
         self.accelerates = accelerates if sides == "both" else 0
@@ -32,7 +35,7 @@ class Scene(Suite):
         try:
             self.function(world)
             world.result.passed.add("the scene came to its end")
-        except AssertionError:
+        except (AssertionError, subprocess.TimeoutExpired):
             world.result.failed.add("the scene came to its end")
             world.result.text += traceback.format_exc()
         for output in sorted(directory.glob("*.out")):
