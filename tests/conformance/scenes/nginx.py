@@ -46,6 +46,11 @@ def install() -> None:
     debian(uwsgi="uwsgi-core", uwsgi_python3="uwsgi-plugin-python3")
 
 
+def _content(path: Path) -> str:
+    """What a file holds; nothing where there is none."""
+    return path.read_text().strip() if path.exists() else ""
+
+
 def _free_port() -> int:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
@@ -82,8 +87,14 @@ class Front:
         return (self.home / "access.log").read_text().count(f"unix:{upstream} ")
 
 
+#: Runs its words in the background and ends when there is a file called by the first one: a parent that leaves.
+_LEAVE = ["sh", "-c", 'file=$1; shift; "$@" & until [ -e "$file" ]; do sleep 0.05; done', "sh"]
+
+
 @contextlib.contextmanager
-def _nginx(world: World, backend: Path):
+def _nginx(world: World, backend: Path, start, leave: Path | None = None):
+    """nginx, started by `start`: World.stay where it is to be the client of `backend`, else World.serve. leave: its parent
+    ends when this file is made, as one does that starts a daemon."""
     home, files = world.new_dir("nginx"), world.new_dir("files")
     for size in (0, 1, 5000, 300_000, 12_000_000):
         (files / str(size)).write_bytes(bytes(i * 7 % 251 for i in range(1000)) * (size // 1000) + b"x" * (size % 1000))
@@ -92,10 +103,10 @@ def _nginx(world: World, backend: Path):
     conf.write_text(_CONF.format(home=home, files=files, port=port, backend=backend))
     # Its workers run as the user who listens. (Where root listens for workers of another user, no client takes their offers.)
     cmd = [*run_as("nobody"), program("nginx"), "-p", home, "-e", home / "error.log", "-c", conf]
-    with world.serve(cmd, stop_signal=signal.SIGQUIT) as server:
+    with start([*_LEAVE, leave, *cmd] if leave else cmd, stop_signal=signal.SIGQUIT) as server:
         server.wait_until((home / "front.sock").exists)
-        server.wait_until((home / "nginx.pid").exists)
-        yield Front(world, home, port, server.pid)
+        server.wait_until(lambda: _content(home / "nginx.pid"))
+        yield Front(world, home, port, int(_content(home / "nginx.pid")))
     world.step("nginx ended with", server.process.returncode)
     complaints = re.findall(r"\[(?:error|crit|alert|emerg)\].*", (home / "error.log").read_text())
     world.step("nginx complains", [re.sub(r"\d+#\d+: |\*\d+ |:\d{4,}", "", c) for c in complaints])
@@ -105,7 +116,7 @@ def _behind(world: World, cmd: list, backend: Path, location: str, kept: str | N
     """What is asked of each application server."""
     with world.serve(cmd, cwd=world.directory) as server:
         server.wait_until(backend.exists)
-        with _nginx(world, backend) as front:
+        with _nginx(world, backend, world.stay) as front:
             for what in ("bytes/0", "bytes/1", "bytes/5000", "bytes/1000000", "bytes/20000000", "parts/3", "parts/2000", "none"):
                 front.get(f"/{location}/{what}")
             for size in (0, 1000, 100_000, 10_000_000):
@@ -163,31 +174,39 @@ def nginx_uwsgi(world: World) -> None:
 
 def nginx_unix(world: World) -> None:
     """nginx listening on a Unix socket, to curl and to itself."""
-    with _nginx(world, world / "nobody.sock") as front:
+    with _nginx(world, world / "nobody.sock", world.serve) as front:
+        # With the library on one side only it is not asked by itself, since both ends would be on that side.
+        alone = world.sides != "both"
         for what in ("0", "1", "5000", "300000", "12000000", "absent"):
             front.get(f"/files/{what}", over_unix=True)
-            front.get(f"/self/{what}")
+            if not alone:
+                front.get(f"/self/{what}")
         front.get("/files/12000000", "-r", "1000000-5999999", over_unix=True)
         front.get("/each/x", over_unix=True)
-        front.load("/self/5000")
-        front.load("/self/300000", clients=4)
+        if not alone:
+            front.load("/self/5000")
+            front.load("/self/300000", clients=4)
     # curl's eight connections are not among nginx's own.
     world.opened(front.socket, front.lines(front.socket) + 8, "client")
 
 
 def nginx_upgrade(world: World) -> None:
     """nginx replaces its binary (USR2): the new one has lost the environment, and with it the library."""
-    with _nginx(world, world / "nobody.sock") as front:
+    leave = world / "leave"
+    with _nginx(world, world / "nobody.sock", world.serve, leave) as front:
         front.get("/files/300000", over_unix=True)
+        parent = _parent(front.pid)
+        leave.touch()            # nginx does as USR2 says only once the parent that started it has ended
+        wait_for("nginx's parent's end", lambda: _parent(front.pid) != parent)
         os.kill(front.pid, signal.SIGUSR2)
         old, new = front.home / "nginx.pid.oldbin", front.home / "nginx.pid"
-        wait_for("the new binary", lambda: old.exists() and new.exists() and new.read_text().strip())
+        wait_for("the new binary", lambda: _content(old) and _content(new))
         for _ in range(10):      # either of them answers
             front.get("/files/300000", over_unix=True)
             front.get("/self/5000")
-        successor = int(new.read_text())
-        os.kill(int(old.read_text()), signal.SIGWINCH)
-        os.kill(int(old.read_text()), signal.SIGQUIT)
+        successor = int(_content(new))
+        os.kill(int(_content(old)), signal.SIGWINCH)
+        os.kill(int(_content(old)), signal.SIGQUIT)
         wait_for("the old binary's end", lambda: not old.exists())
         for _ in range(5):
             front.get("/files/300000", over_unix=True)
@@ -195,12 +214,21 @@ def nginx_upgrade(world: World) -> None:
         front.load("/self/5000")
         world.step("library in the new binary", "libkvoshim" in Path(f"/proc/{successor}/maps").read_text())
         os.kill(successor, signal.SIGQUIT)
-        wait_for("the new binary's end", lambda: not Path(f"/proc/{successor}").exists() or _zombie(successor))
+        wait_for("the new binary's end", lambda: _ended(successor))
     world.opened(front.socket, 1, "client", more=10_000)
 
 
-def _zombie(pid: int) -> bool:
-    return Path(f"/proc/{pid}/stat").read_text().rsplit(")")[-1].split()[0] == "Z"
+def _stat(pid: int) -> list[str]:
+    """State, parent and so on, of a process that may be a zombie."""
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")")[-1].split()
+
+
+def _parent(pid: int) -> int:
+    return int(_stat(pid)[1])
+
+
+def _ended(pid: int) -> bool:
+    return not Path(f"/proc/{pid}").exists() or _stat(pid)[0] == "Z"
 
 
 SCENES = [(nginx_gunicorn, 100, True), (nginx_gunicorn_threads, 100, False), (nginx_uvicorn, 1000, True),
