@@ -46,6 +46,8 @@ class Verdict:
         found = []
         if not self.plain.passed:
             found.append("no test passes on kernel sockets")
+        if self.suite.complete and self.plain.failed:
+            found.append(f"fails on kernel sockets: {', '.join(sorted(self.plain.failed))}")
         if self.accelerated < self.suite.accelerates:
             found.append(f"only {self.accelerated} connections accelerated, of at least {self.suite.accelerates} "
                          f"(stayed plain: {self.stayed_plain or 'none'})")

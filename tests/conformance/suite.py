@@ -35,13 +35,15 @@ class Suite:
 
     name: "family" or "family/part", unique. about: a line for --list. accelerates: how many connections it opens on
     Unix paths for certain, at least, so that the library must accelerate as many; 0: it opens none. limit: seconds
-    after which a run is ended.
+    after which a run is ended. complete: no test may fail on kernel sockets; otherwise a suite of others may have tests
+    that do not pass here.
     """
 
     name: str
     about: str = ""
     accelerates: int = 1
     limit: float = 900
+    complete: bool = False
 
     def install(self) -> None:
         """Bring what the suite needs, unless it is there. Raises Unavailable."""

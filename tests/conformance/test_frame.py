@@ -78,3 +78,10 @@ def test_every_module_of_suites_is_registered_and_can_be_chosen():
     assert {s.name for s in chosen(suites, [family])} == {n for n in suites if n.split("/")[0] == family}
     with pytest.raises(SystemExit):
         chosen(suites, ["no such suite"])
+
+
+def test_a_test_that_fails_on_kernel_sockets_is_a_problem_of_a_suite_that_must_be_complete():
+    suite = Toy("print('echo passed'); print('scene failed')", accelerates=0)
+    assert not compare(suite, repeats=0).problems
+    suite.complete = True
+    assert any("scene" in problem for problem in compare(suite, repeats=0).problems)

@@ -15,6 +15,7 @@ class Scene(Suite):
     """A scene: a function of a World. Its module's PACKAGES says what to install (program -> Debian package)."""
 
     family = "servers"
+    complete = True
 
     def __init__(self, module, function, sides: str, accelerates: int):
         self.module, self.function, self.sides = module, function, sides
