@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import getpass
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -78,6 +80,47 @@ def apt_install(packages: list[str]) -> None:
     finally:
         if ours:
             _do([*as_root, "rm", "-f", policy], want)
+
+
+def _apt_for_sources(folder: Path) -> dict[str, str]:
+    """An environment in which apt-get also knows source packages, from where this machine has its packages; the lists
+    are kept below `folder`, so that no right is needed and the machine's own stay as they are."""
+    sources = folder / "sources"
+    for name in (sources, folder / "lists" / "partial", folder / "cache" / "archives" / "partial"):
+        name.mkdir(parents=True, exist_ok=True)
+    apt = Path("/etc/apt")
+    for path in [apt / "sources.list", *apt.glob("sources.list.d/*.list"), *apt.glob("sources.list.d/*.sources")]:
+        if path.exists():
+            text = re.sub(r"^(deb|Types:.*\bdeb)\b", lambda m: m[1] + "-src", path.read_text(), flags=re.M)
+            (sources / path.name).write_text(text)
+    config = folder / "apt.conf"
+    config.write_text(f'Dir::Etc::SourceList "/dev/null"; Dir::Etc::SourceParts "{sources}"; Dir::Cache "{folder}/cache";\n'
+                      f'Dir::State::Lists "{folder}/lists"; APT::Sandbox::User "{getpass.getuser()}";\n')
+    return {**os.environ, "APT_CONFIG": str(config)}
+
+
+def debian_source(name: str, package: str) -> Path:
+    """The unpacked Debian source package `name` in CACHE/name-source, in the version of the installed `package` where that
+    can be had, else in another. Raises Unavailable."""
+    debian(**{"dpkg-source": "dpkg-dev"})
+    with once(f"{name}-source") as (folder, fresh):
+        if fresh:
+            with once("apt") as (lists, new):
+                environment = _apt_for_sources(lists)
+                if new:
+                    _do(["apt-get", "update", "-qq"], "lists of Debian's source packages", env=environment)
+            ask = ["dpkg-query", "-W", "-f=${source:Version}", package]
+            versions = [subprocess.run(ask, capture_output=True, text=True).stdout]
+            known = subprocess.run(["apt-cache", "showsrc", name], capture_output=True, text=True, env=environment).stdout
+            versions += [v for v in re.findall(r"^Version: (.*)", known, re.M) if v not in versions]
+            for last, version in enumerate(versions, 1 - len(versions)):
+                try:
+                    _do(["apt-get", "source", "-qq", f"{name}={version}"], f"source package {name}", cwd=folder, env=environment)
+                    break
+                except Unavailable:
+                    if last == 0:
+                        raise
+        return next(p for p in folder.iterdir() if p.is_dir())
 
 
 def python_with(name: str, *requirements: str, base: str = sys.executable) -> Path:

@@ -35,7 +35,8 @@ class Side:
 
 class World:
     """One run of one scene: its directory, which sides are under the library ("both", "server", "client"; of importance
-    only where the environment preloads it), and what was seen so far."""
+    only where the environment preloads it), and what was seen so far. environment: the one that was given, with a library
+    that every user can load."""
 
     def __init__(self, environment: dict[str, str], directory: Path, sides: str):
         self.directory, self.sides = directory, sides
@@ -45,6 +46,7 @@ class World:
             # Users of all kinds must be able to load the library, wherever the project's virtual environment lies.
             library = shutil.copy(environment["LD_PRELOAD"], directory / "libkvoshim.so")
             side = Side({**environment, "LD_PRELOAD": str(library)}, self.log)
+        self.environment = side.environment if side else environment
         self.server_side = side if sides in ("both", "server") else None
         self.client_side = side if sides in ("both", "client") else None
         self.result = Result()

@@ -6,7 +6,7 @@ import subprocess
 import traceback
 
 from conformance.obtain import debian
-from conformance.scenes import memcached, nginx
+from conformance.scenes import mariadb, memcached, nginx
 from conformance.scenes.scene import World
 from conformance.suite import Result, Suite
 
@@ -45,6 +45,6 @@ class Scene(Suite):
 
 
 SUITES = [Scene(module, function, sides, accelerates)
-          for module in (nginx, memcached)
+          for module in (nginx, memcached, mariadb)
           for function, accelerates, every in module.SCENES
           for sides in (("both", "server", "client") if every else ("both",))]
