@@ -6,6 +6,7 @@ the preload library; `compare.py` compares. A module in `suites/` lists its suit
 
 from __future__ import annotations
 
+import re
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,6 +88,19 @@ def execute(command: list, environment: dict[str, str], directory: Path, limit: 
             shimlib.end_group(process)
             process.wait()
     return Finished(status, output.read_text(errors="replace") + note)
+
+
+def unittest_results(text: str) -> tuple[set[str], set[str]]:
+    """The tests that passed and those that failed, from what `python -m unittest -v` wrote about modules `tests.*`."""
+    passed, failed = set(), set()
+    # The result may stand behind the test's output or documentation, but always comes before the next test's name.
+    for name, where, said in re.findall(r"^(\w+) \((tests\.[\w.]+)\)(.*?)(?=^\w+ \(tests\.|^=====|^-----|\Z)", text, re.M | re.S):
+        test = where if where.endswith("." + name) else f"{where}.{name}"
+        if re.search(r"(\.\.\. |^)(ok|expected failure)$", said, re.M):
+            passed.add(test)
+        elif not re.search(r"(\.\.\. |^)skipped ", said, re.M):
+            failed.add(test)
+    return passed, failed
 
 
 def end_descendants() -> None:

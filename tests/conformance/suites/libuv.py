@@ -8,7 +8,7 @@ import shutil
 import subprocess
 
 from conformance.obtain import debian, once, python_with, sdist
-from conformance.suite import Result, Suite, Unavailable, execute
+from conformance.suite import Result, Suite, Unavailable, execute, unittest_results
 
 _UVLOOP = "0.23.0"
 _OF_UVLOOP = ("test_unix", "test_pipes", "test_sockets", "test_tcp", "test_process", "test_process_spawning", "test_base",
@@ -36,14 +36,9 @@ class UvLoop(Suite):
                 continue
             ended = execute([self.python, "-X", "faulthandler", "-m", "unittest", "-v", *names], environment, directory, 400)
             result.text += ended.text
-            # The result may stand behind the test's output or documentation, but always comes before the next test's name.
-            for name, where, text in re.findall(r"^(\w+) \((tests\.[\w.]+)\)(.*?)(?=^\w+ \(tests\.|^=====|^-----|\Z)",
-                                                ended.text, re.M | re.S):
-                test = where if where.endswith("." + name) else f"{where}.{name}"
-                if re.search(r"(\.\.\. |^)(ok|expected failure)$", text, re.M):
-                    result.passed.add(test)
-                elif not re.search(r"(\.\.\. |^)skipped ", text, re.M):
-                    result.failed.add(test)
+            passed, failed = unittest_results(ended.text)
+            result.passed |= passed
+            result.failed |= failed
         return result
 
 

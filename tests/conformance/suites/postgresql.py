@@ -1,4 +1,4 @@
-"""PostgreSQL's own regression tests, of its Debian source package, against the installed server on a Unix socket."""
+"""PostgreSQL on a Unix socket: its own regression tests, of its Debian source package, and those of two Python drivers."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import signal
 import subprocess
 from pathlib import Path
 
-from conformance.obtain import apt_install, debian, debian_source, once
+from conformance.obtain import apt_install, debian, debian_source, once, python_with, sdist
 from conformance.scenes.scene import World, run_as
-from conformance.suite import CACHE, Result, Suite, Unavailable, execute
+from conformance.suite import Result, Suite, Unavailable, execute, unittest_results
 
 _SETTINGS = {"listen_addresses": "", "fsync": "off", "max_connections": "60", "max_prepared_transactions": "10",
              "log_min_messages": "fatal"}
@@ -28,18 +28,22 @@ def _programs() -> Path | None:
 
 
 class PostgreSQL(Suite):
-    """A suite whose server is a new cluster, and whose tests are in `folders` of the sources."""
+    """A suite whose server is a new cluster."""
 
-    family = "postgresql"
+    #: What is copied from the sources, so that server and clients can write there.
     folders: tuple[str, ...] = ()
 
     def install(self) -> None:
         if not _programs():
             apt_install(["postgresql"])
         self.bin = _programs()
+        debian(setpriv="util-linux")
+
+    def build(self) -> None:
+        """The tests that PostgreSQL's sources bring along."""
         version = self.bin.parts[4]
         source = debian_source(f"postgresql-{version}", f"postgresql-{version}")
-        debian(make="make", cc="gcc", setpriv="util-linux")
+        debian(make="make", cc="gcc")
         with once("postgresql-tests") as (folder, fresh):
             if fresh:
                 shutil.copytree(source, folder / "source", symlinks=True)
@@ -49,7 +53,7 @@ class PostgreSQL(Suite):
                     done = subprocess.run(command.split(), cwd=folder / "source", capture_output=True, text=True)
                     if done.returncode:
                         raise Unavailable(f"PostgreSQL's tests: {command} failed:\n{done.stdout[-1000:]}{done.stderr[-2000:]}")
-        self.source = CACHE / "postgresql-tests" / "source"
+        self.source = folder / "source"
 
     @contextlib.contextmanager
     def serving(self, world: World):
@@ -87,9 +91,13 @@ class Regress(PostgreSQL):
     """A schedule of pg_regress, or a list of its tests; they depend on each other, so that they are always run all."""
 
     def __init__(self, name: str, about: str, folder: str, words: list[str], accelerates: int):
-        self.name, self.about, self.folder, self.words = f"{self.family}/{name}", about, folder, words
+        self.name, self.about, self.folder, self.words = f"postgresql/{name}", about, folder, words
         self.folders = tuple({"src/test/regress", "src/test/isolation", folder})
         self.accelerates = accelerates
+
+    def install(self) -> None:
+        super().install()
+        self.build()
 
     def tests(self, world, home, environment, only) -> Result:
         kind = "isolation" if "isolation" in self.folder else "regress"
@@ -112,6 +120,10 @@ class Pipeline(PostgreSQL):
     folders = ("src/test/modules/libpq_pipeline",)
     accelerates = 10
 
+    def install(self) -> None:
+        super().install()
+        self.build()
+
     def tests(self, world, home, environment, only) -> Result:
         program = home / self.folders[0] / "libpq_pipeline"
         result = Result()
@@ -122,6 +134,30 @@ class Pipeline(PostgreSQL):
             result.text += ended.text
             (result.failed if ended.status else result.passed).add(test)
         return result
+
+
+class Driver(PostgreSQL):
+    """The tests of a Python driver, which are in its source distribution; the driver itself is PyPI's wheel."""
+
+    def __init__(self, name: str, version: str, wheel: str, words: list[str], accelerates: int, *also: str):
+        self.name, self.about, self.words, self.accelerates = f"postgresql/{name}", f"{name} {version}'s own tests", words, accelerates
+        self.sources, self.requirements = f"{name}=={version}", (f"{wheel}=={version}", *also)
+
+    def install(self) -> None:
+        super().install()
+        name = self.name.split("/")[1]
+        self.source = sdist(self.sources, name)
+        self.python = python_with(f"{name}-venv", *self.requirements)
+
+    def tests(self, world, home, environment, only) -> Result:
+        # A copy, since beside its sources Python would import those instead of the wheel.
+        shutil.copytree(self.source / "tests", world / "tests")
+        execute([self.bin / "createdb", "psycopg2_test"], environment, world.directory, 60)
+        ended = execute([self.python, "-X", "faulthandler", *self.words],
+                        {**environment, "PSYCOPG2_TESTDB_HOST": str(home), "PSYCOPG2_TESTDB_USER": "postgres"},
+                        world.directory, self.limit)
+        passed, failed = unittest_results(ended.text)
+        return Result(passed, failed, ended.text)
 
 
 def _content(path: Path) -> str:
@@ -136,4 +172,7 @@ SUITES = [
     Regress("postgres-fdw", "postgres_fdw: the server is its own client", "contrib/postgres_fdw",
             ["--dbname=contrib_regression", "postgres_fdw"], 40),
     Pipeline(),
+    Driver("asyncpg", "0.32.0", "asyncpg", ["-m", "unittest", "-v"], 250, "distro"),
+    Driver("psycopg2", "2.9.13", "psycopg2-binary",
+           ["-c", "import tests; tests.unittest.main(defaultTest='tests.test_suite', argv=['tests', '-v'])"], 600),
 ]
