@@ -193,6 +193,7 @@ CASES = (
         sizes=(8,),
         quick_sizes=(8,),
         connections=0,
+        targets=(Target("time", "<=", 1.5),),
     ),
     Case(
         "py-rtt",
