@@ -26,14 +26,6 @@ static uint64_t warm = 5000;
 static enum api api = API_BLOCK;
 static uint32_t take = TAKE_EXACT;
 
-static struct stream connect_to(void) {
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    struct sockaddr_un address = address_of(path);
-    if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address))
-        die("cannot connect to %s: %s", path, strerror(errno));
-    return stream_open(fd, api);
-}
-
 static void announce(struct stream *s, uint32_t what, uint64_t count) {
     struct phase phase = {what, take, count, size};
     send_all(s, &phase, sizeof phase);
@@ -47,23 +39,13 @@ static struct usage account_of(struct stream *s, uint64_t count) {
     return (struct usage){account.cpu_ns, account.switches};
 }
 
-/* One round trip. The number in the first bytes proves that the answer is this request's. */
-static inline void trip(struct stream *s, char *buffer, uint64_t number) {
-    uint64_t answer;
-    memcpy(buffer, &number, sizeof number);
-    send_all(s, buffer, size);
-    must_receive(s, buffer, size);
-    memcpy(&answer, buffer, sizeof answer);
-    if (answer != number) die("answer %llu to request %llu", BIG(answer), BIG(number));
-}
-
 /* Round trips back to back; how long they took goes to *took. Negotiation happens in the first few. */
 static void warm_up(struct stream *s, char *buffer, uint64_t count, uint64_t *took) {
     announce(s, PHASE_ECHO, count);
     uint64_t start = 0;
     for (uint64_t i = 0; i < count; i++) {
         if (i == count / 2) start = now_ns();
-        trip(s, buffer, i);
+        trip(s, buffer, size, i);
     }
     *took = 2 * (now_ns() - start);
     account_of(s, count);
@@ -85,7 +67,7 @@ static void run_trips(struct stream *s, char *buffer, int paced) {
             while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL) == EINTR) {}
             before = now_ns();
         }
-        trip(s, buffer, i);
+        trip(s, buffer, size, i);
         uint64_t after = now_ns();
         m.samples[i] = (double)(after - before);
         before = after;
@@ -133,7 +115,7 @@ static void run_oneway(struct stream *s, char *buffer) {
 }
 
 static void request(uint64_t number, void *answer, size_t answer_size) {
-    struct stream s = connect_to();
+    struct stream s = stream_open(connect_to(path), api);
     send_all(&s, &number, sizeof number);
     must_receive(&s, answer, answer_size);
     stream_close(&s);
@@ -206,7 +188,7 @@ int main(int argc, char **argv) {
     }
     char *buffer = calloc(1, size);
     if (!buffer) die("no memory for messages of %zu bytes", size);
-    struct stream s = connect_to();
+    struct stream s = stream_open(connect_to(path), api);
     if (!strcmp(mode, "rtt")) run_trips(&s, buffer, 0);
     else if (!strcmp(mode, "paced")) run_trips(&s, buffer, 1);
     else if (!strcmp(mode, "oneway")) run_oneway(&s, buffer);

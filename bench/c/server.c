@@ -53,13 +53,6 @@ static void serve_phases(struct stream *s) {
     free(buffer);
 }
 
-static int accept_on(int listener) {
-    int fd;
-    while ((fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC)) < 0)
-        if (errno != EINTR) die("accept4: %s", strerror(errno));
-    return fd;
-}
-
 static void serve_connections(int listener, enum api api) {
     struct usage start = usage_now();
     uint64_t served = 0;
@@ -103,10 +96,7 @@ int main(int argc, char **argv) {
     die_with_parent();
     pin(cpu);
 
-    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    struct sockaddr_un address = address_of(path);
-    if (listener < 0 || bind(listener, (struct sockaddr *)&address, sizeof address) || listen(listener, 128))
-        die("cannot listen on %s: %s", path, strerror(errno));
+    int listener = listen_on(path);
     if (connections) {
         serve_connections(listener, api);
     } else {

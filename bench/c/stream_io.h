@@ -33,6 +33,29 @@ static inline struct sockaddr_un address_of(const char *path) {
     return address;
 }
 
+static inline int listen_on(const char *path) {
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_un address = address_of(path);
+    if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof address) || listen(fd, 128))
+        die("cannot listen on %s: %s", path, strerror(errno));
+    return fd;
+}
+
+static inline int accept_on(int listener) {
+    int fd;
+    while ((fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC)) < 0)
+        if (errno != EINTR) die("accept4: %s", strerror(errno));
+    return fd;
+}
+
+static inline int connect_to(const char *path) {
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_un address = address_of(path);
+    if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address))
+        die("cannot connect to %s: %s", path, strerror(errno));
+    return fd;
+}
+
 static inline struct stream stream_open(int fd, enum api api) {
     struct stream s = {fd, -1, api};
     if (api == API_EPOLL) {
@@ -114,4 +137,14 @@ static inline void send_all(struct stream *s, const void *from, size_t size) {
             die("send: %s", strerror(errno));
         }
     }
+}
+
+/* One round trip of at least 8 bytes. The number in the first of them proves that the answer is this request's. */
+static inline void trip(struct stream *s, char *buffer, size_t size, uint64_t number) {
+    uint64_t answer;
+    memcpy(buffer, &number, sizeof number);
+    send_all(s, buffer, size);
+    must_receive(s, buffer, size);
+    memcpy(&answer, buffer, sizeof answer);
+    if (answer != number) die("answer %llu to request %llu", BIG(answer), BIG(number));
 }
