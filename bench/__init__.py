@@ -2,10 +2,11 @@
 
 Layers, each importing only those above it in this list:
 
-    machine   build            the computer; the C drivers
+    machine   build            the computer; the drivers, compiled
     processes proof            starting, waiting, ending; was the run accelerated?
     cases                      what is measured, and what is asked of it, as data
-    drivers   applications     one measured run of one case
+    drivers                    one measured run of one case: own stream programs
+    applications costs         real servers; what the shim costs where it carries no bytes
     verdict                    repetitions to medians, ratios and verdicts
     runner                     the order of the runs
     table                      what a person reads

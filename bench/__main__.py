@@ -62,7 +62,7 @@ def arguments_of(words: list[str]) -> argparse.Namespace:
 def list_cases() -> None:
     """Prints every case with its blocks."""
     for case in CASES:
-        sizes = " ".join(size_label(size) for size in case.sizes)
+        sizes = " ".join(size_label(case, size) for size in case.sizes)
         print(f"{case.name:20} {case.title}; sizes {sizes}; cpus {' '.join(case.placements)}")
 
 

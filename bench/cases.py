@@ -12,7 +12,24 @@ PLACEMENTS = ("0-1", "0-0", "any")
 SIZES = (8, 64, 1024, 65536)
 ENDS = (8, 65536)
 
+# The calls that bench/c/calls.c knows. select-500: on a descriptor with that number. dup-close: each counts as a call.
+FOREIGN_CALLS = (
+    "read",
+    "write",
+    "send",
+    "recv",
+    "recvmsg",
+    "poll",
+    "select",
+    "select-500",
+    "epoll_wait",
+    "fcntl",
+    "dup-close",
+    "getsockopt",
+)
+
 KERNEL, SHIM, CONTROL = "kernel", "shim", "control"
+CORE = "core"
 
 
 @dataclass(frozen=True)
@@ -26,6 +43,9 @@ class Target:
     ring    shim's time / R, same placement
     cpu     shim's CPU / kernel's CPU, both sides
     idle    CPU seconds of both sides while idle, the greatest of the repetitions
+    extra   shim's time - kernel's time, nanoseconds
+    cost    shim's time by itself, nanoseconds
+    memory  bytes of touched memory a connection, shim - kernel
     """
 
     quantity: str
@@ -52,6 +72,9 @@ class Target:
             "ring": f"shim / R {bound}",
             "cpu": f"CPU: shim / kernel {bound}",
             "idle": f"CPU seconds {bound}",
+            "extra": f"shim - kernel {bound} ns",
+            "cost": f"time {bound} ns",
+            "memory": f"bytes a connection: shim - kernel {bound}",
         }[self.quantity]
 
 
@@ -59,9 +82,11 @@ class Target:
 class Case:
     """One kind of measurement.
 
-    program: stream (C), python, idle, redis or pgbench: which function of the layer above runs it.
-    shape: what the figure is: trip (median time), rate (time per message or request), idle (CPU alone).
-    shim: how the shim gets in: preload, module (kvoshim.socket), or control (a preload that does nothing).
+    program: stream (C), python, idle, calls, lock, crowd, redis or pgbench: which function of the layers above runs it.
+    shape: what the figure is: trip (median time), rate (time per message or request), idle (CPU alone), call (least
+        time of one call), crowd (memory and CPU of many connections; its sizes are their numbers).
+    shim: how the shim gets in: preload, module (kvoshim.socket), control (a preload that does nothing), or core (the
+        core's own functions, beside which the kernel has nothing).
     ring: the bare ring's mode to stand beside it, if any.
     connections: how many connections the shim must report as accelerated; 0 asks for no proof.
     detail: least preset in which it runs: 0 quick, 1 default, 2 full.
@@ -195,6 +220,50 @@ CASES = (
         connections=0,
         targets=(Target("time", "<=", 1.5),),
     ),
+    *(
+        Case(
+            f"call-{call}",
+            f"{call} on a descriptor that is not ours",
+            "calls",
+            call,
+            "call",
+            sizes=(0,),
+            quick_sizes=(0,),
+            placements=("0-0",),
+            targets=(Target("extra", "<=", 10),),
+        )
+        for call in FOREIGN_CALLS
+    ),
+    *(
+        Case(
+            name,
+            title,
+            "lock",
+            mode,
+            "call",
+            sizes=(0,),
+            quick_sizes=(0,),
+            placements=("0-0",),
+            shim=CORE,
+            connections=0,
+            targets=(Target("cost", "<=", 15),),
+        )
+        for name, title, mode in (
+            ("core-lock", "table look-up and lock, one thread", "1"),
+            ("core-lock-threads", "table look-up and lock that is taken", "2"),
+        )
+    ),
+    Case(
+        "idle-crowd",
+        "C, many idle connections",
+        "crowd",
+        "idle",
+        "crowd",
+        sizes=(1000, 10000),
+        quick_sizes=(1000,),
+        placements=("0-0",),
+        targets=(Target("memory", "<=", 40 * 1024), Target("idle", "<=", 0.0)),
+    ),
     Case(
         "py-rtt",
         "Python round trip: socket, kvoshim.socket",
@@ -314,8 +383,10 @@ PRESETS = {
 }
 
 
-def size_label(size: int) -> str:
-    """A size as the table and the block names show it."""
+def size_label(case: Case, size: int) -> str:
+    """A size as the table and the block names show it: bytes, or of a crowd the number of connections."""
+    if case.shape == "crowd":
+        return str(size)
     if size >= 1024 and size % 1024 == 0:
         return f"{size // 1024}KiB"
     return f"{size}B" if size else "-"
@@ -331,7 +402,7 @@ class Block:
     @property
     def name(self) -> str:
         """The block's name on the command line, as c-rtt/8B."""
-        return f"{self.case.name}/{size_label(self.size)}" if self.size else self.case.name
+        return f"{self.case.name}/{size_label(self.case, self.size)}" if self.size else self.case.name
 
 
 def blocks(preset: Preset, only: tuple[str, ...] = ()) -> list[Block]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from bench import proof
 from bench.build import ROOT
 from bench.cases import CONTROL, SHIM, Case
-from bench.processes import RunError, Stage, clean_environment, listens, stage
+from bench.processes import RunError, Running, Stage, clean_environment, listens, stage
 
 PYTHON_DRIVER = ROOT / "bench" / "py" / "stream.py"
 LOG = "shim.log"
@@ -73,12 +73,13 @@ def environment(
 
 
 def with_proof(
-    figures: dict[str, object], case: Case, subject: str, run: Stage, path: str
+    figures: dict[str, object], case: Case, subject: str, run: Stage, path: str, connections: int | None = None
 ) -> dict[str, object]:
-    """Adds what the shim's log says; nothing where no proof is asked."""
+    """Adds what the shim's log says, of so many connections or the case's; nothing where no proof is asked."""
     if subject == SHIM and case.connections:
         found = proof.read_log(run.folder / LOG, path)
-        figures["proof"] = found.summary() | {"words": found.words(), "holds": found.holds(case.connections)}
+        holds = found.holds(connections or case.connections)
+        figures["proof"] = found.summary() | {"words": found.words(), "holds": holds}
     return figures
 
 
@@ -111,7 +112,10 @@ def run_floor(context: Context, mode: str, size: int, placement: str) -> dict[st
 
 def timed(figures: dict[str, object], shape: str) -> dict[str, object]:
     """Adds what is compared: time_ns of one operation, and CPU seconds of both sides a second."""
-    figures["time_ns"] = 1e9 / figures["messages_per_s"] if shape == "rate" else figures["median_ns"]
+    if shape == "rate":
+        figures["time_ns"] = 1e9 / figures["messages_per_s"]
+    else:
+        figures["time_ns"] = figures["min_ns" if shape == "call" else "median_ns"]
     figures["cpu_per_s"] = (figures["cpu_client_s"] + figures["cpu_server_s"]) / figures["seconds"]
     return figures
 
@@ -168,6 +172,24 @@ def scheduled(pid: int) -> tuple[float, int]:
     return nanoseconds / 1e9, slices
 
 
+def idle_figures(client: Running, server: Running, seconds: float) -> dict[str, object]:
+    """What two processes use while nothing happens between them, for so long, as this process sees it."""
+    time.sleep(0.2)  # whatever spinning comes before sleep belongs to the traffic, not to idling
+    before = [scheduled(running.process.pid) for running in (client, server)]
+    time.sleep(seconds)
+    after = [scheduled(running.process.pid) for running in (client, server)]
+    cpu = [end[0] - start[0] for start, end in zip(before, after, strict=True)]
+    return {
+        "what": "idle",
+        "seconds": seconds,
+        "cpu_client_s": cpu[0],
+        "cpu_server_s": cpu[1],
+        "cpu_s": sum(cpu),
+        "cpu_per_s": sum(cpu) / seconds,
+        "wake_ups": sum(end[1] - start[1] for start, end in zip(before, after, strict=True)),
+    }
+
+
 def run_idle(context: Context, case: Case, size: int, placement: str, subject: str) -> dict[str, object]:
     """A connection with nobody talking: both sides wait, this process reads their CPU time."""
     with stage() as run:
@@ -178,22 +200,8 @@ def run_idle(context: Context, case: Case, size: int, placement: str, subject: s
         run.await_condition(server, "listening", lambda: listens(path))
         client = run.start("client", client_command, variables, stdin=subprocess.PIPE)
         run.await_condition(client, "ready", lambda: client.out.read_text() == "ready\n", context.patience)
-        time.sleep(0.2)  # whatever spinning comes before sleep belongs to the traffic, not to idling
-        before = [scheduled(running.process.pid) for running in (client, server)]
-        seconds = max(10 * context.seconds, 0.5)
-        time.sleep(seconds)
-        after = [scheduled(running.process.pid) for running in (client, server)]
-        cpu = [end[0] - start[0] for start, end in zip(before, after, strict=True)]
+        figures = idle_figures(client, server, max(10 * context.seconds, 0.5))
         client.process.stdin.close()
         client.wait(10)
         server.wait(10)
-        figures = {
-            "what": "idle",
-            "seconds": seconds,
-            "cpu_client_s": cpu[0],
-            "cpu_server_s": cpu[1],
-            "cpu_s": sum(cpu),
-            "cpu_per_s": sum(cpu) / seconds,
-            "wake_ups": sum(end[1] - start[1] for start, end in zip(before, after, strict=True)),
-        }
         return with_proof(figures, case, subject, run, path)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -120,12 +121,20 @@ class Stage:
         environment: Mapping[str, str],
         *,
         cpu: int | None = None,
+        many_files: bool = False,
         user: str | None = None,
         stdin: int = subprocess.DEVNULL,
         gentle: signal.Signals = signal.SIGTERM,
     ) -> Running:
-        """Starts a program. cpu pins programs that cannot pin themselves; user needs root."""
-        pin = (lambda: os.sched_setaffinity(0, {cpu})) if cpu is not None else None
+        """Starts a program. cpu pins programs that cannot pin themselves; many_files: with as many descriptors as
+        the hard limit allows; user needs root."""
+
+        def prepare() -> None:
+            if cpu is not None:
+                os.sched_setaffinity(0, {cpu})
+            if many_files:
+                resource.setrlimit(resource.RLIMIT_NOFILE, 2 * resource.getrlimit(resource.RLIMIT_NOFILE)[1:])
+
         with open(self.folder / f"{name}.out", "wb") as out, open(self.folder / f"{name}.err", "wb") as err:
             process = subprocess.Popen(
                 [str(word) for word in command],
@@ -135,7 +144,7 @@ class Stage:
                 stderr=err,
                 cwd=self.folder,
                 start_new_session=True,
-                preexec_fn=pin,
+                preexec_fn=prepare if many_files or cpu is not None else None,
                 user=user,
                 extra_groups=[] if user else None,
             )

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 
-from bench import applications, drivers, verdict
-from bench.cases import CONTROL, KERNEL, SHIM, Block
+from bench import applications, costs, drivers, verdict
+from bench.cases import CONTROL, CORE, KERNEL, SHIM, Block
 from bench.drivers import Context
 from bench.processes import RunError
 from bench.verdict import Row
@@ -30,6 +30,9 @@ class Runner:
             "stream": drivers.run_stream,
             "python": drivers.run_stream,
             "idle": drivers.run_idle,
+            "calls": costs.run_calls,
+            "lock": costs.run_lock,
+            "crowd": costs.run_crowd,
             "redis": applications.run_redis,
             "pgbench": self.postgres.run,
         }
@@ -56,6 +59,8 @@ class Runner:
         """Who runs in this block: the kernel's socket, then what stands beside it."""
         if block.case.shim == CONTROL:
             return [KERNEL, CONTROL]
+        if block.case.shim == CORE:
+            return [SHIM]
         if block.case.shim == "preload" and self.context.library is None:
             return [KERNEL]
         return [KERNEL, SHIM]
@@ -114,4 +119,6 @@ def last_figures(row: Row) -> str:
             words.append(f"{name} {runs[-1]['time_ns'] / 1000:.3g} us")
         elif runs[-1] and "cpu_s" in runs[-1]:
             words.append(f"{name} {runs[-1]['cpu_s'] * 1e6:.0f} us CPU, {runs[-1]['wake_ups']} wake-ups")
+            if "bytes_per_connection" in runs[-1]:
+                words.append(f"{runs[-1]['bytes_per_connection'] / 1024:.3g} KiB each")
     return ", ".join(words)

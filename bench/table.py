@@ -7,20 +7,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench.cases import KERNEL, PLACEMENTS, size_label
-from bench.verdict import (
-    MEETS,
-    MISSES,
-    RING,
-    Finding,
-    L,
-    R,
-    Row,
-    Spread,
-    best_kernel,
-    findings,
-    quantity,
-    row_verdict,
-)
+from bench.cells import accelerated_text, cpu_text, p99_text, rate_text, ratio_text, spread_text, styled, time_text
+from bench.verdict import RING, Finding, L, R, Row, Spread, best_kernel, findings, quantity, row_verdict
 
 LEGEND = (
     "Medians over repetitions [min..max]. cpus: server-client, 'any' is unpinned, * is the kernel's best. "
@@ -28,70 +16,6 @@ LEGEND = (
     "best. / ring: how many times the bare ring's time for the same size. at least: the row's demands, and "
     "in how many repetitions they were met. Only ratios within this run carry to another machine."
 )
-STYLES = {MEETS: "green", MISSES: "red"}
-
-
-TIME_UNITS = (("s", 1e9), ("ms", 1e6), ("us", 1e3), ("ns", 1))
-RATE_UNITS = (("M/s", 1e6), ("k/s", 1e3), ("/s", 1))
-
-
-def three_digits(value: float) -> str:
-    """About three digits, never an exponent."""
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def in_units(values: list[float], units: tuple[tuple[str, float], ...]) -> tuple[list[str], str]:
-    """The values, all in the unit that suits the first of them, and that unit."""
-    unit, size = next((one for one in units if values[0] >= one[1]), units[-1])
-    return [three_digits(value / size) for value in values], unit
-
-
-def time_text(nanoseconds: float) -> str:
-    """A time in the unit that suits it."""
-    (text,), unit = in_units([nanoseconds], TIME_UNITS)
-    return f"{text} {unit}"
-
-
-def rate_text(nanoseconds: float) -> str:
-    """Operations a second, given the time of one."""
-    (text,), unit = in_units([1e9 / nanoseconds], RATE_UNITS)
-    return f"{text} {unit}"
-
-
-def spread_text(spread: Spread | None, shape: str) -> str:
-    """Median with range. Rates are shown as rates: their range turns round."""
-    if spread is None:
-        return "-"
-    if shape == "rate":
-        values, unit = in_units([1e9 / spread.median, 1e9 / spread.high, 1e9 / spread.low], RATE_UNITS)
-    else:
-        values, unit = in_units([spread.median, spread.low, spread.high], TIME_UNITS)
-    return f"{values[0]} {unit} [{values[1]}..{values[2]}]"
-
-
-def ratio_text(value: float | None) -> str:
-    """A ratio with three digits."""
-    return "-" if value is None else three_digits(value)
-
-
-def styled(verdict: str) -> str:
-    """A verdict in its colour."""
-    style = STYLES.get(verdict.split(" ")[0])
-    if verdict == "-" or verdict == "no shim run":
-        return verdict
-    return f"[{style or 'yellow'}]{escape(verdict)}[/]"
-
-
-def p99_text(row: Row, subject: str) -> str:
-    """The median of the repetitions' 99th percentiles."""
-    spread = row.spread(subject, "p99_ns")
-    return time_text(spread.median) if spread else "-"
-
-
-def cpu_text(row: Row) -> str:
-    """CPU seconds a second, both sides together: kernel, shim."""
-    spreads = [row.spread(subject, "cpu_per_s") for subject in (KERNEL, row.subject)]
-    return " / ".join(f"{spread.median:.2f}" if spread else "-" for spread in spreads)
 
 
 def figures_table(title: str, shape: str, groups: list[list[Row]]) -> Table:
@@ -113,7 +37,7 @@ def figures_table(title: str, shape: str, groups: list[list[Row]]) -> Table:
             ring = row.spread(RING)
             table.add_row(
                 row.block.case.name,
-                size_label(row.block.size),
+                size_label(row.block.case, row.block.size),
                 row.placement + (" *" if row is best and len(rows) > 1 else ""),
                 escape(spread_text(row.spread(KERNEL), shape)),
                 p99_text(row, KERNEL),
@@ -129,13 +53,37 @@ def figures_table(title: str, shape: str, groups: list[list[Row]]) -> Table:
     return table
 
 
-def accelerated_text(row: Row) -> str:
-    """Connections that the shim's log proves; 'not asked' where a row needs no proof."""
-    if not row.spread(row.subject) and not row.spread(row.subject, "cpu_s"):
-        return "-"
-    if row.subject == "control":
-        return "control"
-    return escape(row.proof_words()) if row.block.case.connections else "not asked"
+def calls_table(groups: list[list[Row]]) -> Table:
+    """The least time of one call, and how much of it is the shim's."""
+    table = Table(title="Single calls: least time", title_justify="left", header_style="bold")
+    for heading in ("case", "cpus", "kernel", "shim", "more", "accelerated", "at least"):
+        table.add_column(heading)
+    for rows in groups:
+        for row in rows:
+            extra = quantity("extra", row, None) if row.state() == "ok" else None
+            table.add_row(
+                row.block.case.name,
+                row.placement,
+                *[escape(spread_text(row.spread(subject), "call")) for subject in (KERNEL, row.subject)],
+                "-" if extra is None else f"{ratio_text(extra)} ns",
+                accelerated_text(row),
+                styled(row_verdict(row, None)),
+            )
+    return table
+
+
+def idle_cells(row: Row) -> list[str]:
+    """CPU time and wake-ups of both sides, kernel and shim: the worst repetition."""
+    cells = []
+    for subject in (KERNEL, row.subject):
+        cpu, wakes = row.spread(subject, "cpu_s"), row.spread(subject, "wake_ups")
+        cells += [f"{cpu.high * 1e6:.0f} us", f"{wakes.high:.0f}"] if cpu and wakes else ["-", "-"]
+    return cells
+
+
+def number_text(spread: Spread | None) -> str:
+    """The median of a count."""
+    return f"{spread.median:g}" if spread else "-"
 
 
 def idle_table(groups: list[list[Row]]) -> Table:
@@ -147,13 +95,26 @@ def idle_table(groups: list[list[Row]]) -> Table:
     table.add_column("at least")
     for rows in groups:
         for row in rows:
-            cells = [row.block.case.name, row.placement]
-            length = row.spread(KERNEL, "seconds")
-            cells.append(f"{length.median:g}" if length else "-")
-            for subject in (KERNEL, row.subject):
-                cpu, wakes = row.spread(subject, "cpu_s"), row.spread(subject, "wake_ups")
-                cells += [f"{cpu.high * 1e6:.0f} us", f"{wakes.high:.0f}"] if cpu and wakes else ["-", "-"]
-            table.add_row(*cells, accelerated_text(row), styled(row_verdict(row, None)))
+            start = [row.block.case.name, row.placement, number_text(row.spread(KERNEL, "seconds"))]
+            table.add_row(*start, *idle_cells(row), accelerated_text(row), styled(row_verdict(row, None)))
+    return table
+
+
+def crowd_table(groups: list[list[Row]]) -> Table:
+    """Memory that both ends have touched for each of many idle connections, and their CPU time."""
+    title = "Many idle connections: touched memory (bytes a connection) and CPU of both sides"
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for heading in ("case", "cpus", "connections", "kernel bytes", "shim bytes", "more"):
+        table.add_column(heading)
+    for heading in ("kernel CPU", "wake-ups", "shim CPU", "wake-ups", "accelerated", "at least"):
+        table.add_column(heading)
+    for rows in groups:
+        for row in rows:
+            cells = [row.block.case.name, row.placement, number_text(row.spread(KERNEL, "connections"))]
+            spreads = [row.spread(subject, "bytes_per_connection") for subject in (KERNEL, row.subject)]
+            cells += [ratio_text(spread.median if spread else None) for spread in spreads]
+            cells.append(ratio_text(quantity("memory", row, None) if row.state() == "ok" else None))
+            table.add_row(*cells, *idle_cells(row), accelerated_text(row), styled(row_verdict(row, None)))
     return table
 
 
@@ -164,7 +125,7 @@ def demands_table(found: list[Finding]) -> Table:
         table.add_column(heading)
     for one in found:
         block = one.row.block
-        where = (block.case.name, size_label(block.size), one.row.placement)
+        where = (block.case.name, size_label(block.case, block.size), one.row.placement)
         table.add_row(*where, one.target.text(), ratio_text(one.value), styled(one.words()))
     return table
 
@@ -192,9 +153,10 @@ def show(console: Console, machine: dict, load: dict, groups: list[list[Row]], n
         chosen = [rows for rows in groups if rows and rows[0].block.case.shape == shape]
         if chosen:
             console.print(figures_table(title, shape, chosen))
-    idle = [rows for rows in groups if rows and rows[0].block.case.shape == "idle"]
-    if idle:
-        console.print(idle_table(idle))
+    for shape, table in (("call", calls_table), ("idle", idle_table), ("crowd", crowd_table)):
+        chosen = [rows for rows in groups if rows and rows[0].block.case.shape == shape]
+        if chosen:
+            console.print(table(chosen))
     found = [one for rows in groups for row in rows for one in findings(row, best_kernel(rows))]
     if found:
         console.print(demands_table(found))

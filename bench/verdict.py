@@ -74,6 +74,11 @@ def ratio(over: float | None, under: float | None) -> float | None:
     return over / under if over is not None and under else None
 
 
+def more(over: float | None, under: float | None) -> float | None:
+    """A difference; None where a side is missing."""
+    return None if over is None or under is None else over - under
+
+
 def quantity(name: str, row: Row, best: Row | None, repetition: int | None = None) -> float | None:
     """A Target's quantity for this row, of the medians or of one repetition; None if it cannot be had."""
 
@@ -101,6 +106,12 @@ def quantity(name: str, row: Row, best: Row | None, repetition: int | None = Non
         return ratio(of(row, other, "cpu_per_s"), of(row, KERNEL, "cpu_per_s"))
     if name == "idle":
         return of(row, other, "cpu_s")
+    if name == "extra":
+        return more(of(row, other), of(row, KERNEL))
+    if name == "cost":
+        return of(row, other)
+    if name == "memory":
+        return more(of(row, other, "bytes_per_connection"), of(row, KERNEL, "bytes_per_connection"))
     raise ValueError(f"unknown quantity '{name}'")
 
 
@@ -154,6 +165,7 @@ def as_json(row: Row, best: Row | None) -> dict[str, object]:
     """The row with all its runs, for the file."""
     compared = row.state() == "ok"
     ratios = {name: quantity(name, row, best) for name in ("faster", "best", "ring", "same-ring", "cpu")}
+    differences = {name: quantity(name, row, best) for name in ("extra", "memory")}
     return {
         "block": row.block.name,
         "case": row.block.case.name,
@@ -165,6 +177,7 @@ def as_json(row: Row, best: Row | None) -> dict[str, object]:
         "verdict": row_verdict(row, best),
         "medians": {name: asdict(spread) for name in row.runs if (spread := row.spread(name))},
         "ratios": ratios if compared else None,
+        "differences": differences if compared else None,
         "best_kernel_placement": best.placement if best else None,
         "errors": row.errors,
         "runs": row.runs,

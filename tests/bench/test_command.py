@@ -39,10 +39,27 @@ def test_a_run_prints_the_table_and_writes_json(bench_command, tmp_path):
     assert control["state"] == "ok" and control["ratios"]["faster"] > 0
 
 
+def test_costs_have_tables_of_their_own(bench_command, tmp_path):
+    target = tmp_path / "out.json"
+    names = ("call-read", "core-lock", "c-idle", "idle-crowd/1000")
+    words = [word for name in names for word in ("--only", name)]
+    done = bench_command(*words, "--repetitions", "1", "--seconds", "0.02", "--json", str(target), timeout=300)
+    assert done.returncode == 0, done.stderr
+    for title in ("Single calls", "Idle connections", "Many idle connections"):
+        assert title in done.stdout
+    assert "shim - kernel <= 10 ns" in done.stdout and "time <= 15 ns" in done.stdout
+    rows = {row["block"]: row for row in json.loads(target.read_text())["rows"]}
+    assert rows["core-lock"]["state"] == "ok" and "kernel" not in rows["core-lock"]["runs"]
+    crowd = rows["idle-crowd/1000"]
+    if installed_library() is not None:
+        assert crowd["state"] == "ok" and crowd["differences"]["memory"] > 0
+        assert rows["call-read"]["differences"]["extra"] is not None
+
+
 def test_list_names_every_case(bench_command):
     done = bench_command("--list")
     assert done.returncode == 0
-    assert {"c-rtt", "c-idle", "py-rtt", "redis-get-c1", "pgbench"} <= {
+    assert {"c-rtt", "c-idle", "call-poll", "core-lock", "idle-crowd", "py-rtt", "redis-get-c1", "pgbench"} <= {
         line.split()[0] for line in done.stdout.splitlines()
     }
 

@@ -88,6 +88,32 @@ def test_idle_is_judged_by_its_worst_repetition():
     assert row_verdict(once, None) == "misses 1/2"
 
 
+def test_what_a_call_costs_more_is_a_difference_of_medians():
+    case = next(case for case in CASES if case.program == "calls")
+    one = Row(Block(case, 0), "0-0", {KERNEL: runs(90, 80, 100), SHIM: runs(99, 200, 85)})
+    assert quantity("extra", one, None) == 9
+    assert row_verdict(one, None) == "meets 2/3"  # 9, 120, -15
+
+
+def test_the_core_is_judged_without_a_kernel_beside_it():
+    case = next(case for case in CASES if case.program == "lock")
+    one = Row(Block(case, 0), "0-0", {SHIM: runs(14, 15, 16)})
+    assert [finding.value for finding in findings(one, best_kernel([one]))] == [15]
+    assert row_verdict(one, None) == "meets 2/3"
+
+
+def test_a_crowds_memory_is_judged_beside_the_kernels():
+    case = next(case for case in CASES if case.program == "crowd")
+
+    def crowd(size: int) -> list[dict]:
+        return [run | {"cpu_s": 0.0, "bytes_per_connection": size} for run in runs(1)]
+
+    fits = Row(Block(case, 1000), "0-0", {KERNEL: crowd(300), SHIM: crowd(300 + 40 * 1024)})
+    large = Row(Block(case, 1000), "0-0", {KERNEL: crowd(300), SHIM: crowd(301 + 40 * 1024)})
+    assert row_verdict(fits, None) == "meets 1/1"
+    assert row_verdict(large, None) == "misses 0/1"
+
+
 def test_every_demand_is_about_a_row_that_the_quick_preset_measures():
     quick = blocks(PRESETS["quick"])
     for case in CASES:
