@@ -12,20 +12,29 @@ from bench.drivers import Context, environment, idle_figures, pinned, timed, wit
 from bench.processes import clean_environment, listens, stage
 
 LOCK_DRIVER = ROOT / "bench" / "py" / "lock.py"
+# Where a process's stack happens to lie shifts a call by ten nanoseconds: the least of so many processes counts.
+PROCESSES = 5
 # Descriptors that each end of a crowd needs besides two a connection, and seconds that it may take to gather.
 SPARE = 64
 GATHERING = 300
 
 
-def run_calls(context: Context, case: Case, size: int, placement: str, subject: str) -> dict[str, object]:
-    """One call on descriptors that are not ours, in a process that has a connection. Raises RunError."""
+def run_calls_once(context: Context, case: Case, placement: str, subject: str) -> dict[str, object]:
+    """One process of run_calls."""
     _server, cpu = context.placed(placement)
     with stage() as run:
         path = str(run.folder / "s")
-        command = [context.programs / "calls", case.mode, "--path", path, "--seconds", str(context.seconds)]
+        command = [context.programs / "calls", case.mode, "--path", path, "--seconds", str(context.seconds / PROCESSES)]
         calls = run.start("calls", command + pinned(cpu), environment(context, case, subject, run, path))
         calls.wait(context.patience)
         return with_proof(timed(calls.result(), case.shape), case, subject, run, path)
+
+
+def run_calls(context: Context, case: Case, size: int, placement: str, subject: str) -> dict[str, object]:
+    """One call on descriptors that are not ours, in a process that has a connection: of several processes the one that
+    proves no acceleration, or else the fastest. Raises RunError."""
+    runs = [run_calls_once(context, case, placement, subject) for _ in range(PROCESSES)]
+    return min(runs, key=lambda figures: ("proof" not in figures or figures["proof"]["holds"], figures["time_ns"]))
 
 
 def run_lock(context: Context, case: Case, size: int, placement: str, subject: str) -> dict[str, object]:

@@ -3,7 +3,8 @@
  *   calls NAME --path PATH [--seconds S] [--cpu N]
  *
  * A sample is the time of a call in a short batch: the least of many is free of interruptions. Meanwhile the process
- * holds both ends of a stream connection on PATH, so that a shim which selects PATH has a connection to look after. */
+ * holds both ends of a stream connection on PATH, one in an epoll set, so that a shim which selects PATH has something
+ * to look after. */
 #include "stream_io.h"
 
 #include <getopt.h>
@@ -166,7 +167,7 @@ int main(int argc, char **argv) {
     open_descriptors();
     int listener = listen_on(path);
     struct stream client = stream_open(connect_to(path), API_BLOCK);
-    struct stream server = stream_open(accept_on(listener), API_BLOCK);
+    struct stream server = stream_open(accept_on(listener), API_EPOLL);
     talk(&client, &server);
     struct measure m = measure(call, seconds);
     talk(&client, &server);
