@@ -19,6 +19,11 @@ static inline uint32_t kvo_or32(uint32_t *p, uint32_t v) { return __atomic_fetch
 static inline uint32_t kvo_and32(uint32_t *p, uint32_t v) { return __atomic_fetch_and(p, v, __ATOMIC_SEQ_CST); }
 static inline uint32_t kvo_add32(uint32_t *p, uint32_t v) { return __atomic_fetch_add(p, v, __ATOMIC_SEQ_CST); }
 static inline uint64_t kvo_add64(uint64_t *p, uint64_t v) { return __atomic_fetch_add(p, v, __ATOMIC_SEQ_CST); }
+static inline void *kvo_load_pointer(void *const *p) { return __atomic_load_n(p, __ATOMIC_RELAXED); }
+static inline void *kvo_exchange_pointer(void **p, void *v) { return __atomic_exchange_n(p, v, __ATOMIC_SEQ_CST); }
+static inline int kvo_cas_pointer(void **p, void *expected, void *v) {
+  return __atomic_compare_exchange_n(p, &expected, v, 0, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+}
 static inline int kvo_cas32(uint32_t *p, uint32_t expected, uint32_t v) {
   return __atomic_compare_exchange_n(p, &expected, v, 0, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
 }

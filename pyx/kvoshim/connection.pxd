@@ -39,8 +39,9 @@ cdef struct stash_t:
 cdef struct watch_t:
     watch_t *next            # other registrations of the same connection
     uint32_t *set_sleepers   # threads in the kernel's wait on its set
-    uint32_t *set_kicked
-    uint32_t kicked
+    void **set_kicks         # its set's list of those that were kicked, newest first
+    watch_t *next_kicked
+    uint32_t kicked          # 1: it is on that list
     int32_t slot             # waiting slot of the connection's side, -1: none
 
 cdef struct conn_t:
@@ -195,13 +196,18 @@ cdef inline void private_unlock(uint32_t *word) noexcept nogil:
 cdef inline void kick(conn_t *c) noexcept nogil:
     """Has all epoll registrations of the connection looked at by the next wait on their set."""
     cdef watch_t *w
+    cdef void *first
     if c.registrations == NULL:
         return
     private_lock(&c.watch_lock)
     w = c.registrations
     while w != NULL:
-        w.kicked = 1
-        kvo_exchange32(w.set_kicked, 1)
+        if kvo_exchange32(&w.kicked, 1) == 0:
+            while True:
+                first = kvo_load_pointer(w.set_kicks)
+                w.next_kicked = <watch_t *>first
+                if kvo_cas_pointer(w.set_kicks, first, w):
+                    break
         w = w.next
     private_unlock(&c.watch_lock)
 

@@ -75,9 +75,7 @@ cdef inline void leave_hot(set_t *s, int32_t index) noexcept nogil:
     """What remains to be done for a registration that was taken off the hot list. Under s.lock."""
     cdef reg_t *r = s.regs[index]
     r.hot = 0
-    if r.mode == UNUSED:
-        r.next_free = s.free_list
-        s.free_list = index + 1
+    reg_release(s, r)
 
 
 cdef inline int collect(set_t *s, epoll_event *events, int most) noexcept nogil:
@@ -145,23 +143,32 @@ cdef inline void drop_slot(reg_t *r, conn_t *c) noexcept nogil:
         private_unlock(&c.watch_lock)
 
 
+cdef inline void look_again(set_t *s, reg_t *r) noexcept nogil:
+    """Has the next look include a registration, in the state that its connection has now. Under s.lock."""
+    if r.mode == RING and not goes_back(s, r.index):
+        make_hot(s, r.index)
+    elif r.mode == NATIVE and conn_at(r.ident).state == LIVE:
+        convert(s, r.index)
+
+
 cdef inline void take_kicks(set_t *s) noexcept nogil:
-    """Has the next look include the registrations that others have kicked, or that hold no slot. Under s.lock."""
+    """Looks again at the registrations that others have kicked, or at all. Under s.lock."""
     cdef int i
-    cdef reg_t *r
-    if kvo_load32(&s.kicked) == 0 or kvo_exchange32(&s.kicked, 0) == 0:
-        return
-    for i in range(s.count):
-        r = s.regs[i]
-        if r.mode == RING and goes_back(s, i):
-            continue
-        if (r.mode == RING and (r.watch.kicked or r.watch.slot < 0)
-                or r.mode == NATIVE and conn_at(r.ident).state == LIVE):
-            r.watch.kicked = 0
-            if r.mode == NATIVE:
-                convert(s, i)
-            else:
-                make_hot(s, i)
+    cdef watch_t *w
+    cdef watch_t *next
+    if kvo_load_pointer(&s.kicks) != NULL:
+        w = <watch_t *>kvo_exchange_pointer(&s.kicks, NULL)
+        while w != NULL:
+            next = w.next_kicked
+            kvo_exchange32(&w.kicked, 0)  # before the look: a later kick means another one
+            reg_release(s, <reg_t *>w)
+            look_again(s, <reg_t *>w)
+            w = next
+    if s.scan:
+        s.scan = False
+        for i in range(s.count):
+            if s.regs[i].mode == NATIVE or s.regs[i].watch.slot < 0:
+                look_again(s, s.regs[i])
 
 
 cdef inline bint arm_hot(set_t *s) noexcept nogil:
@@ -445,7 +452,7 @@ cdef inline int epollset_wait(int epfd, epoll_event *events, int most, const tim
         kvo_add32(&s.sleepers, 1)  # before the look for kicks: whoever kicks looks for sleepers afterwards
         if s.slices:
             s.slices = 0
-            s.kicked = 1
+            s.scan = True
         take_kicks(s)
         ready = arm_hot(s)
         private_unlock(&s.lock)

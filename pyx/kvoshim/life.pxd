@@ -316,8 +316,8 @@ cdef inline void life_forked_child() noexcept nogil:
         w = c.registrations
         while w != NULL:
             w.slot = -1  # it is the parent's
-            w.kicked = w.set_kicked[0] = 1
             w = w.next
+        kick(c)
 
 
 cdef inline void life_before_close(int fd) noexcept nogil:

@@ -30,6 +30,7 @@ cdef struct reg_t:
     uint32_t full_seen
     uint64_t data
     uint64_t tail_seen   # the peer's tail when IN was last reported (edge-triggered)
+    int32_t index
     int32_t next_hot     # index + 1
     int32_t next_free
     void *set
@@ -41,7 +42,8 @@ cdef struct set_t:
     bint shared          # such a child waits on it
     uint32_t lock
     uint32_t sleepers    # threads in the kernel's epoll_wait
-    uint32_t kicked      # some registration has been kicked
+    void *kicks          # registrations that were kicked
+    bint scan            # all of them are to be looked at
     uint32_t slices      # some registration found no waiting slot: sleep in slices
     int32_t count, room, free_list
     int32_t hot_list, hot_last  # index + 1 of the first and the last hot one; whoever was told of last is last
@@ -106,23 +108,23 @@ cdef inline reg_t *reg_new(set_t *s, int *index) noexcept nogil:
     cdef uint32_t generation = r.generation + 1
     memset(r, 0, sizeof(reg_t))
     r.generation = generation
+    r.index = index[0]
     r.set = s
     r.watch.set_sleepers = &s.sleepers
-    r.watch.set_kicked = &s.kicked
+    r.watch.set_kicks = &s.kicks
     r.watch.slot = -1
     return r
 
 
-cdef inline int reg_index(set_t *s, reg_t *r) noexcept nogil:
-    cdef int i
-    for i in range(s.count):
-        if s.regs[i] == r:
-            return i
-    return -1
+cdef inline void reg_release(set_t *s, reg_t *r) noexcept nogil:
+    """An unused registration that is on no list may be used again. Under s.lock."""
+    if r.mode == UNUSED and not r.hot and not r.watch.kicked:
+        r.next_free = s.free_list
+        s.free_list = r.index + 1
 
 
 cdef inline void reg_drop(set_t *s, int index) noexcept nogil:
-    """Under s.lock. A hot one leaves the hot list at its next visit (mode UNUSED)."""
+    """Under s.lock. One that is on the list of the hot or of the kicked ones leaves it at the next visit (mode UNUSED)."""
     cdef reg_t *r = s.regs[index]
     cdef conn_t *c
     cdef watch_t **link
@@ -141,9 +143,7 @@ cdef inline void reg_drop(set_t *s, int index) noexcept nogil:
         private_unlock(&c.watch_lock)
     r.mode = UNUSED
     r.generation += 1
-    if not r.hot:
-        r.next_free = s.free_list
-        s.free_list = index + 1
+    reg_release(s, r)
 
 
 cdef inline void reg_hand_over(reg_t *r, conn_t *c) noexcept nogil:
@@ -154,6 +154,17 @@ cdef inline void reg_hand_over(reg_t *r, conn_t *c) noexcept nogil:
     private_unlock(&c.watch_lock)
     r.mode = PASS
     r.ident = 0
+
+
+cdef inline void reg_join(reg_t *r, conn_t *c) noexcept nogil:
+    """The connection knows of its registration from here on. Under s.lock."""
+    c.shadow = 1
+    private_lock(&c.watch_lock)
+    r.watch.next = c.registrations
+    c.registrations = &r.watch
+    private_unlock(&c.watch_lock)
+    if r.mode == NATIVE and c.state == LIVE:
+        kick(c)  # it has switched since the registration was made
 
 
 cdef inline void make_hot(set_t *s, int index) noexcept nogil:
@@ -168,8 +179,22 @@ cdef inline void make_hot(set_t *s, int index) noexcept nogil:
         s.hot_last = index + 1
 
 
+cdef inline int find_of(set_t *s, conn_t *c, int fd) noexcept nogil:
+    """The registration of a connection's descriptor; -1: none. Under s.lock."""
+    cdef int index = -1
+    cdef watch_t *w
+    private_lock(&c.watch_lock)
+    w = c.registrations
+    while w != NULL and index < 0:
+        if (<reg_t *>w).set == s and (<reg_t *>w).fd == fd:
+            index = (<reg_t *>w).index
+        w = w.next
+    private_unlock(&c.watch_lock)
+    return index
+
+
 cdef inline int find(set_t *s, int fd) noexcept nogil:
-    """The registration of a descriptor; -1: none. Few sets hold many, and looking is rare beside waiting."""
+    """The registration of a descriptor; -1: none. Those that are no connection's are few."""
     cdef int i
     for i in range(s.count):
         if s.regs[i].mode != UNUSED and s.regs[i].fd == fd:
@@ -212,11 +237,7 @@ cdef inline void adopt_watched(conn_t *c, int fd) noexcept nogil:
             r = s.regs[index]
             r.mode = NATIVE
             r.ident = ident_of(c)
-            c.shadow = 1
-            private_lock(&c.watch_lock)
-            r.watch.next = c.registrations
-            c.registrations = &r.watch
-            private_unlock(&c.watch_lock)
+            reg_join(r, c)
         private_unlock(&s.lock)
 
 
@@ -258,7 +279,6 @@ cdef inline void give_back(conn_t *c) noexcept nogil:
     cdef watch_t *w
     cdef reg_t *r
     cdef set_t *s
-    cdef int index
     while c.registrations != NULL:
         r = NULL
         private_lock(&c.watch_lock)
@@ -272,9 +292,8 @@ cdef inline void give_back(conn_t *c) noexcept nogil:
             return
         s = <set_t *>r.set
         private_lock(&s.lock)
-        index = reg_index(s, r)
-        if index >= 0 and r.mode == RING:
-            unconvert(s, index)
+        if r.mode == RING:
+            unconvert(s, r.index)
         private_unlock(&s.lock)
 
 
@@ -293,7 +312,7 @@ cdef inline int epollset_ctl(int epfd, int op, int fd, epoll_event *event) noexc
     cdef int index, result = 0
     if c != NULL:
         refresh(c, fd)
-        if c.state == PLAIN and (s == NULL or find(s, fd) < 0):
+        if c.state == PLAIN and (s == NULL or c.registrations == NULL):
             return -EINPROGRESS
     if s == NULL:
         if op != EPOLL_CTL_ADD or event == NULL:
@@ -302,7 +321,7 @@ cdef inline int epollset_ctl(int epfd, int op, int fd, epoll_event *event) noexc
         if s == NULL:
             return -EINPROGRESS
     private_lock(&s.lock)
-    index = find(s, fd)
+    index = find_of(s, c, fd) if c != NULL else find(s, fd)
     if op == EPOLL_CTL_ADD and index < 0 and event != NULL:
         r = reg_new(s, &index)
         if r == NULL:
@@ -323,11 +342,7 @@ cdef inline int epollset_ctl(int epfd, int op, int fd, epoll_event *event) noexc
             r.ident = 0
             reg_drop(s, index)
         elif c != NULL:
-            c.shadow = 1
-            private_lock(&c.watch_lock)
-            r.watch.next = c.registrations
-            c.registrations = &r.watch
-            private_unlock(&c.watch_lock)
+            reg_join(r, c)
             if r.mode == RING:
                 make_hot(s, index)
     elif op == EPOLL_CTL_MOD and index >= 0 and event != NULL:
@@ -369,8 +384,8 @@ cdef inline void epollset_forget(conn_t *c, int fd) noexcept nogil:
         r = <reg_t *>c.registrations
         s = <set_t *>r.set
         private_lock(&s.lock)
-        index = reg_index(s, r)
-        if index >= 0 and c.registrations == &r.watch:
+        index = r.index
+        if c.registrations == &r.watch:
             if s.pid == kvo_process.pid:
                 kvo_next.epoll_ctl(s.epfd, EPOLL_CTL_DEL, r.fd, NULL)
                 reg_drop(s, index)
@@ -408,10 +423,16 @@ cdef inline void epollset_dup(int old, int new) noexcept nogil:
 
 
 cdef inline void epollset_forked_child() noexcept nogil:
-    """Threads that held a lock or slept did not come along."""
+    """Threads that held a lock or slept did not come along; one may have been about to put something on the list of kicks."""
     cdef uint32_t i
+    cdef int index
     cdef set_t *s
     for i in range(kvo_process.sets_high):
         s = (<set_t **>kvo_process.sets)[i]
         if s != NULL:
             s.lock = s.sleepers = 0
+            s.kicks = NULL
+            for index in range(s.count):
+                if s.regs[index].watch.kicked:
+                    s.regs[index].watch.kicked = 0
+                    reg_release(s, s.regs[index])

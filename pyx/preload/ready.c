@@ -48,9 +48,21 @@ static void set_bit(fd_set *set, int fd) {
   ((unsigned long *)set)[(size_t)fd / (8 * sizeof(long))] |= 1ul << ((size_t)fd % (8 * sizeof(long)));
 }
 
+/* The descriptors of one word of the sets, in any of the three. */
+static unsigned long word(int n, int at, const fd_set *r, const fd_set *w, const fd_set *e) {
+  const int bits = 8 * sizeof(long);
+  unsigned long all = (r ? ((const unsigned long *)r)[at] : 0) | (w ? ((const unsigned long *)w)[at] : 0) |
+                      (e ? ((const unsigned long *)e)[at] : 0);
+  return n - at * bits >= bits ? all : all & ((1ul << (n - at * bits)) - 1);
+}
+
 static int select_has_ours(int n, const fd_set *r, const fd_set *w, const fd_set *e) {
-  for (int fd = 0; fd < n && (unsigned)fd <= kvo_process.fd_high; fd++)
-    if ((ident_of(fd) < 0 || kvo_epoll_known(fd)) && (bit(r, fd) || bit(w, fd) || bit(e, fd))) return 1;
+  const int bits = 8 * sizeof(long);
+  for (int at = 0; at * bits < n && (unsigned)(at * bits) <= kvo_process.fd_high; at++)
+    for (unsigned long left = word(n, at, r, w, e); left; left &= left - 1) {
+      int fd = at * bits + __builtin_ctzl(left);
+      if (ident_of(fd) < 0 || kvo_epoll_known(fd)) return 1;
+    }
   return 0;
 }
 
