@@ -37,6 +37,10 @@ cdef public int kvo_accept(int fd, sockaddr *address, socklen_t *length, int fla
     return life_accept(fd, address, length, flags)
 
 
+cdef public int kvo_spare_descriptors() noexcept nogil:
+    return drop_memfds()
+
+
 cdef public int kvo_close(int fd) noexcept nogil:
     cdef conn_t *c
     cdef int r
@@ -190,11 +194,11 @@ cdef public void kvo_before_exec(int inherit) noexcept nogil:
 
 
 cdef public void kvo_before_plain_exec(int last) noexcept nogil:
-    before_plain_exec(last)
+    part_with_all(last, False)
 
 
 cdef public void kvo_part_with(int fd) noexcept nogil:
-    part_with(fd, True)
+    part_with(fd, True, False)
 
 
 cdef public void kvo_inherit(int memfd, int fd) noexcept nogil:

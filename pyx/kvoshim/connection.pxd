@@ -302,3 +302,35 @@ cdef inline int32_t make_internal(int fd) noexcept nogil:
         table_set(high, KVO_INTERNAL)
     kvo_set_errno(saved)
     return high
+
+
+cdef inline void keep_memfd(conn_t *c, int memfd) noexcept nogil:
+    """For a successor by exec. But most numbers are the program's: beyond a quarter of its limit, exec takes the connection
+    back to the kernel."""
+    if kvo_add32(&kvo_process.memfds, 1) < kvo_descriptor_limit() // 4:
+        c.memfd = make_internal(memfd)
+    else:
+        kvo_next.close(memfd)
+    if c.memfd < 0:
+        kvo_add32(&kvo_process.memfds, <uint32_t>-1)
+
+
+cdef inline void drop_memfd(conn_t *c) noexcept nogil:
+    """By one thread, though several may try."""
+    cdef int32_t memfd = <int32_t>kvo_exchange32(<uint32_t *>&c.memfd, <uint32_t>-1)
+    if memfd >= 0:
+        close_quietly(&memfd)
+        kvo_add32(&kvo_process.memfds, <uint32_t>-1)
+
+
+cdef inline bint drop_memfds() noexcept nogil:
+    """The program has met its limit of descriptors: it gets all that are not needed. False: there were none."""
+    cdef uint32_t i, before = kvo_load32(&kvo_process.memfds)
+    cdef conn_t *c
+    if before == 0 or in_vfork_child():
+        return False
+    for i in range(kvo_process.slot_high):
+        c = (<conn_t *>kvo_process.slots) + i
+        if c.state != FREE:
+            drop_memfd(c)
+    return True

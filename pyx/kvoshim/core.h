@@ -8,6 +8,7 @@ ssize_t kvo_send(int32_t ident, int fd, const struct msghdr *message, int flags)
 int kvo_connect(int fd, const struct sockaddr *address, socklen_t length);             /* as connect() */
 void kvo_unmark(int fd);              /* before bind() */
 int kvo_accept(int fd, struct sockaddr *address, socklen_t *length, int flags);        /* as accept4() */
+int kvo_spare_descriptors(void);      /* gives back what we could do without; 0: nothing */
 int kvo_close(int fd);                                                                 /* as close() */
 void kvo_replaced(int fd);            /* dup2() has put another file under fd */
 void kvo_move_internal(int fd);        /* before dup2() onto fd */

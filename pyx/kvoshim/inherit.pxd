@@ -22,9 +22,9 @@ cdef inline conn_t *connection_of(int fd) noexcept nogil:
     return NULL
 
 
-cdef inline void part_with(int fd, bint always) noexcept nogil:
-    """A program without the library may inherit fd (if it is not close-on-exec, or always): if fd is a connection, that goes
-    back to the kernel socket."""
+cdef inline void part_with(int fd, bint always, bint without_memfd) noexcept nogil:
+    """A program that cannot take connections over may inherit fd (if it is not close-on-exec, or always): if fd is a connection,
+    that goes back to the kernel socket. without_memfd: only one that no program could take over."""
     cdef int32_t ident = ident_of_fd(fd)
     cdef conn_t *c = NULL
     cdef int descriptor_flags = kvo_next.fcntl(fd, F_GETFD)
@@ -34,11 +34,11 @@ cdef inline void part_with(int fd, bint always) noexcept nogil:
         c = connection_of(fd)
     elif ident < 0:
         c = conn_at(ident)
-    if c != NULL:
+    if c != NULL and (c.memfd < 0 or not without_memfd):
         demote(c, fd, KVO_EXEC)
 
 
-cdef inline void before_plain_exec(int last) noexcept nogil:
+cdef inline void part_with_all(int last, bint without_memfd) noexcept nogil:
     """As part_with() for all descriptors up to a number (-1: all that may be connections)."""
     cdef int fd
     cdef int saved = errno
@@ -47,15 +47,18 @@ cdef inline void before_plain_exec(int last) noexcept nogil:
         if last < 64:
             last = 64  # a vfork child's duplicates
     for fd in range(last + 1):
-        part_with(fd, False)
+        part_with(fd, False, without_memfd)
     kvo_set_errno(saved)
 
 
 cdef inline void before_exec(bint inherit) noexcept nogil:
     """A program that is shimmed takes over the segments with the connections (inherit); if it could not be started,
-    they are not inherited after all. Its start (inherit) closes those it has no descriptor for."""
+    they are not inherited after all. Its start (inherit) closes those it has no descriptor for. Connections whose memfd was not
+    kept go back to the kernel."""
     cdef uint32_t i
     cdef conn_t *c
+    if inherit:
+        part_with_all(-1, True)
     for i in range(kvo_process.slot_high):
         c = (<conn_t *>kvo_process.slots) + i
         if (c.state == OFFERED or c.state == LIVE) and c.memfd >= 0:
@@ -101,6 +104,5 @@ cdef inline void inherit(int memfd, int fd) noexcept nogil:
     kvo_cas32(&c.me.kernel_lock, <uint32_t>kvo_tid(), 0)  # what this process held before exec
     kvo_cas32(&c.me.send_lock, <uint32_t>kvo_tid(), 0)
     kvo_cas32(&c.me.recv_lock, <uint32_t>kvo_tid(), 0)
-    c.memfd = kvo_next.fcntl(memfd, F_DUPFD_CLOEXEC, kvo_process.internal_from)
-    table_set(c.memfd, KVO_INTERNAL)
+    keep_memfd(c, kvo_next.fcntl(memfd, F_DUPFD_CLOEXEC, kvo_process.internal_from))
     refresh(c, fd)

@@ -110,8 +110,14 @@ cdef inline int life_accept(int fd, sockaddr *address, socklen_t *length, int fl
     cdef bint selected = listener_selected(fd)
     kvo_set_errno(saved)
     if not selected:
-        return kvo_next.accept4(fd, address, length, flags)
+        new = kvo_next.accept4(fd, address, length, flags)
+        if new < 0 and errno == EMFILE and drop_memfds():
+            kvo_set_errno(saved)
+            new = kvo_next.accept4(fd, address, length, flags)
+        return new
     new = kvo_next.accept4(fd, <sockaddr *>peer, &n, flags)
+    if new < 0 and errno == EMFILE and drop_memfds():
+        new = kvo_next.accept4(fd, <sockaddr *>peer, &n, flags)
     if new < 0:
         return new
     if life_accepted(fd, new, peer, n):
@@ -200,7 +206,7 @@ cdef inline void dispose(conn_t *c) noexcept nogil:
     signals = kvo_hold_signals()
     if c.state == MARKED or c.state == PENDING:
         decide(c, PLAIN)
-    close_quietly(&c.memfd)
+    drop_memfd(c)
     drop_stash(c)
     if not kvo_load32(&c.sleepers):  # else a thread sleeps on it: its memory stays, the slot is not used again
         slot_free(c)

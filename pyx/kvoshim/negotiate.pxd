@@ -51,7 +51,7 @@ cdef inline void turn_plain(conn_t *c, int fd, int reason) noexcept nogil:
     """This connection stays on the kernel. Under c.lock, signals held back, before either direction has switched."""
     log_plain(c, fd, reason)
     decide(c, PLAIN)
-    close_quietly(&c.memfd)
+    drop_memfd(c)
     # A mapped segment stays until close(): another thread may be looking at it.
 
 
@@ -184,7 +184,7 @@ cdef inline void accept_offer(conn_t *c, int fd) noexcept nogil:
         turn_plain(c, fd, KVO_BAD_OFFER)
         return
     result = segment_attach(c, memfd, &offer)
-    c.memfd = make_internal(memfd)
+    keep_memfd(c, memfd)
     if result < 0:
         turn_plain(c, fd, KVO_NO_SEGMENT if result == -ENOMEM else KVO_BAD_OFFER)
         return
@@ -250,7 +250,7 @@ cdef inline void offer_locked(conn_t *c, int fd) noexcept nogil:
         c.me.kernel_sent = c.kernel_sent
         c.me.kernel_read = c.kernel_read
         reason = send_offer(c, fd, memfd)
-        c.memfd = make_internal(memfd)
+        keep_memfd(c, memfd)
         if reason:
             turn_plain(c, fd, reason)
         else:

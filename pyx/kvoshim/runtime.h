@@ -117,6 +117,7 @@ struct kvo_process {
   uint32_t sets_high;
   int32_t pid;
   uint32_t foreign_wait; /* others wait on our descriptors unseen (the extension module): keep the kernel's readiness */
+  uint32_t memfds;       /* kept for successors by exec */
   int32_t rendezvous;    /* where offers for our clients come in (rendezvous.pxd), -1: none yet */
   uint32_t rendezvous_lock;
   uint32_t marks;        /* made in this process */
@@ -192,6 +193,7 @@ static inline int kvo_nowhere(const void *p) {
 #endif
 }
 int kvo_memfd(const char *name);
+uint64_t kvo_descriptor_limit(void);
 int kvo_file_may_have(uint64_t bytes); /* beyond RLIMIT_FSIZE it would be SIGXFSZ */
 int kvo_random(void *buffer, size_t length);
 /* The user that made the socket at the other end of fd. 0 or -errno (peer.c). */

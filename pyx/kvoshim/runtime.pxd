@@ -184,7 +184,7 @@ cdef extern from "runtime.h" nogil:
         uint32_t table_len, fd_high
         void *slots
         int32_t rendezvous
-        uint32_t rendezvous_lock, marks, warmup
+        uint32_t memfds, rendezvous_lock, marks, warmup
         uint8_t rendezvous_id[8]
         uint32_t slot_limit, slot_high, slot_lock
         void *sets
@@ -216,6 +216,7 @@ cdef extern from "runtime.h" nogil:
     bint kvo_outside(const void *p)
     bint kvo_nowhere(const void *p)
     int kvo_memfd(const char *name)
+    uint64_t kvo_descriptor_limit()
     bint kvo_file_may_have(uint64_t bytes)
     int kvo_random(void *buffer, size_t length)
     int kvo_peer_user(int fd, uint32_t *user)

@@ -45,7 +45,14 @@ static int duplicated(int old_fd, int new_fd) {
   return new_fd;
 }
 
-EXPORT int dup(int fd) { return duplicated(fd, NEXT(dup)(fd)); }
+EXPORT int dup(int fd) {
+  int saved = errno, copy = NEXT(dup)(fd);
+  if (unlikely(copy < 0) && errno == EMFILE && kvo_spare_descriptors()) {
+    errno = saved;
+    copy = NEXT(dup)(fd);
+  }
+  return duplicated(fd, copy);
+}
 
 static int duplicate_onto(int old_fd, int new_fd, int flags, int three) {
   if (unlikely(ident_of(new_fd) == KVO_INTERNAL)) kvo_move_internal(new_fd);

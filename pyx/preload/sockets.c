@@ -5,7 +5,11 @@
 #include <string.h>
 
 EXPORT int socket(int domain, int type, int protocol) {
-  int fd = NEXT(socket)(domain, type, protocol);
+  int saved = errno, fd = NEXT(socket)(domain, type, protocol);
+  if (unlikely(fd < 0) && errno == EMFILE && kvo_spare_descriptors()) {
+    errno = saved;
+    fd = NEXT(socket)(domain, type, protocol);
+  }
   if (domain == AF_UNIX && (type & 15) == SOCK_STREAM && fd >= 0 && kvo_process.table_len) kvo_socket_made(fd);
   return fd;
 }
