@@ -14,7 +14,7 @@ from kvoshim.connection cimport *
 cdef enum:
     PROCESS_BYTES = 8    # of the nonce, the process's part
     MARK_BYTES = 38      # a zero byte (abstract), "kvo2-" or "kvo2o", 32 hexadecimal digits
-    RENDEZVOUS_BYTES = 22
+    OFFERS_MOST = 64     # taken at a time: a stranger who calls and calls must not keep us
 
 
 cdef inline void put_hex(char *to, const uint8_t *nonce, int n) noexcept nogil:
@@ -140,8 +140,11 @@ cdef inline void collect_offers() noexcept nogil:
     cdef socklen_t n
     cdef uint8_t nonce[16]
     cdef int32_t fd
+    cdef int i
     private_lock(&kvo_process.rendezvous_lock)
-    while kvo_process.rendezvous >= 0:
+    for i in range(OFFERS_MOST):
+        if kvo_process.rendezvous < 0:
+            break
         n = sizeof(name)
         fd = make_internal(kvo_next.accept4(kvo_process.rendezvous, <sockaddr *>&name, &n, SOCK_CLOEXEC | SOCK_NONBLOCK))
         if fd < 0:
