@@ -82,6 +82,12 @@ def apt_install(packages: list[str]) -> None:
             _do([*as_root, "rm", "-f", policy], want)
 
 
+def build(folder: Path, what: str, *commands: str) -> None:
+    """Run commands of plain words in a folder with sources. Raises Unavailable."""
+    for command in commands:
+        _do(command.split(), what, cwd=folder)
+
+
 def _apt_for_sources(folder: Path) -> dict[str, str]:
     """An environment in which apt-get also knows source packages, from where this machine has its packages; the lists
     are kept below `folder`, so that no right is needed and the machine's own stay as they are."""

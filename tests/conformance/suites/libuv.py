@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 
-from conformance.obtain import debian, once, python_with, sdist
-from conformance.suite import Result, Suite, Unavailable, execute, unittest_results
+from conformance.obtain import build, debian, once, python_with, sdist
+from conformance.suite import Result, Suite, execute, unittest_results
 
 _UVLOOP = "0.23.0"
 _OF_UVLOOP = ("test_unix", "test_pipes", "test_sockets", "test_tcp", "test_process", "test_process_spawning", "test_base",
@@ -59,10 +58,8 @@ class LibUv(Suite):
                 # In this order, or make would try to generate them anew, with tools that are not needed otherwise.
                 for name in ("configure.ac", "aclocal.m4", "configure", "Makefile.am", "Makefile.in"):
                     os.utime(folder / "source" / name)
-                for command in ("./configure --disable-static --quiet", f"make -j{os.cpu_count()} -s test/run-tests"):
-                    done = subprocess.run(command.split(), cwd=folder / "source", capture_output=True, text=True)
-                    if done.returncode:
-                        raise Unavailable(f"libuv: {command} failed:\n{done.stdout[-1000:]}{done.stderr[-2000:]}")
+                build(folder / "source", "libuv", "./configure --disable-static --quiet",
+                      f"make -j{os.cpu_count()} -s test/run-tests")
             self.folder = folder / "source"
             self.program = self.folder / "test" / ".libs" / "run-tests"
 

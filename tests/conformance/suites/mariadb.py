@@ -60,9 +60,9 @@ def _chosen(names: list[str]) -> list[str]:
 
 
 SUITES = [
-    MariaDB("main", "a selection of MariaDB's main tests", _chosen(_MAIN), 500),
-    MariaDB("prepared", "some of MariaDB's tests as prepared statements with cursors", ["--cursor-protocol", *_chosen(_PREPARED)], 20),
+    MariaDB("main", "a selection of MariaDB's main tests", _chosen(_MAIN), 2500),
+    MariaDB("prepared", "some of MariaDB's tests as prepared statements with cursors", ["--cursor-protocol", *_chosen(_PREPARED)], 50),
     MariaDB("client", "the tests of MariaDB's client library, also without blocking",
             ["--big-test", "--non-blocking-api", "mysql_client_test", "mysql_client_test_nonblock", "mysql_client_test_comp",
-             "non_blocking_api", "select", "packet", "loaddata"], 20),
+             "non_blocking_api", "select", "packet", "loaddata"], 150),
 ]

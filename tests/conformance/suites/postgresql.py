@@ -10,9 +10,9 @@ import signal
 import subprocess
 from pathlib import Path
 
-from conformance.obtain import apt_install, debian, debian_source, once, python_with, sdist
+from conformance.obtain import apt_install, build, debian, debian_source, once, python_with, sdist
 from conformance.scenes.scene import World, run_as
-from conformance.suite import Result, Suite, Unavailable, execute, unittest_results
+from conformance.suite import Result, Suite, execute, unittest_results
 
 _SETTINGS = {"listen_addresses": "", "fsync": "off", "max_connections": "60", "max_prepared_transactions": "10",
              "log_min_messages": "fatal"}
@@ -47,12 +47,8 @@ class PostgreSQL(Suite):
         with once("postgresql-tests") as (folder, fresh):
             if fresh:
                 shutil.copytree(source, folder / "source", symlinks=True)
-                commands = ["./configure -q --without-readline --without-zlib"]
-                commands += [f"make -s -j{os.cpu_count()} -C {part}" for part in _PARTS]
-                for command in commands:
-                    done = subprocess.run(command.split(), cwd=folder / "source", capture_output=True, text=True)
-                    if done.returncode:
-                        raise Unavailable(f"PostgreSQL's tests: {command} failed:\n{done.stdout[-1000:]}{done.stderr[-2000:]}")
+                build(folder / "source", "PostgreSQL's tests", "./configure -q --without-readline --without-zlib",
+                      *(f"make -s -j{os.cpu_count()} -C {part}" for part in _PARTS))
         self.source = folder / "source"
 
     @contextlib.contextmanager
