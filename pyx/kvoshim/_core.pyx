@@ -125,7 +125,7 @@ cdef public ssize_t kvo_readable_bytes(int32_t ident, int fd) noexcept nogil:
     cdef uint64_t kernel
     cdef ssize_t ring
     attend(c, fd)
-    if c.state != LIVE or c.recv_back:
+    if state_of(c) != LIVE or is_set(&c.recv_back):
         return -EINPROGRESS
     if switch_receiving(c):
         return ring_readable(c)
@@ -139,7 +139,7 @@ cdef public ssize_t kvo_readable_bytes(int32_t ident, int fd) noexcept nogil:
 
 cdef public ssize_t kvo_unsent_bytes(int32_t ident) noexcept nogil:
     cdef conn_t *c = conn_at(ident)
-    if c.state != LIVE or c.send_back:
+    if state_of(c) != LIVE or is_set(&c.send_back):
         return -EINPROGRESS
     return <ssize_t>c.size - ring_space(c)
 
@@ -147,7 +147,7 @@ cdef public ssize_t kvo_unsent_bytes(int32_t ident) noexcept nogil:
 cdef public int kvo_socket_error(int32_t ident, int fd) noexcept nogil:
     cdef conn_t *c = conn_at(ident)
     attend(c, fd)
-    if c.state != LIVE:
+    if state_of(c) != LIVE:
         return -EINPROGRESS
     look_at_kernel(c, fd)
     if unread_at_peer(c) and kvo_exchange32(&c.me.reset_seen, 1) == 0:
@@ -157,7 +157,7 @@ cdef public int kvo_socket_error(int32_t ident, int fd) noexcept nogil:
 
 cdef public void kvo_set_nonblock(int32_t ident, int on) noexcept nogil:
     cdef conn_t *c = conn_at(ident)
-    if c.header != NULL and c.state != FREE:
+    if c.header != NULL and state_of(c) != FREE:
         if on:
             kvo_or32(&c.me.flags, KVO_NONBLOCK)
         else:

@@ -30,7 +30,7 @@ cdef inline void stash(conn_t *c, msghdr *m) noexcept nogil:
                 memcpy(s.fds, CMSG_DATA(part), <size_t>count * sizeof(int))
                 while end[0] != NULL:
                     end = &end[0].next
-                end[0] = s
+                kvo_store_pointer(end, s)
             for i in range(count):
                 if s == NULL:
                     kvo_next.close((<int *>CMSG_DATA(part))[i])
@@ -115,9 +115,8 @@ cdef inline size_t record_limit(conn_t *c, size_t want, uint64_t *gap) noexcept 
     return want if end > want or end == 0 else <size_t>end
 
 
-cdef inline void deliver(conn_t *c, msghdr *m, int flags) noexcept nogil:
-    """Hands the oldest stashed descriptors to the program; those that find no room are closed, as the kernel does."""
-    cdef stash_t *s = c.stash
+cdef inline void deliver(stash_t *s, msghdr *m, int flags) noexcept nogil:
+    """Hands descriptors (NULL: they are lost) to the program; those that find no room are closed, as the kernel does."""
     cdef cmsghdr *part = <cmsghdr *>m.msg_control
     cdef int i, fit = 0
     m.msg_flags |= flags & MSG_CMSG_CLOEXEC
@@ -125,7 +124,6 @@ cdef inline void deliver(conn_t *c, msghdr *m, int flags) noexcept nogil:
         m.msg_flags |= MSG_CTRUNC
         m.msg_controllen = 0
         return
-    c.stash = s.next
     if part != NULL and m.msg_controllen > CMSG_LEN(0):
         fit = <int>((m.msg_controllen - CMSG_LEN(0)) / sizeof(int))
         if fit > s.count:
@@ -150,20 +148,20 @@ cdef inline void deliver(conn_t *c, msghdr *m, int flags) noexcept nogil:
     free(s)
 
 
-cdef inline void show(conn_t *c, msghdr *m, int flags) noexcept nogil:
-    """For MSG_PEEK: duplicates of the oldest stashed descriptors, as the kernel hands them out."""
-    cdef stash_t *s = c.stash
-    cdef stash_t *copy = <stash_t *>malloc(sizeof(stash_t))
+cdef inline stash_t *stash_copy(conn_t *c) noexcept nogil:
+    """For MSG_PEEK: duplicates of the oldest stashed descriptors, as the kernel hands them out; or NULL. Under my receive
+    lock, so they are not taken meanwhile."""
+    cdef stash_t *s = <stash_t *>kvo_load_pointer(&c.stash)
+    cdef stash_t *copy
     cdef int i
-    if copy == NULL:
-        m.msg_controllen = 0
-        return
-    copy.count = s.count
-    for i in range(s.count):
-        copy.fds[i] = kvo_next.fcntl(s.fds[i], F_DUPFD_CLOEXEC, 0)
-    copy.next = s
-    c.stash = copy
-    deliver(c, m, flags)  # takes the copy off again
+    if s == NULL:
+        return NULL
+    copy = <stash_t *>malloc(sizeof(stash_t))
+    if copy != NULL:
+        copy.count = s.count
+        for i in range(s.count):
+            copy.fds[i] = kvo_next.fcntl(s.fds[i], F_DUPFD_CLOEXEC, 0)
+    return copy
 
 
 cdef inline void drop_stash(conn_t *c) noexcept nogil:

@@ -7,10 +7,31 @@ static inline uint32_t kvo_load32(const uint32_t *p) { return __atomic_load_n(p,
 static inline uint64_t kvo_load64(const uint64_t *p) { return __atomic_load_n(p, __ATOMIC_RELAXED); }
 static inline uint32_t kvo_acquire32(const uint32_t *p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
 static inline uint64_t kvo_acquire64(const uint64_t *p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
+static inline void *kvo_load_pointer(const void *p) { return __atomic_load_n((void *const *)p, __ATOMIC_ACQUIRE); }
 static inline void kvo_store32(uint32_t *p, uint32_t v) { __atomic_store_n(p, v, __ATOMIC_RELAXED); }
 static inline void kvo_store64(uint64_t *p, uint64_t v) { __atomic_store_n(p, v, __ATOMIC_RELAXED); }
 static inline void kvo_release32(uint32_t *p, uint32_t v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
 static inline void kvo_release64(uint64_t *p, uint64_t v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
+static inline void kvo_store_pointer(void *p, void *v) { __atomic_store_n((void **)p, v, __ATOMIC_RELEASE); }
+
+/* For ThreadSanitizer alone. A process that holds both ends of a connection has the segment mapped twice, and the sanitizer
+ * takes one word at two addresses for two words; so threads of a program that order their work by what they send each
+ * other would seem not to. The connection's nonce is the same at both ends: it names the object that orders them. */
+#ifdef __SANITIZE_THREAD__
+void __tsan_acquire(void *object);
+void __tsan_release(void *object);
+static inline void *kvo_segment_object(const void *nonce) {
+  static char objects[4096];
+  uint16_t name;
+  __builtin_memcpy(&name, nonce, sizeof name);
+  return &objects[name % sizeof objects];
+}
+static inline void kvo_sent(const void *nonce) { __tsan_release(kvo_segment_object(nonce)); }
+static inline void kvo_received(const void *nonce) { __tsan_acquire(kvo_segment_object(nonce)); }
+#else
+static inline void kvo_sent(const void *nonce) { (void)nonce; }
+static inline void kvo_received(const void *nonce) { (void)nonce; }
+#endif
 
 /* Read-modify-write operations are sequentially consistent. Each is a full fence on x86-64; where later loads must stay behind
  * one, kvo_fence_after_rmw() follows. */
@@ -19,13 +40,16 @@ static inline uint32_t kvo_or32(uint32_t *p, uint32_t v) { return __atomic_fetch
 static inline uint32_t kvo_and32(uint32_t *p, uint32_t v) { return __atomic_fetch_and(p, v, __ATOMIC_SEQ_CST); }
 static inline uint32_t kvo_add32(uint32_t *p, uint32_t v) { return __atomic_fetch_add(p, v, __ATOMIC_SEQ_CST); }
 static inline uint64_t kvo_add64(uint64_t *p, uint64_t v) { return __atomic_fetch_add(p, v, __ATOMIC_SEQ_CST); }
-static inline void *kvo_load_pointer(void *const *p) { return __atomic_load_n(p, __ATOMIC_RELAXED); }
 static inline void *kvo_exchange_pointer(void **p, void *v) { return __atomic_exchange_n(p, v, __ATOMIC_SEQ_CST); }
 static inline int kvo_cas_pointer(void **p, void *expected, void *v) {
   return __atomic_compare_exchange_n(p, &expected, v, 0, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
 }
 static inline int kvo_cas32(uint32_t *p, uint32_t expected, uint32_t v) {
   return __atomic_compare_exchange_n(p, &expected, v, 0, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+}
+/* Raises a number that only grows. */
+static inline void kvo_raise32(uint32_t *p, uint32_t least) {
+  for (uint32_t now; (now = kvo_load32(p)) < least && !kvo_cas32(p, now, least);) continue;
 }
 
 /* Orders every earlier store before every later load: the StoreLoad fence of the arm/ring protocol. */

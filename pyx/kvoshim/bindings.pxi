@@ -58,7 +58,7 @@ def start(paths=None):
 def connection_id(int fd):
     """The negative ID of a descriptor's connection; None when it is on the kernel alone."""
     cdef int32_t ident = preloaded(fd) if preloaded != NULL else ident_of_fd(fd)
-    if ident < 0 and (preloaded != NULL or conn_at(ident).state != PLAIN):
+    if ident < 0 and (preloaded != NULL or state_of(conn_at(ident)) != PLAIN):
         return ident
     return None
 
@@ -99,7 +99,7 @@ def before_bind(int fd):
 def after_connect(int fd):
     """The socket is connected."""
     cdef int32_t ident = ident_of_fd(fd)
-    if ident < 0 and conn_at(ident).state == MARKED:
+    if ident < 0 and state_of(conn_at(ident)) == MARKED:
         enter(conn_at(ident), PENDING)
 
 
@@ -251,7 +251,7 @@ cdef ssize_t receive(Endpoint e, int32_t ident, msghdr *m, int flags) except -1:
     cdef timespec deadline
     cdef bint timing = False
     # What lies in the ring is taken without letting go of the interpreter.
-    if c.state == LIVE and c.recv_ring and not flags & MSG_WAITALL and ring_readable(c) > 0:
+    if state_of(c) == LIVE and is_set(&c.recv_ring) and not flags & MSG_WAITALL and ring_readable(c) > 0:
         n = stream_receive(c, e.fd, m, flags | MSG_DONTWAIT)  # another thread may be first: never block here
         if n >= 0:
             return n
@@ -282,7 +282,7 @@ cdef ssize_t transmit(Endpoint e, int32_t ident, msghdr *m, int flags, timespec 
     cdef ssize_t n
     cdef timespec own
     # A message that fits is written without letting go of the interpreter.
-    if c.state == LIVE and ring_space(c) >= <ssize_t>total_of(m):
+    if state_of(c) == LIVE and ring_space(c) >= <ssize_t>total_of(m):
         n = stream_send(c, e.fd, m, flags | MSG_DONTWAIT)
         if n >= 0:
             return n
@@ -328,7 +328,7 @@ def recv(self, Py_ssize_t bufsize, int flags=0):
     if ident >= 0 or bufsize < 0:
         return standard_recv(self, bufsize, flags)
     cdef conn_t *c = conn_at(ident)
-    if c.state == LIVE and c.recv_ring and not flags & MSG_WAITALL:
+    if state_of(c) == LIVE and is_set(&c.recv_ring) and not flags & MSG_WAITALL:
         n = ring_readable(c)
         if 0 < n < bufsize:
             bufsize = n  # no larger buffer than there is data

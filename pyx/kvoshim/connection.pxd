@@ -42,7 +42,7 @@ cdef struct watch_t:
     void **set_kicks         # its set's list of those that were kicked, newest first
     watch_t *next_kicked
     uint32_t kicked          # 1: it is on that list
-    int32_t slot             # waiting slot of the connection's side, -1: none
+    int32_t slot             # waiting slot of the connection's side, -1: none; changed under watch_lock
 
 cdef struct conn_t:
     uint32_t state
@@ -66,7 +66,7 @@ cdef struct conn_t:
     uint32_t native_shut     # the kernel socket itself has been shut down
     uint32_t lock            # negotiation, within this process
     uint32_t early_sleepers  # threads asleep in the kernel since before it was attached
-    int32_t early_slot       # the waiting slot that they share, -1: none
+    int32_t early_slot       # the waiting slot that they share, -1: none; changed under watch_lock
     uint32_t sleepers        # threads asleep on it: its memory stays
     uint32_t rang            # the peer slept when I last sent
     uint32_t silent_sends    # sends since I last received
@@ -104,16 +104,39 @@ cdef inline int32_t ident_of(conn_t *c) noexcept nogil:
     return <int32_t>(FIRST_ID - (c - <conn_t *>kvo_process.slots))
 
 
+cdef inline int32_t table_get(uint32_t fd) noexcept nogil:
+    return <int32_t>kvo_load32(<uint32_t *>&kvo_process.table[fd])
+
+
 cdef inline int32_t ident_of_fd(int fd) noexcept nogil:
     """The connection ID of a descriptor; >= 0 when it is not ours."""
     if <uint32_t>fd >= kvo_process.table_len:
         return 0
-    return kvo_process.table[fd]
+    return table_get(<uint32_t>fd)
 
 
 cdef inline void enter(conn_t *c, uint32_t state) noexcept nogil:
+    # SYNC POINT state: what the connection has in the new state (segment, sizes, nonce) becomes visible with it
     kvo_release32(&c.state, state)
     kvo_store32(&c.stats.state, state)
+
+
+cdef inline uint32_t state_of(conn_t *c) noexcept nogil:
+    return kvo_acquire32(&c.state)  # SYNC POINT state
+
+
+cdef inline void set_flag(uint32_t *word, uint32_t value) noexcept nogil:
+    """send_ring to gone: how far the connection has come."""
+    kvo_release32(word, value)  # SYNC POINT progress: what made it so is visible to whoever sees it
+
+
+cdef inline uint32_t is_set(const uint32_t *word) noexcept nogil:
+    return kvo_acquire32(word)  # SYNC POINT progress
+
+
+cdef inline void bump(uint32_t *word) noexcept nogil:
+    """A count that steers and decides nothing: that threads lose one now and then is cheaper than a locked addition."""
+    kvo_store32(word, kvo_load32(word) + 1)
 
 
 cdef inline void count(uint64_t *counter, uint64_t n) noexcept nogil:
@@ -152,7 +175,7 @@ cdef inline void describe(conn_t *c) noexcept nogil:
     s.role = <uint32_t>c.role
     s.peer_pid = c.peer_pid
     memcpy(s.path, c.path, KVO_STATS_PATH)
-    s.state = c.state
+    kvo_store32(&s.state, state_of(c))
     kvo_release32(&s.sequence, sequence + 1)
 
 
@@ -166,9 +189,8 @@ cdef inline void name_connection(conn_t *c, const char *path, size_t length) noe
 
 cdef inline void table_set(int fd, int32_t value) noexcept nogil:
     if <uint32_t>fd < kvo_process.table_len:
-        kvo_process.table[fd] = value
-        if <uint32_t>fd > kvo_process.fd_high:
-            kvo_process.fd_high = <uint32_t>fd
+        kvo_store32(<uint32_t *>&kvo_process.table[fd], <uint32_t>value)
+        kvo_raise32(&kvo_process.fd_high, <uint32_t>fd)
 
 
 # Locks of this process. A signal handler may interrupt their holder and come here itself, so who changes what lasts (slots,
@@ -197,7 +219,7 @@ cdef inline void kick(conn_t *c) noexcept nogil:
     """Has all epoll registrations of the connection looked at by the next wait on their set."""
     cdef watch_t *w
     cdef void *first
-    if c.registrations == NULL:
+    if kvo_load_pointer(&c.registrations) == NULL:
         return
     private_lock(&c.watch_lock)
     w = c.registrations
@@ -210,6 +232,14 @@ cdef inline void kick(conn_t *c) noexcept nogil:
                     break
         w = w.next
     private_unlock(&c.watch_lock)
+
+
+cdef inline int32_t slot_of(const watch_t *w) noexcept nogil:
+    return <int32_t>kvo_load32(<const uint32_t *>&w.slot)
+
+
+cdef inline void set_slot(watch_t *w, int32_t slot) noexcept nogil:
+    kvo_store32(<uint32_t *>&w.slot, <uint32_t>slot)
 
 
 cdef inline bint in_vfork_child() noexcept nogil:
@@ -240,14 +270,14 @@ cdef inline conn_t *conn_new(int fd, uint32_t state, int role) noexcept nogil:
         conn_unmap(c)
     elif kvo_process.slot_high < kvo_process.slot_limit:
         c = (<conn_t *>kvo_process.slots) + kvo_process.slot_high
-        kvo_process.slot_high += 1
+        kvo_release32(&kvo_process.slot_high, kvo_process.slot_high + 1)
     private_unlock(&kvo_process.slot_lock)
     if c == NULL:
         return NULL
-    memset(c, 0, sizeof(conn_t))
+    memset(&c.state + 1, 0, sizeof(conn_t) - sizeof(state_of(c)))  # the state is FREE, and a late thread may be looking at it
     c.role = role
     c.fds = 1
-    c.fd = fd
+    kvo_store32(<uint32_t *>&c.fd, <uint32_t>fd)
     c.offering = c.memfd = c.early_slot = -1
     c.receiving.score = c.sending.score = 128
     c.receiving.period = c.sending.period = 16
@@ -329,8 +359,8 @@ cdef inline bint drop_memfds() noexcept nogil:
     cdef conn_t *c
     if before == 0 or in_vfork_child():
         return False
-    for i in range(kvo_process.slot_high):
+    for i in range(kvo_acquire32(&kvo_process.slot_high)):
         c = (<conn_t *>kvo_process.slots) + i
-        if c.state != FREE:
+        if state_of(c) != FREE:
             drop_memfd(c)
     return True

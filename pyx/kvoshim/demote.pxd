@@ -71,7 +71,7 @@ cdef inline void send_through_kernel(conn_t *c, int fd) noexcept nogil:
         kvo_or32(&c.me.flags, KVO_BACK)
     rouse(c.me)
     if resend(c, fd):
-        c.send_back = 1
+        set_flag(&c.send_back, 1)
         if kvo_load32(&c.me.flags) & KVO_SHUT_WR:
             kvo_next.shutdown(fd, SHUT_WR)
 
@@ -91,8 +91,8 @@ cdef inline bint bells_taken(conn_t *c, int fd) noexcept nogil:
 
 cdef inline void read_from_kernel(conn_t *c) noexcept nogil:
     """The peer's direction is back: no bell and no byte of the ring is left."""
-    c.recv_back = 1
-    c.recv_ring = 0
+    set_flag(&c.recv_back, 1)
+    set_flag(&c.recv_ring, 0)
 
 
 cdef inline void follow(conn_t *c, int fd) noexcept nogil:
@@ -101,9 +101,9 @@ cdef inline void follow(conn_t *c, int fd) noexcept nogil:
     cdef int saved = errno
     cdef uint64_t signals = kvo_hold_signals()
     if own_lock(&c.lock):
-        if c.state == LIVE:
+        if state_of(c) == LIVE:
             follow_locked(c, fd)
-            if c.send_back and c.recv_back:
+            if is_set(&c.send_back) and is_set(&c.recv_back):
                 turn_plain(c, fd, KVO_PEER_LEFT)
                 kick(c)
         private_unlock(&c.lock)
@@ -114,15 +114,15 @@ cdef inline void follow(conn_t *c, int fd) noexcept nogil:
 cdef inline void follow_locked(conn_t *c, int fd) noexcept nogil:
     if kvo_acquire32(&c.me.flags) & KVO_LEFT:  # another process of my side has left: it does all there is to do
         if kvo_acquire32(&c.me.flags) & KVO_BACK:
-            c.send_back = 1
+            set_flag(&c.send_back, 1)
             read_from_kernel(c)
         return
-    if not c.send_back and side_lock(c, &c.me.send_lock) == 0:
+    if not is_set(&c.send_back) and side_lock(c, &c.me.send_lock) == 0:
         if side_lock(c, &c.me.bell_lock) == 0:
             send_through_kernel(c, fd)
             side_unlock(&c.me.bell_lock)
         side_unlock(&c.me.send_lock)
-    if c.recv_back or not kvo_acquire32(&c.peer.flags) & KVO_BACK or not switch_receiving(c):
+    if is_set(&c.recv_back) or not kvo_acquire32(&c.peer.flags) & KVO_BACK or not switch_receiving(c):
         return
     if side_lock(c, &c.me.recv_lock):
         return
@@ -136,9 +136,9 @@ cdef inline void follow_locked(conn_t *c, int fd) noexcept nogil:
 cdef inline void attend(conn_t *c, int fd) noexcept nogil:
     """Before an operation outside the byte paths: takes part in what the ends have agreed on meanwhile."""
     refresh(c, fd)
-    if c.state == LIVE and departed(c):
+    if state_of(c) == LIVE and departed(c):
         follow(c, fd)
-        if c.state == PLAIN:
+        if state_of(c) == PLAIN:
             give_back(c)
 
 
@@ -148,7 +148,7 @@ cdef inline bint can_leave(conn_t *c, int fd) noexcept nogil:
     have not been read: those can't be taken out. Disarms, so that no further bell comes."""
     cdef uint32_t bits
     look_at_kernel(c, fd)
-    if c.gone and ring_readable(c) > 0:
+    if is_set(&c.gone) and ring_readable(c) > 0:
         return False  # nobody would send it through the kernel
     if c.stash != NULL or kvo_load32(&c.me.records_taken) != kvo_acquire32(&c.peer.records):
         return False
@@ -173,7 +173,7 @@ cdef inline bint demote(conn_t *c, int fd, int reason) noexcept nogil:
     if withdraw(c, fd, reason):
         return True
     attend(c, fd)
-    if c.state == LIVE and not departed(c) and side_lock(c, &c.me.recv_lock) == 0:
+    if state_of(c) == LIVE and not departed(c) and side_lock(c, &c.me.recv_lock) == 0:
         if lead(c):
             # Only one end leaves; should both want to, the other follows: the bytes in its ring are its own to read.
             if can_leave(c, fd) and kvo_cas32(&c.header.state, KVO_ATTACHED, KVO_PARTED):
@@ -184,7 +184,7 @@ cdef inline bint demote(conn_t *c, int fd, int reason) noexcept nogil:
     if left:
         signals = kvo_hold_signals()
         locked = own_lock(&c.lock)
-        if c.state == LIVE:
+        if state_of(c) == LIVE:
             turn_plain(c, fd, reason)
         if locked:
             private_unlock(&c.lock)
@@ -199,7 +199,7 @@ cdef inline bint demote(conn_t *c, int fd, int reason) noexcept nogil:
         kick(c)
     attend(c, fd)
     kvo_set_errno(saved)
-    return c.state == PLAIN
+    return state_of(c) == PLAIN
 
 
 cdef inline bint peer_closed(int fd) noexcept nogil:

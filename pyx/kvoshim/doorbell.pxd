@@ -59,12 +59,12 @@ cdef inline void look_at_kernel(conn_t *c, int fd) noexcept nogil:
     """Asks the kernel whether the peer has closed."""
     cdef pollfd p
     cdef int saved = errno
-    c.closing_seen = kvo_load32(&c.peer.closing)
+    kvo_store32(&c.closing_seen, kvo_load32(&c.peer.closing))
     p.fd = fd
     p.events = POLLRDHUP
     p.revents = 0
-    if kvo_next.poll(&p, 1, 0) == 1 and p.revents & POLLHUP and not c.native_shut:
-        c.gone = 1
+    if kvo_next.poll(&p, 1, 0) == 1 and p.revents & POLLHUP and not kvo_load32(&c.native_shut):
+        set_flag(&c.gone, 1)
     kvo_set_errno(saved)
 
 
@@ -126,7 +126,7 @@ cdef inline void ring_bell(conn_t *c, int fd, uint32_t what) noexcept nogil:
         side_unlock(&c.me.bell_lock)
     if what == KVO_WANT_DATA:
         count(&c.stats.data_bells, 1)
-    c.rang = 1
+    kvo_store32(&c.rang, 1)
     kvo_set_errno(saved)
 
 
@@ -166,14 +166,14 @@ cdef inline uint32_t drainable(conn_t *c, uint32_t target, int mine) noexcept no
     cdef uint32_t floor, owner
     cdef watch_t *w
     cdef int i
-    if c.registrations != NULL:
+    if kvo_load_pointer(&c.registrations) != NULL:
         kick(c)
         private_lock(&c.watch_lock)
         w = c.registrations
         while w != NULL:
             if w.slot >= 0 and kvo_load32(w.set_sleepers) == 0:
                 slot_give(c, w.slot)  # kicked: it takes one again before it sleeps
-                w.slot = -1
+                set_slot(w, -1)
             w = w.next
         private_unlock(&c.watch_lock)
     for i in range(<int>KVO_SLOTS):
@@ -191,13 +191,13 @@ cdef inline uint32_t drainable(conn_t *c, uint32_t target, int mine) noexcept no
 
 cdef inline bint switch_receiving(conn_t *c) noexcept nogil:
     """Has the peer's direction switched, and are its kernel bytes all read?"""
-    if c.recv_ring:
+    if is_set(&c.recv_ring):
         return True
-    if c.recv_back:
+    if is_set(&c.recv_back):
         return False  # it has switched back
     # SYNC POINT cut: pairs with go_live()
     if kvo_acquire32(&c.peer.flags) & KVO_CUT and kvo_load64(&c.me.kernel_read) >= kvo_load64(&c.peer.cut):
-        c.recv_ring = 1
+        set_flag(&c.recv_ring, 1)
         return True
     return False
 

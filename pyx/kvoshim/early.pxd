@@ -51,9 +51,9 @@ cdef inline ssize_t receive_kernel(conn_t *c, int fd, msghdr *m, size_t skip, in
         return n if n < 0 else -EINPROGRESS
     if n <= 0 and n != -EINPROGRESS:
         refresh(c, fd)
-        if c.state == LIVE and (n == 0 or n == -ECONNRESET):
+        if state_of(c) == LIVE and (n == 0 or n == -ECONNRESET):
             look_at_kernel(c, fd)
-            if c.gone:  # a bell that the peer left unread is no byte of mine: the counts tell
+            if is_set(&c.gone):  # a bell that the peer left unread is no byte of mine: the counts tell
                 n = -EINPROGRESS if switch_receiving(c) else receive_end(c)
     return n
 
@@ -118,7 +118,7 @@ cdef inline int wait_kernel_data(conn_t *c, int fd) noexcept nogil:
     cdef int r, slot
     kvo_add32(&c.sleepers, 1)
     slot = slot_take(c, <uint32_t>kvo_tid())
-    if c.state == LIVE:
+    if state_of(c) == LIVE:
         want(c, KVO_WANT_DATA)
     refresh(c, fd)
     if switch_receiving(c):
@@ -130,7 +130,7 @@ cdef inline int wait_kernel_data(conn_t *c, int fd) noexcept nogil:
         r = sleep_peeking(c, fd)
     slot_give(c, slot)
     kvo_add32(&c.sleepers, <uint32_t>-1)
-    if r == -ECONNRESET and c.state == LIVE:
+    if r == -ECONNRESET and state_of(c) == LIVE:
         look_at_kernel(c, fd)
         return 0
     return r
@@ -179,7 +179,7 @@ cdef inline ssize_t receive_undecided(conn_t *c, int fd, msghdr *m, int flags) n
             c.early_slot = -1
         private_unlock(&c.lock)
         kvo_add32(&c.sleepers, <uint32_t>-1)
-        if n < 0 and not (n == -ECONNRESET and c.state == LIVE):
+        if n < 0 and not (n == -ECONNRESET and state_of(c) == LIVE):
             return n
 
 

@@ -63,9 +63,9 @@ cdef inline bint goes_back(set_t *s, int index) noexcept nogil:
     """A RING registration whose connection is on the kernel again becomes NATIVE. Under s.lock."""
     cdef reg_t *r = s.regs[index]
     cdef conn_t *c = conn_at(r.ident)
-    if c.state == LIVE and departed(c):
+    if state_of(c) == LIVE and departed(c):
         follow(c, r.fd)
-    if c.state != PLAIN:
+    if state_of(c) != PLAIN:
         return False
     unconvert(s, index)
     return True
@@ -90,7 +90,7 @@ cdef inline int collect(set_t *s, epoll_event *events, int most) noexcept nogil:
         more = s.hot_list != last
         index = s.hot_list - 1
         r = s.regs[index]
-        s.hot_list = r.next_hot
+        kvo_store32(<uint32_t *>&s.hot_list, <uint32_t>r.next_hot)
         leave_hot(s, index)
         if r.mode != RING or goes_back(s, index):
             continue
@@ -116,9 +116,9 @@ cdef inline bint hot_changed(set_t *s) noexcept nogil:
             c = conn_at(r.ident)
             tail = kvo_load64(&c.peer.tail)
             if (tail != kvo_load64(&c.me.head) and not (r.events & EPOLLET and tail == r.tail_seen)
-                    or kvo_load32(&c.peer.closing) != c.closing_seen):
+                    or kvo_load32(&c.peer.closing) != kvo_load32(&c.closing_seen)):
                 return True
-            if r.events & EPOLLOUT and not (r.events & EPOLLET and r.full_seen == c.full) and writable(c, r.fd):
+            if r.events & EPOLLOUT and not (r.events & EPOLLET and r.full_seen == kvo_load32(&c.full)) and writable(c, r.fd):
                 return True
     return False
 
@@ -127,19 +127,19 @@ cdef inline void hold_slot(set_t *s, reg_t *r, conn_t *c) noexcept nogil:
     """The registration is about to leave the hot list: from here on it has to be woken by a bell."""
     private_lock(&c.watch_lock)
     if r.watch.slot < 0:
-        r.watch.slot = slot_take(c, <uint32_t>kvo_process.pid)
+        set_slot(&r.watch, slot_take(c, <uint32_t>kvo_process.pid))
         if r.watch.slot < 0:
-            s.slices = 1
+            kvo_store32(&s.slices, 1)
     else:
         kvo_store32(&c.me.slot_floor[r.watch.slot], kvo_load32(&c.me.rung))
     private_unlock(&c.watch_lock)
 
 
 cdef inline void drop_slot(reg_t *r, conn_t *c) noexcept nogil:
-    if r.watch.slot >= 0:
+    if slot_of(&r.watch) >= 0:
         private_lock(&c.watch_lock)
         slot_give(c, r.watch.slot)
-        r.watch.slot = -1
+        set_slot(&r.watch, -1)
         private_unlock(&c.watch_lock)
 
 
@@ -147,7 +147,7 @@ cdef inline void look_again(set_t *s, reg_t *r) noexcept nogil:
     """Has the next look include a registration, in the state that its connection has now. Under s.lock."""
     if r.mode == RING and not goes_back(s, r.index):
         make_hot(s, r.index)
-    elif r.mode == NATIVE and conn_at(r.ident).state == LIVE:
+    elif r.mode == NATIVE and state_of(conn_at(r.ident)) == LIVE:
         convert(s, r.index)
 
 
@@ -179,6 +179,7 @@ cdef inline bint arm_hot(set_t *s) noexcept nogil:
     cdef reg_t *r
     cdef conn_t *c
     cdef uint32_t target
+    cdef int slot
     cdef bint ready = False, quiet
     cdef int32_t at = link[0]
     while at:
@@ -199,7 +200,7 @@ cdef inline bint arm_hot(set_t *s) noexcept nogil:
             # The same question as collect() will ask: a different one would go round in circles without sleeping.
             quiet = in_question(r, c, kvo_load64(&c.peer.tail), kvo_load32(&c.full)) == 0
             if departed(c):
-                s.slices = 1  # on its way back to the kernel; what it waits for there is not registered yet
+                kvo_store32(&s.slices, 1)  # on its way back to the kernel; what it waits for there is not registered yet
             if not quiet:
                 ready = True
                 last = index + 1
@@ -207,10 +208,11 @@ cdef inline bint arm_hot(set_t *s) noexcept nogil:
                 continue
             count_sleep(c)
             # Bells are edges here, so old ones may lie; but they must not fill the socket.
-            target = kvo_load32(&c.me.slot_floor[r.watch.slot]) if r.watch.slot >= 0 else kvo_load32(&c.me.drained)
+            slot = slot_of(&r.watch)
+            target = kvo_load32(&c.me.slot_floor[slot]) if slot >= 0 else kvo_load32(&c.me.drained)
             if <int32_t>(target - kvo_load32(&c.me.drained)) >= 64:
-                settled(c, r.fd, target, r.watch.slot)
-        link[0] = r.next_hot
+                settled(c, r.fd, target, slot)
+        kvo_store32(<uint32_t *>link, <uint32_t>r.next_hot)
         leave_hot(s, index)
     s.hot_last = last
     return ready
@@ -273,7 +275,7 @@ cdef inline int translate(set_t *s, epoll_event *events, int n, int most, bint c
         if r.mode == RING and goes_back(s, index):
             again[0] = True  # what the kernel said was of a bell
             continue
-        if c.state != LIVE:
+        if state_of(c) != LIVE:
             events[out].events = events[i].events
             events[out].data.u64 = r.data
             out += 1
@@ -283,7 +285,7 @@ cdef inline int translate(set_t *s, epoll_event *events, int n, int most, bint c
             convert(s, index)
         if events[i].events & EPOLLHUP:
             look_at_kernel(c, r.fd)
-        if not c.recv_ring:
+        if not is_set(&c.recv_ring):
             r.fresh = 1  # data from before the cut: an edge that no ring shows
         make_hot(s, index)
         mask = due(r, c) if collected and not asked else 0
@@ -331,8 +333,8 @@ cdef inline int spin_on_set(set_t *s, epoll_event *events, int most) noexcept no
         at = r.next_hot
         if r.mode == RING:
             c = conn_at(r.ident)
-            slept = slept and c.rang != 0
-            c.rang = 0
+            slept = slept and kvo_load32(&c.rang) != 0
+            kvo_store32(&c.rang, 0)
             if kvo_load32(&c.me.cpu) != mine:
                 kvo_store32(&c.me.cpu, mine)
             same = same and kvo_load32(&c.peer.cpu) == mine
@@ -412,18 +414,18 @@ cdef inline int epollset_wait(int epfd, epoll_event *events, int most, const tim
     cdef set_t *s = set_at(epfd)
     cdef timespec deadline, left
     cdef int n, more, ms = -1
-    cdef bint spun = False, ready, at_once
+    cdef bint spun = False, hot, ready, at_once
     if most <= 0:
         return -EINVAL
-    if s.pid != kvo_process.pid and not s.shared:
-        s.shared = True  # inherited through fork: the kernel's set is the parent's too
+    if s.pid != kvo_process.pid and not kvo_load32(&s.shared):
+        kvo_store32(&s.shared, 1)  # inherited through fork: the kernel's set is the parent's too
         members_back(s)
     if timeout != NULL and (timeout.tv_sec or timeout.tv_nsec):
         deadline_after(&deadline, timeout)
     while True:
-        if s.hot_list:
-            s.turn += 1
-            if s.turn % FAIR_EVERY == 0:
+        if kvo_load32(<uint32_t *>&s.hot_list):
+            bump(&s.turn)
+            if kvo_load32(&s.turn) % FAIR_EVERY == 0:
                 # Rings may always be ready; so that the kernel's descriptors never starve, these come first now.
                 n = ask_kernel_set(s, events, most, 0, mask, False)
                 if n > 0:
@@ -431,6 +433,7 @@ cdef inline int epollset_wait(int epfd, epoll_event *events, int most, const tim
         private_lock(&s.lock)
         take_kicks(s)
         n = collect(s, events, most) if s.hot_list else 0
+        hot = s.hot_list != 0
         private_unlock(&s.lock)
         at_once = timeout != NULL and timeout.tv_sec == 0 and timeout.tv_nsec == 0
         if at_once and n < most:
@@ -439,7 +442,7 @@ cdef inline int epollset_wait(int epfd, epoll_event *events, int most, const tim
             return n + more if more > 0 else n if n else more
         if n or at_once:
             return n
-        if not spun and s.hot_list:
+        if not spun and hot:
             spun = True
             n = spin_on_set(s, events, most)
             if n > 0:
@@ -451,7 +454,7 @@ cdef inline int epollset_wait(int epfd, epoll_event *events, int most, const tim
         private_lock(&s.lock)
         kvo_add32(&s.sleepers, 1)  # before the look for kicks: whoever kicks looks for sleepers afterwards
         if s.slices:
-            s.slices = 0
+            kvo_store32(&s.slices, 0)
             s.scan = True
         take_kicks(s)
         ready = arm_hot(s)
@@ -461,7 +464,7 @@ cdef inline int epollset_wait(int epfd, epoll_event *events, int most, const tim
             if timeout != NULL:
                 time_left(&deadline, &left)
                 ms = <int>(left.tv_sec * 1000 + (left.tv_nsec + 999999) // 1000000)
-            if s.slices and (ms < 0 or ms > SLICE_MS):
+            if kvo_load32(&s.slices) and (ms < 0 or ms > SLICE_MS):
                 ms = SLICE_MS
             n = ask_kernel_set(s, events, most, ms, mask, False)
         private_lock(&s.lock)

@@ -15,9 +15,9 @@ cdef inline conn_t *connection_of(int fd) noexcept nogil:
     cdef stat_t own
     if fstat(fd, &own):
         return NULL
-    for i in range(kvo_process.slot_high):
+    for i in range(kvo_acquire32(&kvo_process.slot_high)):
         c = (<conn_t *>kvo_process.slots) + i
-        if (c.state == OFFERED or c.state == LIVE) and c.me.inode == own.st_ino:
+        if (state_of(c) == OFFERED or state_of(c) == LIVE) and c.me.inode == own.st_ino:
             return c
     return NULL
 
@@ -43,7 +43,7 @@ cdef inline void part_with_all(int last, bint without_memfd) noexcept nogil:
     cdef int fd
     cdef int saved = errno
     if last < 0:
-        last = <int>kvo_process.fd_high
+        last = <int>kvo_load32(&kvo_process.fd_high)
         if last < 64:
             last = 64  # a vfork child's duplicates
     for fd in range(last + 1):
@@ -59,9 +59,9 @@ cdef inline void before_exec(bint inherit) noexcept nogil:
     cdef conn_t *c
     if inherit:
         part_with_all(-1, True)
-    for i in range(kvo_process.slot_high):
+    for i in range(kvo_acquire32(&kvo_process.slot_high)):
         c = (<conn_t *>kvo_process.slots) + i
-        if (c.state == OFFERED or c.state == LIVE) and c.memfd >= 0:
+        if (state_of(c) == OFFERED or state_of(c) == LIVE) and c.memfd >= 0:
             kvo_next.fcntl(c.memfd, F_SETFD, 0 if inherit else FD_CLOEXEC)
 
 
@@ -80,10 +80,10 @@ cdef inline void inherit(int memfd, int fd) noexcept nogil:
     if size < KVO_RING_MIN or size > KVO_RING_MAX or size & (size - 1) \
             or segment_bytes(size) != <uint64_t>segment.st_size:
         return
-    for i in range(kvo_process.slot_high):
+    for i in range(kvo_acquire32(&kvo_process.slot_high)):
         c = (<conn_t *>kvo_process.slots) + i
-        if c.state != FREE and c.header != NULL and c.me.inode == own.st_ino:
-            c.fds += 1  # another name of a connection that is taken up already
+        if state_of(c) != FREE and c.header != NULL and c.me.inode == own.st_ino:
+            kvo_add32(<uint32_t *>&c.fds, 1)  # another name of a connection that is taken up already
             table_set(fd, ident_of(c))
             return
     at = mmap(NULL, segment_bytes(size), PROT_READ | PROT_WRITE, MAP_SHARED, memfd, 0)
@@ -100,7 +100,7 @@ cdef inline void inherit(int memfd, int fd) noexcept nogil:
         return
     name_connection(c, b"(inherited)", 11)
     segment_adopt(c, h, size)
-    c.shared = 1
+    kvo_store32(&c.shared, 1)
     kvo_cas32(&c.me.kernel_lock, <uint32_t>kvo_tid(), 0)  # what this process held before exec
     kvo_cas32(&c.me.send_lock, <uint32_t>kvo_tid(), 0)
     kvo_cas32(&c.me.recv_lock, <uint32_t>kvo_tid(), 0)

@@ -39,7 +39,7 @@ cdef inline int life_connect(int fd, const sockaddr *address, socklen_t length) 
     ident = ident_of_fd(fd)
     if r == 0 and ident < 0:
         c = conn_at(ident)
-        if c.state == MARKED:
+        if state_of(c) == MARKED:
             enter(c, PENDING)
     return r
 
@@ -50,7 +50,7 @@ cdef inline bint listener_selected(int fd) noexcept nogil:
     cdef int32_t kind
     if <uint32_t>fd >= kvo_process.table_len:
         return False
-    kind = kvo_process.table[fd]
+    kind = table_get(<uint32_t>fd)
     if kind == 0 or kind >= KVO_SOCKET:
         kind = KVO_KERNEL
         if (kvo_next.getsockname(fd, <sockaddr *>&own, &n) == 0 and own.sun_family == AF_UNIX
@@ -169,11 +169,11 @@ cdef inline void move_internal(int fd) noexcept nogil:
         return
     if kvo_process.rendezvous == fd:
         held = &kvo_process.rendezvous
-    for i in range(kvo_process.slot_high):
+    for i in range(kvo_acquire32(&kvo_process.slot_high)):
         c = (<conn_t *>kvo_process.slots) + i
-        if c.state != FREE and c.offering == fd:
+        if state_of(c) != FREE and c.offering == fd:
             held = &c.offering
-        elif c.state != FREE and c.memfd == fd:
+        elif state_of(c) != FREE and c.memfd == fd:
             held = &c.memfd
     table_set(fd, 0)
     if held != NULL:
@@ -188,7 +188,7 @@ cdef inline void life_dup(int old, int new) noexcept nogil:
     if <uint32_t>new >= kvo_process.table_len or in_vfork_child():
         return
     if ident < 0:
-        conn_at(ident).fds += 1
+        kvo_add32(<uint32_t *>&conn_at(ident).fds, 1)
     table_set(new, ident)
 
 
@@ -196,7 +196,7 @@ cdef inline void dispose(conn_t *c) noexcept nogil:
     """The last descriptor of this process is closed."""
     cdef uint64_t signals
     if c.header != NULL:
-        if c.state == LIVE and not c.shared:
+        if state_of(c) == LIVE and not kvo_load32(&c.shared):
             kvo_or32(&c.me.flags, KVO_CLOSED)
         kvo_add32(&c.me.closing, 1)
         rouse(c.peer)
@@ -204,7 +204,7 @@ cdef inline void dispose(conn_t *c) noexcept nogil:
                 ident_of(c), &c.path[0], c.stats.sent, c.stats.received, c.stats.sleeps, c.stats.bells,
                 c.stats.spins_won, c.stats.spins_lost)
     signals = kvo_hold_signals()
-    if c.state == MARKED or c.state == PENDING:
+    if state_of(c) == MARKED or state_of(c) == PENDING:
         decide(c, PLAIN)
     drop_memfd(c)
     drop_stash(c)
@@ -218,17 +218,14 @@ cdef inline conn_t *life_forget(int fd) noexcept nogil:
     dispose()."""
     cdef int32_t ident
     cdef conn_t *c
-    if <uint32_t>fd >= kvo_process.table_len or kvo_process.table[fd] == 0:
+    if <uint32_t>fd >= kvo_process.table_len or table_get(<uint32_t>fd) == 0:
         return NULL
-    ident = kvo_process.table[fd]
-    kvo_process.table[fd] = 0
+    ident = <int32_t>kvo_exchange32(<uint32_t *>&kvo_process.table[fd], 0)
     if ident >= 0:
         return NULL
     c = conn_at(ident)
-    c.fds -= 1
-    if c.fds > 0:
-        if c.fd == fd:
-            c.fd = -1
+    if kvo_add32(<uint32_t *>&c.fds, <uint32_t>-1) > 1:
+        kvo_cas32(<uint32_t *>&c.fd, <uint32_t>fd, <uint32_t>-1)
         return NULL
     return c
 
@@ -238,7 +235,7 @@ cdef inline void life_unmark(int fd) noexcept nogil:
     cdef int32_t ident = ident_of_fd(fd)
     cdef conn_t *c
     cdef int fresh, flags, descriptor_flags, saved = errno
-    if ident >= 0 or conn_at(ident).state != MARKED or in_vfork_child():
+    if ident >= 0 or state_of(conn_at(ident)) != MARKED or in_vfork_child():
         return
     flags = kvo_next.fcntl(fd, F_GETFL)
     descriptor_flags = kvo_next.fcntl(fd, F_GETFD)
@@ -259,10 +256,10 @@ cdef inline int life_shutdown(conn_t *c, int fd, int how) noexcept nogil:
     cdef uint32_t bits
     if how != SHUT_RD and how != SHUT_WR and how != SHUT_RDWR:
         return -EINVAL
-    if c.state != LIVE and not withdraw(c, fd, KVO_SHUT_EARLY):
+    if state_of(c) != LIVE and not withdraw(c, fd, KVO_SHUT_EARLY):
         refresh(c, fd)
     attend(c, fd)
-    if c.state != LIVE:
+    if state_of(c) != LIVE:
         return -errno if kvo_next.shutdown(fd, how) else 0
     bits = (KVO_SHUT_WR if how != SHUT_RD else 0) | (KVO_SHUT_RD if how != SHUT_WR else 0)
     kvo_or32(&c.me.flags, bits)  # SYNC POINT shut: full fence before looking whether the peer sleeps
@@ -273,10 +270,10 @@ cdef inline int life_shutdown(conn_t *c, int fd, int how) noexcept nogil:
         rouse(c.me)
     if bits & KVO_SHUT_RD and kvo_load32(&c.peer.wait) & (KVO_WANT_SPACE | KVO_WANT_ROOM):
         ring_bell(c, fd, KVO_WANT_SPACE)
-    if c.send_back:
+    if is_set(&c.send_back):
         kvo_next.shutdown(fd, how)
     elif (kvo_load32(&c.me.flags) & (KVO_SHUT_WR | KVO_SHUT_RD)) == (KVO_SHUT_WR | KVO_SHUT_RD):
-        c.native_shut = 1
+        kvo_store32(&c.native_shut, 1)
         kvo_next.shutdown(fd, SHUT_RDWR)
     elif bits & KVO_SHUT_RD and kvo_load32(&c.sleepers):
         kvo_next.shutdown(fd, SHUT_RD)  # wakes a thread of mine that sleeps in a receive
@@ -289,21 +286,21 @@ cdef inline void life_before_fork() noexcept nogil:
     cdef uint32_t i
     cdef conn_t *c
     cdef uint64_t signals
-    for i in range(kvo_process.slot_high):
+    for i in range(kvo_acquire32(&kvo_process.slot_high)):
         c = (<conn_t *>kvo_process.slots) + i
-        c.shared = 1
+        kvo_store32(&c.shared, 1)
         if c.fd < 0:
             continue
-        if c.state == PENDING or c.state == CANDIDATE:
+        if state_of(c) == PENDING or state_of(c) == CANDIDATE:
             signals = kvo_hold_signals()
             if own_lock(&c.lock):
-                if c.state == PENDING:
+                if state_of(c) == PENDING:
                     accept_offer(c, c.fd)
-                elif c.state == CANDIDATE and not c.calls:
+                elif state_of(c) == CANDIDATE and not kvo_load32(&c.calls):
                     offer_locked(c, c.fd)
                 private_unlock(&c.lock)
             kvo_release_signals(signals)
-            if c.state == PENDING or c.state == CANDIDATE:
+            if state_of(c) == PENDING or state_of(c) == CANDIDATE:
                 withdraw(c, c.fd, KVO_FORKED)
 
 
@@ -313,11 +310,11 @@ cdef inline void life_forked_child() noexcept nogil:
     cdef watch_t *w
     kvo_forked_child()
     close_quietly(&kvo_process.rendezvous)  # the parent's
-    for i in range(kvo_process.slot_high):
+    for i in range(kvo_acquire32(&kvo_process.slot_high)):
         c = (<conn_t *>kvo_process.slots) + i
         c.lock = c.sleepers = c.watch_lock = c.early_sleepers = 0
         c.early_slot = -1
-        if c.state != FREE:
+        if state_of(c) != FREE:
             describe(c)  # its statistics begin anew
         w = c.registrations
         while w != NULL:
@@ -335,9 +332,9 @@ cdef inline void life_before_close(int fd) noexcept nogil:
     if ident >= 0:
         return
     c = conn_at(ident)
-    while c.state == LIVE and departed(c) and not c.send_back and not c.gone and tries < 200:
+    while state_of(c) == LIVE and departed(c) and not is_set(&c.send_back) and not is_set(&c.gone) and tries < 200:
         follow(c, fd)
-        if not c.send_back:
+        if not is_set(&c.send_back):
             nap()
             look_at_kernel(c, fd)
         tries += 1

@@ -25,7 +25,7 @@ cdef inline bint owner_is_gone(conn_t *c, uint32_t owner) noexcept nogil:
     written there: my side of a connection that was not forked is the threads of this process."""
     cdef int saved = errno
     cdef bint gone
-    if c.shared:
+    if kvo_load32(&c.shared):
         gone = owner > 0x7fffffff or kill(<pid_t>owner, 0) != 0 and errno == ESRCH
     else:
         gone = syscall(SYS_tgkill, kvo_process.pid, owner, 0) != 0
@@ -56,7 +56,7 @@ cdef inline int side_lock_slow(conn_t *c, uint32_t *word, uint32_t me) noexcept 
 
 
 cdef inline bint alone(conn_t *c) noexcept nogil:
-    return kvo_single_threaded() and not c.shared
+    return kvo_single_threaded() and not kvo_load32(&c.shared)
 
 
 cdef inline int side_lock(conn_t *c, uint32_t *word) noexcept nogil:

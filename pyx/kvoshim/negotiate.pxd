@@ -60,17 +60,17 @@ cdef inline bint withdraw(conn_t *c, int fd, int reason) noexcept nogil:
     cdef bint plain = False
     cdef bint locked
     cdef uint64_t signals
-    if c.state == LIVE or c.state == PLAIN:
-        return c.state == PLAIN
+    if state_of(c) == LIVE or state_of(c) == PLAIN:
+        return state_of(c) == PLAIN
     signals = kvo_hold_signals()
     locked = own_lock(&c.lock)
-    if c.state == OFFERED:
+    if state_of(c) == OFFERED:
         plain = kvo_cas32(&c.header.state, KVO_OFFERED, KVO_WITHDRAWN)
     else:
-        plain = c.state == PENDING or c.state == CANDIDATE or c.state == MARKED
+        plain = state_of(c) == PENDING or state_of(c) == CANDIDATE or state_of(c) == MARKED
     if plain:
         turn_plain(c, fd, reason)
-    plain = c.state == PLAIN
+    plain = state_of(c) == PLAIN
     if locked:
         private_unlock(&c.lock)
     kvo_release_signals(signals)
@@ -82,14 +82,14 @@ cdef inline void go_live_locked(conn_t *c, int fd) noexcept nogil:
     the PENDING counts; OFFERED ones hold my send lock. So the count is final."""
     cdef ucred who
     cdef bint first
-    if c.state == LIVE or side_lock(c, &c.me.send_lock):
+    if state_of(c) == LIVE or side_lock(c, &c.me.send_lock):
         return
     first = not (kvo_load32(&c.me.flags) & KVO_CUT)
     if first:
         kvo_store64(&c.me.cut, kvo_load64(&c.me.kernel_sent))
         # SYNC POINT cut: the count becomes visible with the flag
         kvo_or32(&c.me.flags, KVO_CUT | (KVO_EXPEDITED if kvo_process.expedited else 0))
-    c.send_ring = 1
+    set_flag(&c.send_ring, 1)
     side_unlock(&c.me.send_lock)
     if kvo_next.fcntl(fd, F_GETFL) & O_NONBLOCK:
         kvo_or32(&c.me.flags, KVO_NONBLOCK)
@@ -173,7 +173,7 @@ cdef inline void accept_offer(conn_t *c, int fd) noexcept nogil:
     cdef int32_t memfd
     cdef int result
     if c.offering < 0:
-        c.fd = fd
+        kvo_store32(<uint32_t *>&c.fd, <uint32_t>fd)
         collect_offers()
         if c.offering < 0:
             return
@@ -262,7 +262,7 @@ cdef inline void refresh(conn_t *c, int fd) noexcept nogil:
     """OFFERED: has the client attached?"""
     cdef int saved
     cdef uint32_t state
-    if c.state == OFFERED:
+    if state_of(c) == OFFERED:
         state = kvo_acquire32(&c.header.state)  # SYNC POINT attach
         if state == KVO_ATTACHED or state == KVO_PARTED:
             saved = errno
@@ -271,15 +271,15 @@ cdef inline void refresh(conn_t *c, int fd) noexcept nogil:
 
 
 cdef inline bint undecided(conn_t *c) noexcept nogil:
-    return c.state == PENDING or c.state == CANDIDATE
+    return state_of(c) == PENDING or state_of(c) == CANDIDATE
 
 
 cdef inline bint still_undecided(conn_t *c, int fd) noexcept nogil:
     """Under c.lock, no kernel call under way: takes or makes an offer if it is time. False: the connection is decided."""
     cdef uint64_t signals
-    if undecided(c) and not c.calls and warm(c):
+    if undecided(c) and not kvo_load32(&c.calls) and warm(c):
         signals = kvo_hold_signals()
-        if c.state == PENDING:
+        if state_of(c) == PENDING:
             accept_offer(c, fd)
         else:
             offer_locked(c, fd)
@@ -297,14 +297,14 @@ cdef inline void count_early(conn_t *c, ssize_t sent, ssize_t received) noexcept
         count_received(c, received, False)
     if sent >= 0 and received >= 0:
         kvo_add32(&c.moves, 1)
-    if c.state == PENDING and received > 0:
+    if state_of(c) == PENDING and received > 0:
         kvo_add32(&c.answers, 1)
 
 
 cdef inline void lose_patience(conn_t *c, int fd) noexcept nogil:
     """Under c.lock, no kernel call under way: a client that gets answers and no offer has a peer without the library."""
     cdef uint64_t signals
-    if c.state == PENDING and c.answers >= ANSWERS_MOST + kvo_process.warmup and still_undecided(c, fd):
+    if state_of(c) == PENDING and c.answers >= ANSWERS_MOST + kvo_process.warmup and still_undecided(c, fd):
         signals = kvo_hold_signals()
         turn_plain(c, fd, KVO_NO_OFFER)
         kvo_release_signals(signals)

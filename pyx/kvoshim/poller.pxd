@@ -34,7 +34,7 @@ cdef inline conn_t *live_at(int fd) noexcept nogil:
         return NULL
     c = conn_at(ident)
     attend(c, fd)
-    return c if c.state == LIVE else NULL
+    return c if state_of(c) == LIVE else NULL
 
 
 cdef inline int look_at_rings(pollfd *fds, nfds_t n) noexcept nogil:
@@ -48,7 +48,7 @@ cdef inline int look_at_rings(pollfd *fds, nfds_t n) noexcept nogil:
             continue
         c = live_at(fds[i].fd)
         if c != NULL:
-            c.shadow = 1
+            kvo_store32(&c.shadow, 1)
             if fds[i].events & POLLRDHUP:
                 look_at_kernel(c, fds[i].fd)  # the program wants to know of the end behind the bytes that wait
             fds[i].revents = readiness(c, fds[i].fd) & (fds[i].events | ALWAYS)
@@ -100,7 +100,7 @@ cdef inline void leave_all(waiting_t *w, nfds_t n) noexcept nogil:
     cdef nfds_t i
     for i in range(n):
         if w[i].c != NULL:
-            if w[i].c.state != FREE:
+            if state_of(w[i].c) != FREE:
                 slot_give(w[i].c, w[i].slot)
             kvo_add32(&w[i].c.sleepers, <uint32_t>-1)
 
@@ -160,11 +160,11 @@ cdef inline bint spin_on_rings(pollfd *fds, pollfd *copy, nfds_t n, conn_t *firs
     cdef uint64_t start, now
     cdef timespec zero
     cdef bint won = False
-    cdef bint slept = first.rang != 0
+    cdef bint slept = kvo_load32(&first.rang) != 0
     cdef uint32_t mine
     cdef bint same
     cdef int idle = 0, i
-    first.rang = 0
+    kvo_store32(&first.rang, 0)
     if not spin_worth(&first.receiving, slept):
         return False
     mine = <uint32_t>kvo_cpu() + 1

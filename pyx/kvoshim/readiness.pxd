@@ -27,7 +27,7 @@ cdef inline bint kernel_readable(int fd) noexcept nogil:
 cdef inline bint writable(conn_t *c, int fd) noexcept nogil:
     """As a kernel socket, writable only when there is room for more than a little; so a writer is not woken for each
     byte that is read."""
-    if c.send_back:
+    if is_set(&c.send_back):
         return kernel_ready(fd, POLLOUT) != 0
     return 2 * ring_space(c) >= <ssize_t>c.size
 
@@ -36,7 +36,7 @@ cdef inline short readiness(conn_t *c, int fd) noexcept nogil:
     """POLLIN | POLLOUT | POLLRDHUP | POLLHUP | POLLERR, all that hold."""
     cdef short mask = 0
     cdef bint no_more, shut
-    if kvo_load32(&c.peer.closing) != c.closing_seen:
+    if kvo_load32(&c.peer.closing) != kvo_load32(&c.closing_seen):
         look_at_kernel(c, fd)
     no_more = receive_ended(c)
     shut = send_ended(c)
@@ -44,7 +44,7 @@ cdef inline short readiness(conn_t *c, int fd) noexcept nogil:
         mask |= POLLIN | POLLRDHUP | POLLRDNORM
         if shut:
             mask |= POLLHUP
-    elif c.recv_back:
+    elif is_set(&c.recv_back):
         mask |= kernel_ready(fd, POLLIN | POLLRDNORM | POLLRDHUP)
     elif switch_receiving(c):
         if ring_readable(c):
@@ -55,7 +55,7 @@ cdef inline short readiness(conn_t *c, int fd) noexcept nogil:
             mask |= POLLIN | POLLRDNORM
     if departed(c):
         mask |= kernel_ready(fd, POLLPRI)
-    if c.gone or writable(c, fd):
+    if is_set(&c.gone) or writable(c, fd):
         mask |= POLLOUT | POLLWRNORM
     if unread_at_peer(c) and not kvo_load32(&c.me.reset_seen):
         mask |= POLLERR

@@ -25,9 +25,20 @@ cdef inline void fetch_record(conn_t *c, int fd) noexcept nogil:
     if not lead(c):
         return
     kick(c)
-    while c.stash == NULL and take_bytes(c, fd, &byte, 1, MSG_DONTWAIT) > 0:
+    while kvo_load_pointer(&c.stash) == NULL and take_bytes(c, fd, &byte, 1, MSG_DONTWAIT) > 0:
         pass
     unlead(c)
+
+
+cdef inline stash_t *stash_take(conn_t *c) noexcept nogil:
+    """The oldest stashed descriptors, or NULL. Under my receive lock; the kernel lock keeps off those who add to them."""
+    cdef stash_t *s = NULL
+    if lead(c):
+        s = c.stash
+        if s != NULL:
+            kvo_store_pointer(&c.stash, s.next)
+        unlead(c)
+    return s
 
 
 cdef inline ssize_t receive_live(conn_t *c, int fd, msghdr *m, int flags) noexcept nogil:
@@ -35,7 +46,8 @@ cdef inline ssize_t receive_live(conn_t *c, int fd, msghdr *m, int flags) noexce
     cdef ssize_t n = receive_on(c, fd, m, asked, flags, 0)
     if n == -EINPROGRESS:
         return kernel_receive(c, fd, m, flags)
-    if flags & MSG_WAITALL and n > 0 and <size_t>n < asked and not flags & MSG_PEEK and (c.recv_back or c.state == PLAIN):
+    if flags & MSG_WAITALL and n > 0 and <size_t>n < asked and not flags & MSG_PEEK \
+            and (is_set(&c.recv_back) or state_of(c) == PLAIN):
         return receive_rest(c, fd, m, <size_t>n, flags)
     return n
 
@@ -46,22 +58,23 @@ cdef inline ssize_t receive_on(conn_t *c, int fd, msghdr *m, size_t asked, int f
     cdef bint all_of_it = flags & MSG_WAITALL and not peek
     cdef size_t limit
     cdef bint record = False
+    cdef stash_t *descriptors = NULL
     cdef uint64_t gap, now
     cdef long naps = 0
     cdef ssize_t n
     cdef int r
     if flags & MSG_OOB:
         attend(c, fd)
-        return -EINPROGRESS if c.state == PLAIN or kvo_load32(&c.peer.flags) & KVO_BACK else -EINVAL
+        return -EINPROGRESS if state_of(c) == PLAIN or kvo_load32(&c.peer.flags) & KVO_BACK else -EINVAL
     while True:
-        if c.state != LIVE or c.recv_back:
-            return <ssize_t>got if got else (-EBADF if c.state == FREE else -EINPROGRESS)  # FREE: closed by another thread
-        if c.shared and kvo_load32(&c.me.flags) & KVO_LEFT:
+        if state_of(c) != LIVE or is_set(&c.recv_back):
+            return <ssize_t>got if got else (-EBADF if state_of(c) == FREE else -EINPROGRESS)  # FREE: closed by another thread
+        if kvo_load32(&c.shared) and kvo_load32(&c.me.flags) & KVO_LEFT:
             follow(c, fd)
-            if not c.recv_back:
+            if not is_set(&c.recv_back):
                 nap()
             continue
-        if not c.recv_ring and not switch_receiving(c):
+        if not is_set(&c.recv_ring) and not switch_receiving(c):
             n = receive_kernel(c, fd, m, got, flags)
             if n == -EINPROGRESS:
                 continue
@@ -70,17 +83,20 @@ cdef inline ssize_t receive_on(conn_t *c, int fd, msghdr *m, size_t asked, int f
         else:
             if side_lock(c, &c.me.recv_lock):
                 return <ssize_t>got if got else -EAGAIN
-            if c.recv_back:
+            if is_set(&c.recv_back):
                 side_unlock(&c.me.recv_lock)
                 continue
             n = ring_look(c, asked - got)
             if n > 0:
                 limit = record_limit(c, least(<size_t>n, asked - got), &gap)
-                if gap < limit and c.stash == NULL:
+                if gap < limit and kvo_load_pointer(&c.stash) == NULL:
                     fetch_record(c, fd)
                 n = ring_read(c, m.msg_iov, got, limit, peek)
-            record = n > 0 and <uint64_t>n > gap and not peek
-            if record:
+            record = n > 0 and <uint64_t>n > gap
+            if record and peek:
+                descriptors = stash_copy(c)
+            elif record:
+                descriptors = stash_take(c)  # here: with the next record's bytes, another thread takes the next ones
                 kvo_add32(&c.me.records_taken, 1)
             side_unlock(&c.me.recv_lock)
             if n > 0 and not peek:
@@ -92,23 +108,20 @@ cdef inline ssize_t receive_on(conn_t *c, int fd, msghdr *m, size_t asked, int f
                 return (<ssize_t>got if got else n) if n == -EFAULT else -ECONNRESET
             if n > 0:
                 m.msg_flags = flags & MSG_CMSG_CLOEXEC
-                if peek and <uint64_t>n > gap and c.stash != NULL:
-                    show(c, m, flags)
-                    return <ssize_t>got + n
-                if record:
+                if record and not (peek and descriptors == NULL):
                     count_received(c, n, peek)
-                    deliver(c, m, flags)
+                    deliver(descriptors, m, flags)
                     return <ssize_t>got + n
                 m.msg_controllen = 0
         got += <size_t>n
         if n and not peek:
             count(&c.stats.received, <uint64_t>n)
-        if n and got < asked and not c.recv_ring and not peek and not m.msg_controllen and switch_receiving(c) \
+        if n and got < asked and not is_set(&c.recv_ring) and not peek and not m.msg_controllen and switch_receiving(c) \
                 and ring_readable(c) > 0:
             continue  # the last bytes before the cut: those behind it belong to the same read
         if n and (got == asked or not all_of_it):
-            c.silent_sends = 0
-            c.silent_receives += 1
+            kvo_store32(&c.silent_sends, 0)
+            bump(&c.silent_receives)
             if not peek:
                 count(&c.stats.receives, 1)
             return <ssize_t>got
@@ -123,7 +136,7 @@ cdef inline ssize_t receive_on(conn_t *c, int fd, msghdr *m, size_t asked, int f
             return <ssize_t>got
         if departed(c):
             attend(c, fd)
-            if c.state != LIVE or c.recv_back or ring_readable(c):
+            if state_of(c) != LIVE or is_set(&c.recv_back) or ring_readable(c):
                 continue
             if not flags & MSG_DONTWAIT and not kvo_load32(&c.me.flags) & KVO_NONBLOCK:
                 # The last bell is on its way; from a peer that breaks the rules it never comes.
@@ -131,7 +144,7 @@ cdef inline ssize_t receive_on(conn_t *c, int fd, msghdr *m, size_t asked, int f
                 if r < 0:
                     return <ssize_t>got if got else r
                 continue
-        if kvo_load32(&c.peer.closing) != c.closing_seen:
+        if kvo_load32(&c.peer.closing) != kvo_load32(&c.closing_seen):
             look_at_kernel(c, fd)
         if receive_ended(c):
             if ring_readable(c):
@@ -141,12 +154,12 @@ cdef inline ssize_t receive_on(conn_t *c, int fd, msghdr *m, size_t asked, int f
             if got:
                 return <ssize_t>got
             now = kvo_ticks()
-            if now - c.looked_ticks > 1000 * kvo_process.ticks_per_us:
-                c.looked_ticks = now  # a killed peer clears nothing: a loop that never waits must see it all the same
+            if now - kvo_load64(&c.looked_ticks) > 1000 * kvo_process.ticks_per_us:
+                kvo_store64(&c.looked_ticks, now)  # a killed peer clears nothing: a loop that never waits must see it all the same
                 look_at_kernel(c, fd)
-                if c.gone:
+                if is_set(&c.gone):
                     continue
-            if kvo_process.foreign_wait or not c.shadow:
+            if kvo_process.foreign_wait or not kvo_load32(&c.shadow):
                 if not settle(c, fd) or receive_ended(c):
                     continue
             return -EAGAIN
@@ -160,9 +173,9 @@ cdef inline ssize_t receive_on(conn_t *c, int fd, msghdr *m, size_t asked, int f
 cdef inline ssize_t stream_receive(conn_t *c, int fd, msghdr *m, int flags) noexcept nogil:
     cdef size_t want
     cdef ssize_t n
-    if c.state == LIVE:
+    if state_of(c) == LIVE:
         return receive_live(c, fd, m, flags)
-    if c.state == PENDING or c.state == CANDIDATE:
+    if state_of(c) == PENDING or state_of(c) == CANDIDATE:
         n = receive_undecided(c, fd, m, flags)
         if n > 0 and flags & MSG_WAITALL and <size_t>n < total_of(m) and not flags & MSG_PEEK:
             return receive_rest(c, fd, m, <size_t>n, flags)
@@ -173,9 +186,9 @@ cdef inline ssize_t stream_receive(conn_t *c, int fd, msghdr *m, int flags) noex
 
 cdef inline ssize_t stream_receive_again(conn_t *c, int fd, msghdr *m, int flags) noexcept nogil:
     cdef ssize_t n
-    while c.state == OFFERED:
+    while state_of(c) == OFFERED:
         refresh(c, fd)
-        if c.state != OFFERED:
+        if state_of(c) != OFFERED:
             break
         n = receive_kernel(c, fd, m, 0, flags)
         if n == -EINPROGRESS:
@@ -187,12 +200,12 @@ cdef inline ssize_t stream_receive_again(conn_t *c, int fd, msghdr *m, int flags
                 withdraw(c, fd, KVO_WITHDRAWN_OFFER)
         if n > 0 and not flags & MSG_PEEK and not m.msg_controllen and <size_t>n < total_of(m):
             refresh(c, fd)
-            if c.state == LIVE and switch_receiving(c) and ring_readable(c) > 0:
+            if state_of(c) == LIVE and switch_receiving(c) and ring_readable(c) > 0:
                 return receive_on(c, fd, m, total_of(m), flags, <size_t>n)
         if n > 0 and flags & MSG_WAITALL and <size_t>n < total_of(m) and not flags & MSG_PEEK:
             return receive_rest(c, fd, m, <size_t>n, flags)
         return n
-    if c.state == LIVE:
+    if state_of(c) == LIVE:
         return receive_live(c, fd, m, flags)
     return kernel_receive(c, fd, m, flags)
 

@@ -18,7 +18,7 @@ cdef enum:
 
 cdef struct reg_t:
     watch_t watch        # first: the connection's list knows no more of it
-    uint8_t mode
+    uint32_t mode
     uint8_t hot          # on the hot list
     uint8_t fresh        # added or modified: an edge by itself
     uint8_t spent        # EPOLLONESHOT has fired
@@ -39,7 +39,7 @@ cdef struct set_t:
     int32_t epfd
     int32_t names        # descriptors that name it
     int32_t pid          # who made it: a forked child shares the kernel's set and must not change it by closing
-    bint shared          # such a child waits on it
+    uint32_t shared      # such a child waits on it
     uint32_t lock
     uint32_t sleepers    # threads in the kernel's epoll_wait
     void *kicks          # registrations that were kicked
@@ -63,7 +63,7 @@ cdef inline bint is_tag(uint64_t data) noexcept nogil:
 cdef inline set_t *set_at(int epfd) noexcept nogil:
     if <uint32_t>epfd >= SETS_MOST or kvo_process.table_len == 0:
         return NULL
-    return (<set_t **>kvo_process.sets)[epfd]
+    return <set_t *>kvo_load_pointer(&(<set_t **>kvo_process.sets)[epfd])
 
 
 cdef inline set_t *set_make(int epfd) noexcept nogil:
@@ -78,9 +78,10 @@ cdef inline set_t *set_make(int epfd) noexcept nogil:
         s.pid = kvo_process.pid
         s.spin.score = 128
         s.spin.period = 16
-        (<set_t **>kvo_process.sets)[epfd] = s
-        if <uint32_t>epfd >= kvo_process.sets_high:
-            kvo_process.sets_high = <uint32_t>epfd + 1
+        if not kvo_cas_pointer(&(<void **>kvo_process.sets)[epfd], NULL, s):
+            free(s)
+            return set_at(epfd)  # another thread's
+        kvo_raise32(&kvo_process.sets_high, <uint32_t>epfd + 1)
     return s
 
 
@@ -118,7 +119,7 @@ cdef inline reg_t *reg_new(set_t *s, int *index) noexcept nogil:
 
 cdef inline void reg_release(set_t *s, reg_t *r) noexcept nogil:
     """An unused registration that is on no list may be used again. Under s.lock."""
-    if r.mode == UNUSED and not r.hot and not r.watch.kicked:
+    if r.mode == UNUSED and not r.hot and not kvo_load32(&r.watch.kicked):
         r.next_free = s.free_list
         s.free_list = r.index + 1
 
@@ -134,14 +135,13 @@ cdef inline void reg_drop(set_t *s, int index) noexcept nogil:
         link = &c.registrations
         while link[0] != NULL:
             if link[0] == &r.watch:
-                link[0] = r.watch.next
+                kvo_store_pointer(link, r.watch.next)
                 break
             link = &link[0].next
-        if c.header != NULL:
-            slot_give(c, r.watch.slot)
-        r.watch.slot = -1
+        slot_give(c, r.watch.slot)
+        set_slot(&r.watch, -1)
         private_unlock(&c.watch_lock)
-    r.mode = UNUSED
+    kvo_store32(&r.mode, UNUSED)
     r.generation += 1
     reg_release(s, r)
 
@@ -150,20 +150,20 @@ cdef inline void reg_hand_over(reg_t *r, conn_t *c) noexcept nogil:
     """A set that was inherited through fork: the parent's descriptor keeps the registration alive, so what the kernel says
     of it passes. Under s.lock; the first of the connection's."""
     private_lock(&c.watch_lock)
-    c.registrations = r.watch.next
+    kvo_store_pointer(&c.registrations, r.watch.next)
     private_unlock(&c.watch_lock)
-    r.mode = PASS
+    kvo_store32(&r.mode, PASS)
     r.ident = 0
 
 
 cdef inline void reg_join(reg_t *r, conn_t *c) noexcept nogil:
     """The connection knows of its registration from here on. Under s.lock."""
-    c.shadow = 1
+    kvo_store32(&c.shadow, 1)
     private_lock(&c.watch_lock)
     r.watch.next = c.registrations
-    c.registrations = &r.watch
+    kvo_store_pointer(&c.registrations, &r.watch)
     private_unlock(&c.watch_lock)
-    if r.mode == NATIVE and c.state == LIVE:
+    if r.mode == NATIVE and state_of(c) == LIVE:
         kick(c)  # it has switched since the registration was made
 
 
@@ -175,7 +175,7 @@ cdef inline void make_hot(set_t *s, int index) noexcept nogil:
         if s.hot_list:
             s.regs[s.hot_last - 1].next_hot = index + 1
         else:
-            s.hot_list = index + 1
+            kvo_store32(<uint32_t *>&s.hot_list, <uint32_t>(index + 1))
         s.hot_last = index + 1
 
 
@@ -215,7 +215,7 @@ cdef inline int convert(set_t *s, int index) noexcept nogil:
         kvo_next.epoll_ctl(s.epfd, EPOLL_CTL_DEL, r.fd, NULL)
         if kvo_next.epoll_ctl(s.epfd, EPOLL_CTL_ADD, r.fd, &e):
             return -errno
-    r.mode = RING
+    kvo_store32(&r.mode, RING)
     r.fresh = 1
     make_hot(s, index)
     return 0
@@ -227,15 +227,15 @@ cdef inline void adopt_watched(conn_t *c, int fd) noexcept nogil:
     cdef set_t *s
     cdef reg_t *r
     cdef int index
-    for i in range(kvo_process.sets_high):
-        s = (<set_t **>kvo_process.sets)[i]
+    for i in range(kvo_acquire32(&kvo_process.sets_high)):
+        s = set_at(<int>i)
         if s == NULL or s.epfd != <int32_t>i:
             continue
         private_lock(&s.lock)
         index = find(s, fd)
         if index >= 0 and s.regs[index].mode == PASS:
             r = s.regs[index]
-            r.mode = NATIVE
+            kvo_store32(&r.mode, NATIVE)
             r.ident = ident_of(c)
             reg_join(r, c)
         private_unlock(&s.lock)
@@ -246,8 +246,8 @@ cdef inline void drop_watched(int fd) noexcept nogil:
     cdef uint32_t i
     cdef set_t *s
     cdef int index
-    for i in range(kvo_process.sets_high):
-        s = (<set_t **>kvo_process.sets)[i]
+    for i in range(kvo_acquire32(&kvo_process.sets_high)):
+        s = set_at(<int>i)
         if s == NULL or s.epfd != <int32_t>i:
             continue
         private_lock(&s.lock)
@@ -267,10 +267,10 @@ cdef inline void unconvert(set_t *s, int index) noexcept nogil:
         e.events &= EPOLLONESHOT | EPOLLET
     e.data.u64 = tag_of(index, r.generation)
     kvo_next.epoll_ctl(s.epfd, EPOLL_CTL_MOD, r.fd, &e)
-    r.mode = NATIVE
+    kvo_store32(&r.mode, NATIVE)
     private_lock(&c.watch_lock)
     slot_give(c, r.watch.slot)
-    r.watch.slot = -1
+    set_slot(&r.watch, -1)
     private_unlock(&c.watch_lock)
 
 
@@ -279,12 +279,12 @@ cdef inline void give_back(conn_t *c) noexcept nogil:
     cdef watch_t *w
     cdef reg_t *r
     cdef set_t *s
-    while c.registrations != NULL:
+    while kvo_load_pointer(&c.registrations) != NULL:
         r = NULL
         private_lock(&c.watch_lock)
         w = c.registrations
         while w != NULL and r == NULL:
-            if (<reg_t *>w).mode == RING:
+            if kvo_load32(&(<reg_t *>w).mode) == RING:
                 r = <reg_t *>w
             w = w.next
         private_unlock(&c.watch_lock)
@@ -312,7 +312,7 @@ cdef inline int epollset_ctl(int epfd, int op, int fd, epoll_event *event) noexc
     cdef int index, result = 0
     if c != NULL:
         refresh(c, fd)
-        if c.state == PLAIN and (s == NULL or c.registrations == NULL):
+        if state_of(c) == PLAIN and (s == NULL or kvo_load_pointer(&c.registrations) == NULL):
             return -EINPROGRESS
     if s == NULL:
         if op != EPOLL_CTL_ADD or event == NULL:
@@ -327,9 +327,9 @@ cdef inline int epollset_ctl(int epfd, int op, int fd, epoll_event *event) noexc
         if r == NULL:
             private_unlock(&s.lock)
             return -ENOMEM
-        r.mode = PASS
+        kvo_store32(&r.mode, PASS)
         if c != NULL:
-            r.mode = RING if c.state == LIVE else NATIVE
+            kvo_store32(&r.mode, RING if state_of(c) == LIVE else NATIVE)
         r.fd = fd
         r.ident = ident if c != NULL else 0
         r.events = event.events
@@ -380,8 +380,10 @@ cdef inline void epollset_forget(conn_t *c, int fd) noexcept nogil:
     cdef reg_t *r
     cdef set_t *s
     cdef int index
-    while c.registrations != NULL:
-        r = <reg_t *>c.registrations
+    while True:
+        r = <reg_t *>kvo_load_pointer(&c.registrations)
+        if r == NULL:
+            return
         s = <set_t *>r.set
         private_lock(&s.lock)
         index = r.index
@@ -399,9 +401,8 @@ cdef inline void epollset_close(int epfd) noexcept nogil:
     cdef int i
     if s == NULL:
         return
-    (<set_t **>kvo_process.sets)[epfd] = NULL
-    s.names -= 1
-    if s.names > 0:
+    kvo_store_pointer(&(<set_t **>kvo_process.sets)[epfd], NULL)
+    if kvo_add32(<uint32_t *>&s.names, <uint32_t>-1) > 1:
         return
     private_lock(&s.lock)
     for i in range(s.count):
@@ -416,10 +417,9 @@ cdef inline void epollset_close(int epfd) noexcept nogil:
 cdef inline void epollset_dup(int old, int new) noexcept nogil:
     cdef set_t *s = set_at(old)
     if s != NULL and <uint32_t>new < SETS_MOST:
-        s.names += 1
-        (<set_t **>kvo_process.sets)[new] = s
-        if <uint32_t>new >= kvo_process.sets_high:
-            kvo_process.sets_high = <uint32_t>new + 1
+        kvo_add32(<uint32_t *>&s.names, 1)
+        kvo_store_pointer(&(<set_t **>kvo_process.sets)[new], s)
+        kvo_raise32(&kvo_process.sets_high, <uint32_t>new + 1)
 
 
 cdef inline void epollset_forked_child() noexcept nogil:
@@ -427,8 +427,8 @@ cdef inline void epollset_forked_child() noexcept nogil:
     cdef uint32_t i
     cdef int index
     cdef set_t *s
-    for i in range(kvo_process.sets_high):
-        s = (<set_t **>kvo_process.sets)[i]
+    for i in range(kvo_acquire32(&kvo_process.sets_high)):
+        s = set_at(<int>i)
         if s != NULL:
             s.lock = s.sleepers = 0
             s.kicks = NULL

@@ -123,9 +123,9 @@ cdef inline void hand_over(int32_t offering, const uint8_t *nonce) noexcept nogi
     cdef uint32_t index
     cdef conn_t *c
     memcpy(&index, &nonce[PROCESS_BYTES], sizeof(index))
-    if index < kvo_process.slot_high:
+    if index < kvo_acquire32(&kvo_process.slot_high):
         c = (<conn_t *>kvo_process.slots) + index
-        if ((c.state == PENDING or c.state == MARKED) and c.offering < 0 and c.fd >= 0
+        if ((state_of(c) == PENDING or state_of(c) == MARKED) and c.offering < 0 and c.fd >= 0
                 and memcmp(c.nonce, nonce, KVO_NONCE_BYTES) == 0):
             if may_offer(offering, c.fd):
                 c.offering = offering

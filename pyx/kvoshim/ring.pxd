@@ -98,6 +98,7 @@ cdef inline ssize_t ring_write(conn_t *c, const iovec *iov, size_t skip, size_t 
         copy_in(c, tail + done, <const uint8_t *>iov.iov_base + skip, part)
         done += part
         skip += part
+    kvo_sent(c.nonce)
     kvo_release64(&c.me.tail, tail + n)  # SYNC POINT ring-data: the bytes before the new tail become visible
     return <ssize_t>n
 
@@ -109,6 +110,7 @@ cdef inline ssize_t ring_look(conn_t *c, size_t want) noexcept nogil:
     cdef uint64_t tail
     if used < 0 or <size_t>used < want:
         tail = kvo_acquire64(&c.peer.tail)  # SYNC POINT ring-data
+        kvo_received(c.nonce)
         used = ring_used(c, tail, head)
         if used >= 0:
             kvo_store64(&c.me.tail_cache, tail)

@@ -69,12 +69,12 @@ cdef inline int sleep_on_segment(conn_t *c, int fd, ssize_t need, bint part_sent
     cdef uint64_t ns = SLICE_NS
     if timed:
         deadline_after(&deadline, &limit)
-    while c.state == LIVE:
+    while state_of(c) == LIVE:
         want(c, KVO_WANT_ROOM)
         if not room_awaited(c, need):
             return 0
         look_at_kernel(c, fd)
-        if c.gone:
+        if is_set(&c.gone):
             return 0
         if timed:
             time_left(&deadline, &left)

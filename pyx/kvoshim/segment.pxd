@@ -20,7 +20,7 @@ cdef inline void segment_adopt(conn_t *c, header_t *header, uint64_t ring_bytes)
     c.peer = &header.side[1 - c.role]
     c.out = rings + ring_bytes * c.role
     c.inc = rings + ring_bytes * (1 - c.role)
-    c.closing_seen = kvo_load32(&c.peer.closing)
+    kvo_store32(&c.closing_seen, kvo_load32(&c.peer.closing))
     c.header = header
 
 

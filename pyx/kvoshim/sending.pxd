@@ -28,13 +28,13 @@ cdef inline bint peer_stopped(conn_t *c, int fd) noexcept nogil:
     """Only sends, no answer: looks at the lifeline when the peer has not moved for a millisecond. A peer that was
     killed while awake rings nothing and clears nothing; the kernel knows."""
     cdef uint64_t now = kvo_ticks(), head
-    if now - c.alive_ticks > 1000 * kvo_process.ticks_per_us:
+    if now - kvo_load64(&c.alive_ticks) > 1000 * kvo_process.ticks_per_us:
         head = kvo_load64(&c.peer.head)
-        if head == c.alive_head:
+        if head == kvo_load64(&c.alive_head):
             look_at_kernel(c, fd)
-        c.alive_head = head
-        c.alive_ticks = now
-    return c.gone != 0
+        kvo_store64(&c.alive_head, head)
+        kvo_store64(&c.alive_ticks, now)
+    return is_set(&c.gone)
 
 
 cdef inline ssize_t send_live(conn_t *c, int fd, const msghdr *m, size_t total, int flags) noexcept nogil:
@@ -50,13 +50,13 @@ cdef inline ssize_t send_live(conn_t *c, int fd, const msghdr *m, size_t total, 
     cdef long naps = 0
     cdef int r
     while True:
-        if c.state != LIVE or c.send_back:
-            return <ssize_t>done if done else (-EBADF if c.state == FREE else -EINPROGRESS)  # FREE: closed by another thread
-        if kvo_load32(&c.peer.closing) != c.closing_seen:
+        if state_of(c) != LIVE or is_set(&c.send_back):
+            return <ssize_t>done if done else (-EBADF if state_of(c) == FREE else -EINPROGRESS)  # FREE: closed by another thread
+        if kvo_load32(&c.peer.closing) != kvo_load32(&c.closing_seen):
             look_at_kernel(c, fd)
-        c.silent_sends += 1
-        c.silent_receives = 0
-        if c.silent_sends & 7 == 0:
+        bump(&c.silent_sends)
+        kvo_store32(&c.silent_receives, 0)
+        if kvo_load32(&c.silent_sends) & 7 == 0:
             peer_stopped(c, fd)
         if send_ended(c):
             return <ssize_t>done if done else broken_pipe(flags)
@@ -116,7 +116,7 @@ cdef inline ssize_t send_live(conn_t *c, int fd, const msghdr *m, size_t total, 
         # The ring is full.
         if anything_outside(m):
             return <ssize_t>done if done else -EFAULT
-        c.full += 1
+        bump(&c.full)
         if flags & MSG_DONTWAIT or kvo_load32(&c.me.flags) & KVO_NONBLOCK:
             count(&c.stats.sends, done != 0)
             return <ssize_t>done if done else -EAGAIN
@@ -133,8 +133,10 @@ cdef inline ssize_t send_changing(conn_t *c, int fd, const msghdr *m, int flags,
     cdef bint direct, locked
     cdef size_t total = total_of(m), skip, i
     cdef ssize_t n
+    cdef uint32_t state
     while True:
         refresh(c, fd)
+        state = state_of(c)  # one look: another thread may change it between two
         direct = False
         part = m[0]
         if done:
@@ -148,20 +150,20 @@ cdef inline ssize_t send_changing(conn_t *c, int fd, const msghdr *m, int flags,
             memset(&part, 0, sizeof(part))
             part.msg_iov = &v
             part.msg_iovlen = 1
-        if c.state == LIVE and not c.send_back and not kvo_load32(&c.me.flags) & KVO_BACK:
+        if state == LIVE and not is_set(&c.send_back) and not kvo_load32(&c.me.flags) & KVO_BACK:
             n = send_live(c, fd, &part, total_of(&part), flags)
             if n == -EINPROGRESS:
                 continue
-        elif c.state == PLAIN or c.state == LIVE and c.send_back:
+        elif state == PLAIN or state == LIVE and is_set(&c.send_back):
             n = kvo_next.sendmsg(fd, &part, flags)
             n = n if n >= 0 else -errno
             count_sent(c, n)
-        elif c.state == LIVE:
+        elif state == LIVE:
             follow(c, fd)  # what was left in the ring goes first
-            if c.send_back or c.state != LIVE:
+            if is_set(&c.send_back) or state_of(c) != LIVE:
                 continue
             n = -EAGAIN
-        elif undecided(c):
+        elif state == PENDING or state == CANDIDATE:
             locked = own_lock(&c.lock)
             if not (still_undecided(c, fd) if locked else undecided(c)):
                 if locked:
@@ -193,7 +195,7 @@ cdef inline ssize_t send_changing(conn_t *c, int fd, const msghdr *m, int flags,
                 count_sent(c, n)
             side_unlock(&c.me.send_lock)
         if n == -EAGAIN and not direct and not flags & MSG_DONTWAIT and (
-                undecided(c) or c.state == OFFERED or c.state == LIVE and kvo_load32(&c.me.flags) & KVO_BACK):
+                undecided(c) or state_of(c) == OFFERED or state_of(c) == LIVE and kvo_load32(&c.me.flags) & KVO_BACK):
             if not kvo_next.fcntl(fd, F_GETFL) & O_NONBLOCK:
                 n = wait_kernel_room(c, fd, done > 0)
                 if n == 0:
@@ -203,7 +205,7 @@ cdef inline ssize_t send_changing(conn_t *c, int fd, const msghdr *m, int flags,
         done += <size_t>n
         if done >= total or direct or flags & MSG_DONTWAIT:
             return <ssize_t>done
-        if c.state != PLAIN and kvo_next.fcntl(fd, F_GETFL) & O_NONBLOCK:
+        if state_of(c) != PLAIN and kvo_next.fcntl(fd, F_GETFL) & O_NONBLOCK:
             return <ssize_t>done
 
 
@@ -212,15 +214,16 @@ cdef inline ssize_t stream_send(conn_t *c, int fd, const msghdr *m, int flags) n
     cdef ssize_t n
     if flags & MSG_OOB:
         demote(c, fd, KVO_URGENT)
-        if c.state == LIVE and not c.send_back:
+        if state_of(c) == LIVE and not is_set(&c.send_back):
             return -EOPNOTSUPP
-    elif c.state == LIVE:
+    elif state_of(c) == LIVE:
         total = total_of(m)
         n = send_live(c, fd, m, total, flags)
-        if <size_t>n == total or not (c.send_back or c.state == PLAIN or c.state == LIVE and kvo_load32(&c.me.flags) & KVO_BACK):
+        if <size_t>n == total or not (is_set(&c.send_back) or state_of(c) == PLAIN
+                                      or state_of(c) == LIVE and kvo_load32(&c.me.flags) & KVO_BACK):
             return n
         return send_changing(c, fd, m, flags, <size_t>n if n > 0 else 0) if n >= 0 or n == -EINPROGRESS else n
-    if undecided(c) or c.state == OFFERED or c.state == LIVE:
+    if undecided(c) or state_of(c) == OFFERED or state_of(c) == LIVE:
         return send_changing(c, fd, m, flags, 0)
     n = kvo_next.sendmsg(fd, m, flags)
     count_sent(c, n)

@@ -16,7 +16,7 @@
 from libc.stdint cimport uint32_t, uint64_t
 from kvoshim.layout cimport *
 from kvoshim.runtime cimport *
-from kvoshim.connection cimport conn_t, spin_t, count_spin
+from kvoshim.connection cimport bump, conn_t, spin_t, count_spin
 
 cdef enum:
     STREAM = 16         # receives in a row that make a stream
@@ -29,12 +29,12 @@ cdef enum:
 cdef inline bint spin_worth(spin_t *s, bint peer_slept) noexcept nogil:
     if kvo_process.spin_ticks == 0:
         return False
-    if s.score >= SPIN_SCORE and not peer_slept:
+    if kvo_load32(&s.score) >= SPIN_SCORE and not peer_slept:
         return True
-    s.tick += 1
-    if s.tick < s.period:
+    bump(&s.tick)
+    if kvo_load32(&s.tick) < kvo_load32(&s.period):
         return False
-    s.tick = 0
+    kvo_store32(&s.tick, 0)
     return True
 
 
@@ -43,25 +43,26 @@ cdef inline bint crowded(spin_t *s, uint64_t before) noexcept nogil:
     (waking preempts, yielding queues), and it is long before the next probe."""
     if kvo_ticks() - before < CROWDED_US * kvo_process.ticks_per_us:
         return False
-    s.score = 0
-    s.tick = 0
-    s.period = CROWDED_PERIOD
+    kvo_store32(&s.score, 0)
+    kvo_store32(&s.tick, 0)
+    kvo_store32(&s.period, CROWDED_PERIOD)
     return True
 
 
 cdef inline void spin_learn(spin_t *s, bint success) noexcept nogil:
+    cdef uint32_t score = kvo_load32(&s.score), period = kvo_load32(&s.period)
     if success:
-        s.score += (256 - s.score) >> 2
-        s.period = 16
+        kvo_store32(&s.score, score + ((256 - score) >> 2))
+        kvo_store32(&s.period, 16)
     else:
-        s.score >>= 1
-        if s.period < PROBE_LONGEST:
-            s.period *= 2
+        kvo_store32(&s.score, score >> 1)
+        if period < PROBE_LONGEST:
+            kvo_store32(&s.period, period * 2)
 
 
 cdef inline bint changed(conn_t *c, const uint64_t *word, uint64_t old, uint32_t flags) noexcept nogil:
     return (kvo_load64(word) != old or kvo_load32(&c.peer.flags) != flags
-            or kvo_load32(&c.peer.closing) != c.closing_seen)
+            or kvo_load32(&c.peer.closing) != kvo_load32(&c.closing_seen))
 
 
 cdef inline bint spin_until(conn_t *c, spin_t *s, const uint64_t *word, uint64_t old) noexcept nogil:
@@ -71,10 +72,11 @@ cdef inline bint spin_until(conn_t *c, spin_t *s, const uint64_t *word, uint64_t
     cdef uint64_t start, now, before
     cdef bint same, won = False
     cdef int idle = 0, i
-    cdef bint stream = c.silent_receives > STREAM
-    cdef bint slept = c.rang != 0 and not stream and s == &c.receiving
-    c.rang = 0
-    if stream and c.stats.received < c.stats.receives << 12 and kvo_load32(&c.peer.cpu) != kvo_load32(&c.me.cpu):
+    cdef bint stream = kvo_load32(&c.silent_receives) > STREAM
+    cdef bint slept = kvo_load32(&c.rang) != 0 and not stream and s == &c.receiving
+    kvo_store32(&c.rang, 0)
+    if stream and kvo_load64(&c.stats.received) < kvo_load64(&c.stats.receives) << 12 \
+            and kvo_load32(&c.peer.cpu) != kvo_load32(&c.me.cpu):
         start = kvo_ticks()
         while kvo_ticks() - start < 3 * kvo_process.pause_ticks:
             for i in range(8):

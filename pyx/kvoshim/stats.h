@@ -1,6 +1,7 @@
 /* The statistics segment of this process: made, made longer, given up. Nothing here fails visibly: where there can be no
  * segment, the counters stay in private memory, at the same addresses. */
 #pragma once
+#include "atomics.h"
 #include "runtime.h"
 #include "stats_layout.h"
 
@@ -19,7 +20,7 @@ static inline struct kvo_stats_connection *kvo_stats_slot(uint32_t slot) {
 
 /* Called where a system call is near; one load and one test most of the time. */
 static inline void kvo_stats_cover(uint32_t slot) {
-  if (__builtin_expect(slot >= kvo_process.stats_slots, 0)) kvo_stats_extend(slot);
+  if (__builtin_expect(slot >= kvo_acquire32(&kvo_process.stats_slots), 0)) kvo_stats_extend(slot);
 }
 
 /* Nanoseconds, CLOCK_REALTIME. */

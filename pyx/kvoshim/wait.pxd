@@ -16,12 +16,12 @@ cdef enum:
 cdef inline bint receive_ended(conn_t *c) noexcept nogil:
     """Nothing more will come once the ring is empty."""
     # SYNC POINT shut: the bytes before the flag are visible with it, so an empty ring after this look is the end.
-    return (c.gone or kvo_load32(&c.me.flags) & KVO_SHUT_RD
+    return (is_set(&c.gone) or kvo_load32(&c.me.flags) & KVO_SHUT_RD
             or kvo_acquire32(&c.peer.flags) & KVO_SHUT_WR) != 0
 
 
 cdef inline bint send_ended(conn_t *c) noexcept nogil:
-    return (c.gone or kvo_load32(&c.me.flags) & KVO_SHUT_WR
+    return (is_set(&c.gone) or kvo_load32(&c.me.flags) & KVO_SHUT_WR
             or kvo_load32(&c.peer.flags) & KVO_SHUT_RD) != 0
 
 
@@ -29,7 +29,7 @@ cdef inline bint unread_at_peer(conn_t *c) noexcept nogil:
     """The peer has closed and has left bytes of mine unread: the kernel would say ECONNRESET, once."""
     cdef uint32_t flags = kvo_acquire32(&c.peer.flags), both = KVO_SHUT_WR | KVO_SHUT_RD
     # gone means no more than that both directions are shut down; where an end has done that, the peer itself must say so.
-    if not flags & KVO_CLOSED and (not c.gone or flags & both == both):
+    if not flags & KVO_CLOSED and (not is_set(&c.gone) or flags & both == both):
         return False
     return (kvo_load64(&c.peer.head) != kvo_load64(&c.me.tail)
             or kvo_load64(&c.peer.kernel_read) < kvo_load64(&c.me.cut))
@@ -67,7 +67,7 @@ cdef inline int sleep_for(conn_t *c, int fd, const timespec *span, int when_over
         return when_over
     if p.revents & POLLHUP:
         look_at_kernel(c, fd)
-    elif c.state == LIVE:
+    elif state_of(c) == LIVE:
         drop_surplus(c, fd)
     return 0
 
@@ -78,12 +78,12 @@ cdef inline int sleep_peeking(conn_t *c, int fd) noexcept nogil:
     cdef ssize_t n = kvo_next.recv(fd, &byte, 1, MSG_PEEK)
     cdef int why = errno
     # A bell that nobody has counted: its ringer is about to, or was killed before it could, and lies behind it.
-    if c.state == LIVE and (n <= 0 or <int32_t>(kvo_load32(&c.me.rung) - kvo_load32(&c.me.drained)) <= 0):
+    if state_of(c) == LIVE and (n <= 0 or <int32_t>(kvo_load32(&c.me.rung) - kvo_load32(&c.me.drained)) <= 0):
         look_at_kernel(c, fd)
         if n > 0:
             drop_surplus(c, fd)
     if n < 0:
-        return 0 if why == ECONNRESET and c.state == LIVE else -why
+        return 0 if why == ECONNRESET and state_of(c) == LIVE else -why
     return 0
 
 
@@ -138,7 +138,7 @@ cdef inline int wait_data_with(conn_t *c, int fd, bint part_read, int slot) noex
         return 0
     if not settled(c, fd, target, slot):
         return -EINPROGRESS if kvo_load32(&c.me.rung) == target else 0
-    if c.gone:
+    if is_set(&c.gone):
         return 0
     count_sleep(c)
     if slot < 0:

@@ -14,7 +14,8 @@ EXPORT int close(int fd) {
 
 /* Everything from first to last but our own descriptors. */
 static int close_around(unsigned first, unsigned last, int flags) {
-  unsigned high = kvo_process.fd_high < last ? kvo_process.fd_high : last, from = first;
+  unsigned high = kvo_load32(&kvo_process.fd_high), from = first;
+  if (high > last) high = last;
   for (unsigned fd = first; fd <= high && kvo_process.table_len; fd++) {
     if (ident_of((int)fd) != KVO_INTERNAL) continue;
     if (fd > from && NEXT(close_range)(from, fd - 1, flags)) return -1;
@@ -28,7 +29,7 @@ EXPORT int close_range(unsigned first, unsigned last, int flags) {
     return NEXT(close_range)(first, last, flags);
   int r = close_around(first, last, flags);
   if (r == 0)
-    for (unsigned fd = first; fd <= last && fd <= kvo_process.fd_high; fd++)
+    for (unsigned fd = first; fd <= last && fd <= kvo_load32(&kvo_process.fd_high); fd++)
       if (ident_of((int)fd) != KVO_INTERNAL) kvo_replaced((int)fd);
   return r;
 }

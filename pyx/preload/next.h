@@ -1,5 +1,6 @@
 /* Shared by the interposers: the next symbols, the table look-up, errno. */
 #pragma once
+#include "atomics.h"
 #include "core.h"
 
 #define EXPORT __attribute__((visibility("default")))
@@ -14,7 +15,7 @@ void kvo_standard_streams(void);
 
 /* One load and one sign test decide every call. */
 static inline int32_t ident_of(int fd) {
-  return (unsigned)fd < kvo_process.table_len ? kvo_process.table[fd] : 0;
+  return (unsigned)fd < kvo_process.table_len ? (int32_t)kvo_load32((const uint32_t *)&kvo_process.table[fd]) : 0;
 }
 
 /* Core results to C library results; errno is touched only on failure. */

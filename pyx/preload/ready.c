@@ -58,7 +58,7 @@ static unsigned long word(int n, int at, const fd_set *r, const fd_set *w, const
 
 static int select_has_ours(int n, const fd_set *r, const fd_set *w, const fd_set *e) {
   const int bits = 8 * sizeof(long);
-  for (int at = 0; at * bits < n && (unsigned)(at * bits) <= kvo_process.fd_high; at++)
+  for (int at = 0; at * bits < n && (unsigned)(at * bits) <= kvo_load32(&kvo_process.fd_high); at++)
     for (unsigned long left = word(n, at, r, w, e); left; left &= left - 1) {
       int fd = at * bits + __builtin_ctzl(left);
       if (ident_of(fd) < 0 || kvo_epoll_known(fd)) return 1;
