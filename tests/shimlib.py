@@ -36,19 +36,21 @@ def library() -> Path:
     return path
 
 
-#: What goes in front of LD_PRELOAD: the runtime of scripts/sanitize.
+#: What goes into LD_PRELOAD beside the library: the runtime of scripts/sanitize, which says there which comes first.
 _RUNTIME = os.environ.get("SANITIZER_RUNTIME", "")
+_RUNTIME_FIRST = os.environ.get("SANITIZER") == "address"
 
 
 def plain_env(**extra: str) -> dict[str, str]:
     """This process's environment without anything that concerns the shim, plus `extra`. Connections switch at their first
-    bytes, unless `extra` says otherwise, since tests talk little. A sanitizer's runtime stays in LD_PRELOAD, before what `extra`
+    bytes, unless `extra` says otherwise, since tests talk little. A sanitizer's runtime stays in LD_PRELOAD, beside what `extra`
     names there."""
     env = {k: v for k, v in os.environ.items() if not k.startswith("KVOSHIM_") and k not in _SCRUBBED}
     env["KVOSHIM_WARMUP"] = "0"
     env.update(extra)
     if _RUNTIME:
-        env["LD_PRELOAD"] = ":".join(filter(None, (_RUNTIME, env.get("LD_PRELOAD", ""))))
+        both = (_RUNTIME, env.get("LD_PRELOAD", ""))
+        env["LD_PRELOAD"] = ":".join(filter(None, both if _RUNTIME_FIRST else reversed(both)))
     return env
 
 

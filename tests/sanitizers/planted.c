@@ -1,5 +1,7 @@
-/* A program with a bug that only the shim's memory accesses show: `planted address` receives more than its buffer holds,
- * `planted thread` receives into one buffer from two threads. Its connections are accelerated. */
+/* A program with a bug, on accelerated connections: `planted race` receives into one buffer from two threads and `planted
+ * overflow` more than its buffer holds, which only the shim's memory accesses show; `planted leak` forgets memory and `planted
+ * undefined` overflows a number. */
+#include <limits.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,18 +29,35 @@ static void *receiver(void *pair) {
   return recv(((int *)pair)[1], shared, BYTES, 0) == BYTES ? NULL : pair;
 }
 
-int main(int count, char **words) {
-  listener = socket(AF_UNIX, SOCK_STREAM, 0);
-  if (count < 2 || bind(listener, (struct sockaddr *)&at, sizeof at) || listen(listener, 2)) return 2;
-  connected(ends[0]), connected(ends[1]);
-  if (!strcmp(words[1], "address")) {
-    char *small = malloc(8);
-    if (send(ends[0][0], shared, BYTES, 0) != BYTES) return 2;
-    return recv(ends[0][1], small, BYTES, 0) != BYTES;
-  }
+static int race(void) {
   pthread_t threads[2];
   for (int i = 0; i < 2; i++) pthread_create(&threads[i], NULL, receiver, ends[i]);
   for (int i = 0; i < 2; i++) (void)!send(ends[i][0], shared, BYTES, 0);
   for (int i = 0; i < 2; i++) pthread_join(threads[i], NULL);
+  return 0;
+}
+
+static int overflow(void) {
+  char *small = malloc(8);
+  if (send(ends[0][0], shared, BYTES, 0) != BYTES) return 2;
+  return recv(ends[0][1], small, BYTES, 0) != BYTES;
+}
+
+static int leak(void) {
+  static char *volatile forgotten;
+  forgotten = malloc(8);
+  forgotten = NULL;
+  return 0;
+}
+
+int main(int count, char **words) {
+  listener = socket(AF_UNIX, SOCK_STREAM, 0);
+  if (count < 2 || bind(listener, (struct sockaddr *)&at, sizeof at) || listen(listener, 2)) return 2;
+  connected(ends[0]), connected(ends[1]);
+  if (!strcmp(words[1], "race")) return race();
+  if (!strcmp(words[1], "overflow")) return overflow();
+  if (!strcmp(words[1], "leak")) return leak();
+  volatile int number = INT_MAX;
+  number += count;
   return 0;
 }

@@ -258,7 +258,7 @@ static void no_numbers_client(int fd)
 /* Two connections change numbers by way of a third number. */
 static void swap_numbers_server(int fd)
 {
-    char b[10] = "";
+    char b[11] = "";
     int p[2];
     OK(pipe(p));
     int spare = OK(dup(fd));

@@ -22,6 +22,7 @@ static void client(int fd)
     fill(b, n, 0);
     SHOW(write(fd, b, n));
     SHOW(close(fd));
+    free(b);
 }
 
 int main(void) { return sn_run(server, client); }

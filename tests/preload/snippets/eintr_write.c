@@ -27,6 +27,7 @@ static void server(int fd)
     }
     say("then %ld", n);
     close(fd);
+    free(b);
 }
 
 static void client(int fd)
@@ -52,6 +53,7 @@ static void client(int fd)
     n = send(fd, b, N, MSG_NOSIGNAL);
     say("took some %d", n > 0);                         /* a short count even with SA_RESTART, once bytes are in */
     close(fd);
+    free(b);
 }
 
 int main(void) { return sn_run(server, client); }

@@ -24,6 +24,7 @@ static void client(int fd)
     r = write(fd, b, n);
     say("%ld %s, a signal %d", r, err_name(errno), pipes > 0);
     close(fd);
+    free(b);
 }
 
 int main(void) { return sn_run(server, client); }

@@ -59,6 +59,7 @@ static void server(int fd)
     SHOW(get(RECVMSG, fd, b, 10));
     SHOW(get(READV, fd, b, 10));
     close(fd);
+    free(b);
 }
 
 static void client(int fd)
@@ -75,6 +76,7 @@ static void client(int fd)
                 barrier();
             }
     close(fd);
+    free(b);
 }
 
 int main(void) { return sn_run(server, client); }

@@ -31,6 +31,7 @@ static void server(int fd)
     } while (n < 0 && errno == EAGAIN);
     say("%llu bytes, then %ld", (unsigned long long)at, n);
     close(fd);
+    free(b);
 }
 
 static void client(int fd)
@@ -65,6 +66,7 @@ static void client(int fd)
         if (r != 1 || p.revents != POLLOUT) say("poll -> %d %s", r, mask_name(p.revents));
     }
     close(fd);
+    free(b);
 }
 
 int main(void) { return sn_run(server, client); }

@@ -27,6 +27,7 @@ static void server(int fd)
         barrier();
     }
     close(fd);
+    free(b);
 }
 
 static void client(int fd)

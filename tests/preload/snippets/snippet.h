@@ -345,7 +345,7 @@ __attribute__((unused)) static void await_peer_sleep(void) { await_sleep(sn_end[
 __attribute__((unused)) static void sn_count_signal(int number)
 {
     (void)number;
-    sn_end[sn_role].signals++;
+    __atomic_fetch_add(&sn_end[sn_role].signals, 1, __ATOMIC_RELEASE);
 }
 /* Signals to this end are counted from now on; flags as for sigaction(). */
 __attribute__((unused)) static void count_signals(int number, int flags)
@@ -357,9 +357,9 @@ __attribute__((unused)) static void count_signals(int number, int flags)
 /* Signal the other end, which sleeps; its handler has run when this returns. */
 __attribute__((unused)) static void poke_peer(int number)
 {
-    int before = sn_end[!sn_role].signals;
+    int before = __atomic_load_n(&sn_end[!sn_role].signals, __ATOMIC_ACQUIRE);
     OK(syscall(SYS_tgkill, sn_end[!sn_role].pid, sn_end[!sn_role].tid, number));
-    while (*(volatile int *)&sn_end[!sn_role].signals == before) pause_ms(1);
+    while (__atomic_load_n(&sn_end[!sn_role].signals, __ATOMIC_ACQUIRE) == before) pause_ms(1);
 }
 
 /* Several scenes in one program, one of which is named on the command line. SCENE(x) has two ends, x_server() and

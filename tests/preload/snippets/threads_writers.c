@@ -30,8 +30,8 @@ static void *reader(void *unused)
         pthread_mutex_unlock(&lock);
         if (n != sizeof r) return NULL;
         for (int k = 0; k < 7; k++)
-            if (r.writer > 3 || r.words[k] != r.writer * 1000003ull + r.number * 31ull + k) { torn++; break; }
-        if (r.writer < 4 && r.number < EACH) twice += __sync_fetch_and_add(&seen[r.writer][r.number], 1) > 0;
+            if (r.writer > 3 || r.words[k] != r.writer * 1000003ull + r.number * 31ull + k) { __sync_fetch_and_add(&torn, 1); break; }
+        if (r.writer < 4 && r.number < EACH && __sync_fetch_and_add(&seen[r.writer][r.number], 1) > 0) __sync_fetch_and_add(&twice, 1);
     }
 }
 
