@@ -74,7 +74,7 @@ cdef inline void inherit(int memfd, int fd) noexcept nogil:
     cdef int role
     cdef void *at
     cdef uint32_t i
-    if fstat(memfd, &segment) or fstat(fd, &own) or (kvo_next.fcntl(memfd, F_GET_SEALS) & SEALS) != SEALS:
+    if fstat(memfd, &segment) or fstat(fd, &own) or not sealed(memfd):
         return
     size = (<uint64_t>segment.st_size - KVO_HEADER_BYTES) // 2
     if size < KVO_RING_MIN or size > KVO_RING_MAX or size & (size - 1) \

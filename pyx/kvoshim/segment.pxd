@@ -12,6 +12,11 @@ cdef inline uint64_t segment_bytes(uint64_t ring_bytes) noexcept nogil:
     return KVO_HEADER_BYTES + 2 * ring_bytes
 
 
+cdef inline bint sealed(int memfd) noexcept nogil:
+    cdef int seals = kvo_next.fcntl(memfd, F_GET_SEALS)
+    return seals >= 0 and seals & SEALS == SEALS  # -1 for a file that knows no seals
+
+
 cdef inline void segment_adopt(conn_t *c, header_t *header, uint64_t ring_bytes) noexcept nogil:
     """Points the connection into a mapped segment. Sizes are private from here on, never read from it again."""
     cdef uint8_t *rings = <uint8_t *>header + KVO_HEADER_BYTES
@@ -72,7 +77,7 @@ cdef inline int segment_attach(conn_t *c, int memfd, const offer_t *offer) noexc
     total = segment_bytes(size)
     if offer.total_bytes != total or memcmp(offer.nonce, c.nonce, KVO_NONCE_BYTES):
         return -EPROTO
-    if (kvo_next.fcntl(memfd, F_GET_SEALS) & SEALS) != SEALS:
+    if not sealed(memfd):
         return -EPROTO
     if fstat(memfd, &info) or <uint64_t>info.st_size != total:
         return -EPROTO
