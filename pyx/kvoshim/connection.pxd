@@ -242,6 +242,11 @@ cdef inline void set_slot(watch_t *w, int32_t slot) noexcept nogil:
     kvo_store32(<uint32_t *>&w.slot, <uint32_t>slot)
 
 
+cdef inline bint scarce(int error) noexcept nogil:
+    """No descriptor or no memory."""
+    return error == EMFILE or error == ENFILE or error == ENOMEM or error == ENOBUFS
+
+
 cdef inline bint in_vfork_child() noexcept nogil:
     """A vfork child shares our memory: its descriptors are its own, our table is not."""
     return getpid() != kvo_process.pid

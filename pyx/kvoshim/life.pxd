@@ -27,11 +27,14 @@ cdef inline int life_connect(int fd, const sockaddr *address, socklen_t length) 
     cdef int32_t ident = ident_of_fd(fd)
     cdef conn_t *c
     cdef int r, saved = errno
-    if (ident >= 0 and <uint32_t>fd < kvo_process.table_len and address != NULL
+    if (ident >= 0 and kvo_process.table_len and address != NULL
             and length > sizeof(unsigned short) and length <= sizeof(sockaddr_un)
             and un.sun_family == AF_UNIX and kvo_path_selected(un.sun_path, length - sizeof(unsigned short))
             and stream_socket(fd) and not in_vfork_child()):
-        mark(fd, un, length)
+        if ident == KVO_KERNEL:
+            refuse(KVO_NO_MEMORY, fd, b"client")  # it is in an epoll set that had no memory for it
+        else:
+            mark(fd, un, length)
         if ident == KVO_WATCHED and ident_of_fd(fd) < 0:
             adopt_watched(conn_at(ident_of_fd(fd)), fd)
     kvo_set_errno(saved)
@@ -85,6 +88,8 @@ cdef inline bint life_accepted(int listener, int fd, const sockaddr_un *peer, so
         signals = kvo_hold_signals()
         c = conn_new(fd, CANDIDATE, 1)
         kvo_release_signals(signals)
+        if c == NULL:
+            refuse(KVO_TABLE_FULL, fd, b"server")
     if c != NULL or (not marked and kvo_process.log_level):
         kvo_next.getsockname(fd, <sockaddr *>&own, &n)
         if own.sun_path[0] == 0:

@@ -33,10 +33,20 @@ cdef inline bint warm(conn_t *c) noexcept nogil:
     return c.moves >= kvo_process.warmup or c.kernel_sent + c.kernel_read >= WARM_BYTES
 
 
-cdef inline void note_inode(conn_t *c, int fd) noexcept nogil:
+cdef inline bint note_inode(conn_t *c, int fd) noexcept nogil:
+    """False: it can't be had, and a successor by exec would not know the connection again."""
     cdef stat_t info
-    if fstat(fd, &info) == 0:
-        c.me.inode = info.st_ino
+    if fstat(fd, &info):
+        return False
+    c.me.inode = info.st_ino
+    return True
+
+
+cdef inline void refuse(int reason, int fd, const char *side) noexcept nogil:
+    """Counts a connection that has no slot."""
+    kvo_stats_cover(0)
+    count(&kvo_process.stats.refused[reason], 1)
+    kvo_log(b"plain fd=%d side=%s reason=%s", fd, side, kvo_reason_name(reason))
 
 
 cdef inline void log_plain(conn_t *c, int fd, int reason) noexcept nogil:
@@ -124,8 +134,9 @@ cdef inline void mark(int fd, const sockaddr_un *address, socklen_t length) noex
     cdef uint64_t signals = kvo_hold_signals()
     cdef conn_t *c = conn_new(fd, MARKED, 0)
     if c == NULL:
-        count(&kvo_process.stats.refused[<int>KVO_TABLE_FULL], 1)
+        refuse(KVO_TABLE_FULL, fd, b"client")
         kvo_release_signals(signals)
+        kvo_set_errno(saved)
         return
     name_connection(c, address.sun_path, path)
     if new_nonce(c):
@@ -152,11 +163,13 @@ cdef inline int read_offer(conn_t *c, offer_t *offer) noexcept nogil:
     m.msg_iov = &v
     m.msg_iovlen = 1
     m.msg_control = control
-    m.msg_controllen = CMSG_SPACE(sizeof(int))
+    m.msg_controllen = CMSG_LEN(sizeof(int))  # one descriptor and no more
     n = kvo_next.recvmsg(c.offering, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC)
     if n < 0:
         return -errno
     part = CMSG_FIRSTHDR(&m)
+    if part == NULL and m.msg_flags & MSG_CTRUNC:
+        return -EMFILE  # this process has no number left for it
     if part == NULL or part.cmsg_level != SOL_SOCKET or part.cmsg_type != SCM_RIGHTS:
         return -EPROTO
     cdef int memfd = (<int *>CMSG_DATA(part))[0]
@@ -174,21 +187,24 @@ cdef inline void accept_offer(conn_t *c, int fd) noexcept nogil:
     cdef int result
     if c.offering < 0:
         kvo_store32(<uint32_t *>&c.fd, <uint32_t>fd)
-        collect_offers()
+        result = collect_offers()
         if c.offering < 0:
+            if result < 0:
+                turn_plain(c, fd, KVO_NO_SEGMENT)
             return
     memfd = read_offer(c, &offer)
     if memfd == -EAGAIN:
         return
     if memfd < 0:
-        turn_plain(c, fd, KVO_BAD_OFFER)
+        turn_plain(c, fd, KVO_NO_SEGMENT if scarce(-memfd) else KVO_BAD_OFFER)
         return
     result = segment_attach(c, memfd, &offer)
     keep_memfd(c, memfd)
+    if result == 0 and not note_inode(c, fd):
+        result = -ENOMEM
     if result < 0:
         turn_plain(c, fd, KVO_NO_SEGMENT if result == -ENOMEM else KVO_BAD_OFFER)
         return
-    note_inode(c, fd)
     if credentials(c.offering, &offerer):
         c.peer_pid = offerer.pid  # the process that has accepted, which need not be the one that listens
     c.me.kernel_sent = c.kernel_sent
@@ -246,10 +262,9 @@ cdef inline void offer_locked(conn_t *c, int fd) noexcept nogil:
     if memfd < 0:
         turn_plain(c, fd, KVO_NO_SEGMENT)
     else:
-        note_inode(c, fd)
         c.me.kernel_sent = c.kernel_sent
         c.me.kernel_read = c.kernel_read
-        reason = send_offer(c, fd, memfd)
+        reason = send_offer(c, fd, memfd) if note_inode(c, fd) else KVO_NO_SEGMENT
         keep_memfd(c, memfd)
         if reason:
             turn_plain(c, fd, reason)

@@ -134,8 +134,10 @@ cdef inline void hand_over(int32_t offering, const uint8_t *nonce) noexcept nogi
     close_quietly(&offering)
 
 
-cdef inline void collect_offers() noexcept nogil:
-    """Takes whoever has come to the rendezvous, for all connections. Signals are held back."""
+cdef inline int collect_offers() noexcept nogil:
+    """Takes whoever has come to the rendezvous, for all connections. Signals are held back. 0, or -EMFILE: there may be some
+    that this process has no descriptor or memory for."""
+    cdef int result = 0
     cdef sockaddr_un name
     cdef socklen_t n
     cdef uint8_t nonce[16]
@@ -146,14 +148,19 @@ cdef inline void collect_offers() noexcept nogil:
         if kvo_process.rendezvous < 0:
             break
         n = sizeof(name)
-        fd = make_internal(kvo_next.accept4(kvo_process.rendezvous, <sockaddr *>&name, &n, SOCK_CLOEXEC | SOCK_NONBLOCK))
+        fd = kvo_next.accept4(kvo_process.rendezvous, <sockaddr *>&name, &n, SOCK_CLOEXEC | SOCK_NONBLOCK)
+        if fd < 0 and not scarce(errno):
+            break
+        fd = make_internal(fd)
         if fd < 0:
+            result = -EMFILE
             break
         if nonce_of(&name, n, c'o', nonce) == 1:
             hand_over(fd, nonce)
         else:
             close_quietly(&fd)
     private_unlock(&kvo_process.rendezvous_lock)
+    return result
 
 
 cdef inline void decide(conn_t *c, uint32_t state) noexcept nogil:

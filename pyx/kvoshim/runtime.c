@@ -134,7 +134,7 @@ static const char *const reason_names[KVO_REASONS] = {
     "no-segment",  "bad-offer", "version",    "withdrawn",       "forked",        "ancillary",
     "stdio",       "signals",   "table-full",      "shut-early",    "detached",
     "exec",        "handed-over", "urgent",   "splice",          "nested-epoll",  "low-water",
-    "peer-left",
+    "peer-left", "no-memory",
 };
 
 const char *kvo_reason_name(int reason) {

@@ -100,6 +100,7 @@ enum kvo_reason {
   KVO_NESTED,         /* in an epoll set that is inside another one, or that a forked process waits on */
   KVO_LOW_WATER,      /* SO_RCVLOWAT */
   KVO_PEER_LEFT,      /* the peer went back to the kernel socket */
+  KVO_NO_MEMORY,      /* for its registration in an epoll set */
   KVO_REASONS
 };
 
