@@ -53,7 +53,8 @@ cdef inline bint resend(conn_t *c, int fd) noexcept nogil:
             why = errno
             if why == EAGAIN and before == 0 and widen(fd, c.size, &before):
                 continue
-            left = left if why == EAGAIN else 0  # nobody is there to read it
+            if why != EAGAIN and not scarce(why):
+                left = 0  # nobody is there to read it
             break
         at += <uint64_t>n
         left -= n

@@ -25,12 +25,13 @@ from libc.stdint cimport int32_t, int64_t, uint32_t
 from kvoshim.layout cimport *
 from kvoshim.runtime cimport *
 from kvoshim.connection cimport *
-from kvoshim.lock cimport alone, side_lock, side_unlock, owner_is_gone
+from kvoshim.lock cimport alone, nap, side_lock, side_unlock, owner_is_gone
 from kvoshim.ring cimport ring_readable, least
 from kvoshim.ancillary cimport take_bytes
 
 cdef enum:
     DRAIN_MOST = 256
+    BELL_TRIES = 5000  # naps
 
 
 cdef inline bint light(conn_t *c) noexcept nogil:
@@ -88,6 +89,7 @@ cdef inline bint departed(conn_t *c) noexcept nogil:
 cdef inline bint send_bell(conn_t *c, int fd) noexcept nogil:
     """Under my bell lock, my direction not BACK. False: errno says why the kernel didn't take it."""
     cdef char byte = 0
+    cdef int tries = 0
     # Counted first: the send may hand this CPU to the very sleeper that it wakes, which would look for an uncounted bell
     # round and round.
     kvo_add32(&c.peer.rung, 1)
@@ -95,9 +97,15 @@ cdef inline bint send_bell(conn_t *c, int fd) noexcept nogil:
     if kvo_acquire32(&c.peer.flags) & KVO_LEFT:  # SYNC POINT left: it takes bells no more, and is awake
         kvo_add32(&c.peer.drained, 1)  # it never was
         return True
-    if kvo_next.send(fd, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL) != 1 and not ring_harder(fd):
-        kvo_add32(&c.peer.drained, 1)
-        return False
+    while kvo_next.send(fd, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL) != 1:
+        if scarce(errno) and tries < BELL_TRIES:  # the kernel is out of memory, and only this bell wakes the peer
+            tries += 1
+            nap()
+        elif ring_harder(fd):
+            break
+        else:
+            kvo_add32(&c.peer.drained, 1)
+            return False
     count(&c.stats.bells, 1)
     return True
 
@@ -118,7 +126,7 @@ cdef inline void ring_bell(conn_t *c, int fd, uint32_t what) noexcept nogil:
         return
     locked = side_lock(c, &c.me.bell_lock) == 0  # else this thread holds it: a signal handler
     if not kvo_load32(&c.me.flags) & KVO_BACK and not send_bell(c, fd):
-        if errno == EAGAIN:
+        if errno == EAGAIN or scarce(errno):
             kvo_or32(&c.peer.wait, what)  # bells fill the socket: who drains them looks again (settled)
         else:
             look_at_kernel(c, fd)  # the peer may be gone

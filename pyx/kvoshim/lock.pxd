@@ -28,7 +28,7 @@ cdef inline bint owner_is_gone(conn_t *c, uint32_t owner) noexcept nogil:
     if kvo_load32(&c.shared):
         gone = owner > 0x7fffffff or kill(<pid_t>owner, 0) != 0 and errno == ESRCH
     else:
-        gone = syscall(SYS_tgkill, kvo_process.pid, owner, 0) != 0
+        gone = syscall(SYS_tgkill, kvo_process.pid, owner, 0) != 0 and (errno == ESRCH or errno == EINVAL)
     kvo_set_errno(saved)
     return gone
 

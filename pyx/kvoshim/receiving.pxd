@@ -10,6 +10,7 @@ from kvoshim.demote cimport attend, follow
 from kvoshim.doorbell cimport *
 from kvoshim.early cimport kernel_receive, receive_kernel, receive_undecided
 from kvoshim.negotiate cimport *
+from kvoshim.readiness cimport kernel_ready
 from kvoshim.wait cimport *
 
 
@@ -41,10 +42,25 @@ cdef inline stash_t *stash_take(conn_t *c) noexcept nogil:
     return s
 
 
+cdef inline int settle_accounts(conn_t *c, int fd) noexcept nogil:
+    """The connection is on its way back, its kernel socket carries the peer's bytes, and there was no room in it yet for all that
+    the peer has left in my ring. A receive that blocks must not keep that back: the peer may answer to it. 0 or -EINTR."""
+    cdef int naps = 0
+    while c.state == LIVE and c.recv_back and not c.send_back and not kernel_ready(fd, POLLIN | POLLRDHUP):
+        follow(c, fd)
+        naps += 1
+        if not c.send_back and nap() and naps > 100:
+            return -EINTR
+    return 0
+
+
 cdef inline ssize_t receive_live(conn_t *c, int fd, msghdr *m, int flags) noexcept nogil:
     cdef size_t asked = total_of(m)
     cdef ssize_t n = receive_on(c, fd, m, asked, flags, 0)
     if n == -EINPROGRESS:
+        if (c.state == LIVE and c.recv_back and not c.send_back and not flags & MSG_DONTWAIT
+                and not kvo_load32(&c.me.flags) & KVO_NONBLOCK and settle_accounts(c, fd)):
+            return -EINTR
         return kernel_receive(c, fd, m, flags)
     if flags & MSG_WAITALL and n > 0 and <size_t>n < asked and not flags & MSG_PEEK \
             and (is_set(&c.recv_back) or state_of(c) == PLAIN):

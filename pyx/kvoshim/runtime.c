@@ -35,16 +35,21 @@ int32_t kvo_tid(void) {
   return thread_id;
 }
 
-static void join_expedited_fences(void) {
+static int join_expedited_fences(void) {
   int commands = (int)syscall(SYS_membarrier, MEMBARRIER_CMD_QUERY, 0, 0);
   int both = MEMBARRIER_CMD_GLOBAL_EXPEDITED | MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED;
-  kvo_process.expedited = commands > 0 && (commands & both) == both &&
-                          syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0) == 0;
+  return commands > 0 && (commands & both) == both &&
+         syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0) == 0;
 }
 
 void kvo_fence_everywhere(void) {
   int saved = errno;
-  syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0);
+  if (syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0)) {
+    /* No memory, or a filter forbids it by now. A writer that relies on it has stored its index before it looked: no
+     * store stays in its processor for this long. */
+    struct timespec left = {0, 1000000};
+    while (clock_nanosleep(CLOCK_MONOTONIC, 0, &left, &left) == EINTR) {}
+  }
   errno = saved;
 }
 
@@ -105,7 +110,7 @@ int kvo_single_threaded(void) { return __libc_single_threaded; }
 
 void kvo_forked_child(void) {
   thread_id = 0;
-  if (kvo_process.expedited) join_expedited_fences();
+  if (kvo_process.expedited) join_expedited_fences(); /* it is inherited; a failure changes nothing */
   kvo_process.pid = (int32_t)getpid();
   kvo_process.slot_lock = kvo_process.rendezvous_lock = 0;
   kvo_stats_forked();
@@ -270,7 +275,7 @@ int kvo_start(const char *paths) {
   p->ticks_per_us = measure_ticks_per_us();
   p->spin_ticks = spin_us * p->ticks_per_us;
   p->pause_ticks = p->ticks_per_us;
-  join_expedited_fences();
+  p->expedited = (uint32_t)join_expedited_fences();
   struct rlimit limit;
   uint64_t descriptors = getrlimit(RLIMIT_NOFILE, &limit) ? 1024 : limit.rlim_max;
   p->internal_from = descriptors < 1024 || limit.rlim_cur < 1024 ? 64 : 512;
