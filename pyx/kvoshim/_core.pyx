@@ -104,7 +104,10 @@ cdef public int kvo_epoll_ctl(int epfd, int op, int fd, epoll_event *event) noex
             note_watched(fd)
     if ident_of_fd(fd) >= 0 and ident_of_fd(fd) != KVO_WATCHED and (event == NULL or not is_tag(event.data.u64)):
         return -EINPROGRESS
-    return epollset_ctl(epfd, op, fd, event)
+    cdef int r = epollset_ctl(epfd, op, fd, event)
+    if r == -ENOMEM and op == EPOLL_CTL_ADD:
+        r = unregistered(conn_at(ident_of_fd(fd)) if ident_of_fd(fd) < 0 else NULL, fd, event)
+    return r
 
 
 cdef public void kvo_socket_made(int fd) noexcept nogil:

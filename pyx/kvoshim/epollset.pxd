@@ -126,7 +126,9 @@ cdef inline bint hot_changed(set_t *s) noexcept nogil:
 cdef inline void hold_slot(set_t *s, reg_t *r, conn_t *c) noexcept nogil:
     """The registration is about to leave the hot list: from here on it has to be woken by a bell."""
     private_lock(&c.watch_lock)
-    if r.watch.slot < 0:
+    if r.loose:
+        kvo_store32(&s.slices, 1)
+    elif r.watch.slot < 0:
         set_slot(&r.watch, slot_take(c, <uint32_t>kvo_process.pid))
         if r.watch.slot < 0:
             kvo_store32(&s.slices, 1)
@@ -145,6 +147,8 @@ cdef inline void drop_slot(reg_t *r, conn_t *c) noexcept nogil:
 
 cdef inline void look_again(set_t *s, reg_t *r) noexcept nogil:
     """Has the next look include a registration, in the state that its connection has now. Under s.lock."""
+    if r.loose and (r.mode == RING or r.mode == NATIVE):
+        tell_kernel(s, r.index)
     if r.mode == RING and not goes_back(s, r.index):
         make_hot(s, r.index)
     elif r.mode == NATIVE and state_of(conn_at(r.ident)) == LIVE:
@@ -394,6 +398,17 @@ cdef inline void note_watched(int fd) noexcept nogil:
              and kvo_next.getpeername(fd, <sockaddr *>&peer, &room) != 0 and errno == ENOTCONN)
     table_set(fd, KVO_WATCHED if fresh else 0)
     kvo_set_errno(saved)
+
+
+cdef inline int unregistered(conn_t *c, int fd, epoll_event *event) noexcept nogil:
+    """No memory for a registration: the kernel is to have it alone, so the connection, or what is to become one, stays with
+    the kernel too. -EINPROGRESS: let it do so; or -ENOMEM."""
+    if c != NULL:
+        return -EINPROGRESS if demote(c, fd, KVO_NO_MEMORY) else -ENOMEM
+    if is_tag(event.data.u64):
+        return -ENOMEM
+    table_set(fd, KVO_KERNEL)
+    return -EINPROGRESS
 
 
 cdef inline void note_nested(int epfd, int fd) noexcept nogil:

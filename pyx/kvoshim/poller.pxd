@@ -10,6 +10,7 @@ from kvoshim.clock cimport *
 from kvoshim.connection cimport *
 from kvoshim.demote cimport attend
 from kvoshim.doorbell cimport *
+from kvoshim.lock cimport NAP_NS
 from kvoshim.epollset cimport set_at, set_ready, set_arm, set_t
 from kvoshim.readiness cimport *
 from kvoshim.spin cimport crowded, spin_worth, spin_learn
@@ -294,12 +295,44 @@ cdef inline int poller_poll(pollfd *fds, nfds_t n, const timespec *timeout, cons
     if n > ON_STACK:
         copy = <pollfd *>malloc(n * (sizeof(pollfd) + sizeof(waiting_t)))
         if copy == NULL:
-            return -ENOMEM
+            return poll_by_parts(fds, n, timeout, mask)
         waiting = <waiting_t *>(copy + n)
     r = poll_mixed(fds, copy, waiting, n, first, ours, timeout, mask)
     if copy != copy_here:
         free(copy)
     return r
+
+
+cdef inline int poll_by_parts(pollfd *fds, nfds_t n, const timespec *timeout, const sigset_t *mask) noexcept nogil:
+    """No memory for a look at all of them at once: a part at a time, over and over."""
+    cdef timespec zero, deadline, left
+    cdef nfds_t i
+    cdef int r, ready
+    zero.tv_sec = zero.tv_nsec = 0
+    if timeout != NULL:
+        deadline_after(&deadline, timeout)
+    while True:
+        ready = 0
+        i = 0
+        while i < n:
+            r = poller_poll(fds + i, n - i if n - i < ON_STACK else ON_STACK, &zero, NULL)
+            if r < 0:
+                return r
+            ready += r
+            i += ON_STACK
+        if ready:
+            return ready
+        left.tv_sec = 0
+        left.tv_nsec = NAP_NS
+        if timeout != NULL:
+            time_left(&deadline, &left)
+            if left.tv_sec == 0 and left.tv_nsec == 0:
+                return 0
+            if left.tv_sec or left.tv_nsec > NAP_NS:
+                left.tv_sec = 0
+                left.tv_nsec = NAP_NS
+        if kvo_next.ppoll(NULL, 0, &left, mask) < 0:
+            return -errno
 
 
 cdef inline int poller_poll_again(pollfd *fds, nfds_t n, const timespec *timeout, const sigset_t *mask) noexcept nogil:

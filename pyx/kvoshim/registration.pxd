@@ -22,6 +22,7 @@ cdef struct reg_t:
     uint8_t hot          # on the hot list
     uint8_t fresh        # added or modified: an edge by itself
     uint8_t spent        # EPOLLONESHOT has fired
+    uint8_t loose        # the kernel could not be told what the mode asks for: look often, and try again
     uint32_t hung        # which bits of the end have been reported (edge-triggered)
     uint32_t generation
     int32_t fd
@@ -202,23 +203,34 @@ cdef inline int find(set_t *s, int fd) noexcept nogil:
     return -1
 
 
-cdef inline int convert(set_t *s, int index) noexcept nogil:
-    """NATIVE -> RING. Under s.lock, connection LIVE."""
+cdef inline uint32_t kernel_events(reg_t *r) noexcept nogil:
+    return <uint32_t>(EPOLLIN | EPOLLRDHUP | EPOLLET) if r.mode == RING else r.events
+
+
+cdef inline void tell_kernel(set_t *s, int index) noexcept nogil:
+    """The mode of a registration that the kernel has already has changed. Under s.lock."""
     cdef reg_t *r = s.regs[index]
     cdef epoll_event e
-    e.events = EPOLLIN | EPOLLRDHUP | EPOLLET
+    e.events = kernel_events(r)
+    if r.mode == NATIVE and r.spent:
+        e.events &= EPOLLONESHOT | EPOLLET
     e.data.u64 = tag_of(index, r.generation)
+    r.loose = 0
     if kvo_next.epoll_ctl(s.epfd, EPOLL_CTL_MOD, r.fd, &e):
-        if errno != EINVAL:
-            return -errno
-        # EPOLLEXCLUSIVE can't be modified
-        kvo_next.epoll_ctl(s.epfd, EPOLL_CTL_DEL, r.fd, NULL)
-        if kvo_next.epoll_ctl(s.epfd, EPOLL_CTL_ADD, r.fd, &e):
-            return -errno
+        if errno == EINVAL:  # EPOLLEXCLUSIVE can't be modified
+            kvo_next.epoll_ctl(s.epfd, EPOLL_CTL_DEL, r.fd, NULL)
+        r.loose = kvo_next.epoll_ctl(s.epfd, EPOLL_CTL_ADD, r.fd, &e) != 0
+    if r.loose:
+        kvo_store32(&s.slices, 1)
+
+
+cdef inline void convert(set_t *s, int index) noexcept nogil:
+    """NATIVE -> RING. Under s.lock, connection LIVE."""
+    cdef reg_t *r = s.regs[index]
     kvo_store32(&r.mode, RING)
     r.fresh = 1
+    tell_kernel(s, index)
     make_hot(s, index)
-    return 0
 
 
 cdef inline void adopt_watched(conn_t *c, int fd) noexcept nogil:
@@ -261,13 +273,8 @@ cdef inline void unconvert(set_t *s, int index) noexcept nogil:
     """RING -> NATIVE: its connection has gone back to the kernel socket. Under s.lock."""
     cdef reg_t *r = s.regs[index]
     cdef conn_t *c = conn_at(r.ident)
-    cdef epoll_event e
-    e.events = r.events & ~<uint32_t>EPOLLEXCLUSIVE
-    if r.spent:
-        e.events &= EPOLLONESHOT | EPOLLET
-    e.data.u64 = tag_of(index, r.generation)
-    kvo_next.epoll_ctl(s.epfd, EPOLL_CTL_MOD, r.fd, &e)
     kvo_store32(&r.mode, NATIVE)
+    tell_kernel(s, index)
     private_lock(&c.watch_lock)
     slot_give(c, r.watch.slot)
     set_slot(&r.watch, -1)
@@ -297,10 +304,6 @@ cdef inline void give_back(conn_t *c) noexcept nogil:
         private_unlock(&s.lock)
 
 
-cdef inline uint32_t kernel_events(reg_t *r) noexcept nogil:
-    return <uint32_t>(EPOLLIN | EPOLLRDHUP | EPOLLET) if r.mode == RING else r.events
-
-
 cdef inline int epollset_ctl(int epfd, int op, int fd, epoll_event *event) noexcept nogil:
     """epoll_ctl for a descriptor of ours, or one with a data word that looks like a tag. 0 or -errno; -EINPROGRESS:
     let the kernel do it as it is."""
@@ -319,7 +322,7 @@ cdef inline int epollset_ctl(int epfd, int op, int fd, epoll_event *event) noexc
             return -EINPROGRESS
         s = set_make(epfd)
         if s == NULL:
-            return -EINPROGRESS
+            return -ENOMEM if <uint32_t>epfd < SETS_MOST else -EINPROGRESS
     private_lock(&s.lock)
     index = find_of(s, c, fd) if c != NULL else find(s, fd)
     if op == EPOLL_CTL_ADD and index < 0 and event != NULL:

@@ -67,9 +67,9 @@ static int select_has_ours(int n, const fd_set *r, const fd_set *w, const fd_set
 }
 
 static int select_by_poll(int n, fd_set *r, fd_set *w, fd_set *e, const struct timespec *timeout, const sigset_t *mask) {
-  struct pollfd here[64], *fds = here;
+  struct pollfd here[FD_SETSIZE], *fds = here;
   int saved = errno;
-  if (n > 64 && !(fds = malloc((size_t)n * sizeof *fds))) return errno = ENOMEM, -1;
+  if (n > FD_SETSIZE && !(fds = malloc((size_t)n * sizeof *fds))) return errno = ENOMEM, -1;
   nfds_t count = 0;
   for (int fd = 0; fd < n; fd++) {
     short events = (short)((bit(r, fd) ? POLLIN : 0) | (bit(w, fd) ? POLLOUT : 0) | (bit(e, fd) ? POLLPRI : 0));
