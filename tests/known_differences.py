@@ -6,9 +6,7 @@ would wait for something that never comes, so it is not run.
 
 WARM, COLD = "warm", "cold"  # after the switch to the rings; with the switch in the midst of the snippet
 
-HANGS = {
-    "calls:cancel_pending": ({WARM, COLD}, "a cancellation that is pending when a receive begins"),
-}
+HANGS = {}
 
 _PEEK = "a peek may end at the switch"
 

@@ -17,15 +17,28 @@ from kvoshim.clock cimport *
 from libc.stdlib cimport malloc, free
 
 
-cdef public ssize_t kvo_receive(int32_t ident, int fd, msghdr *message, int flags) noexcept nogil:
+cdef ssize_t receive_by_id(int32_t ident, int fd, msghdr *message, int flags) noexcept nogil:
     return stream_receive(conn_at(ident), fd, message, flags)
 
 
-cdef public ssize_t kvo_send(int32_t ident, int fd, const msghdr *message, int flags) noexcept nogil:
+cdef ssize_t send_by_id(int32_t ident, int fd, msghdr *message, int flags) noexcept nogil:
     return stream_send(conn_at(ident), fd, message, flags)
 
 
+cdef public ssize_t kvo_receive(int32_t ident, int fd, msghdr *message, int flags) noexcept nogil:
+    if kvo_process.cancelling:
+        return kvo_unless_cancelled(ident, fd, message, flags, receive_by_id)
+    return receive_by_id(ident, fd, message, flags)
+
+
+cdef public ssize_t kvo_send(int32_t ident, int fd, const msghdr *message, int flags) noexcept nogil:
+    if kvo_process.cancelling:
+        return kvo_unless_cancelled(ident, fd, <msghdr *>message, flags, send_by_id)
+    return send_by_id(ident, fd, <msghdr *>message, flags)
+
+
 cdef public int kvo_connect(int fd, const sockaddr *address, socklen_t length) noexcept nogil:
+    kvo_cancellation_point()
     return life_connect(fd, address, length)
 
 
@@ -34,6 +47,7 @@ cdef public void kvo_unmark(int fd) noexcept nogil:
 
 
 cdef public int kvo_accept(int fd, sockaddr *address, socklen_t *length, int flags) noexcept nogil:
+    kvo_cancellation_point()
     return life_accept(fd, address, length, flags)
 
 
@@ -49,6 +63,7 @@ cdef public int kvo_close(int fd) noexcept nogil:
     if ident_of_fd(fd) == KVO_INTERNAL:
         kvo_set_errno(EBADF)
         return -1
+    kvo_cancellation_point()
     life_before_close(fd)
     if ident_of_fd(fd) == KVO_WATCHED:
         drop_watched(fd)
@@ -90,6 +105,7 @@ cdef public int kvo_shutdown(int32_t ident, int fd, int how) noexcept nogil:
 
 
 cdef public int kvo_poll(pollfd *fds, nfds_t n, const timespec *timeout, const sigset_t *mask) noexcept nogil:
+    kvo_cancellation_point()
     return poller_poll(fds, n, timeout, mask)
 
 
@@ -120,6 +136,7 @@ cdef public void kvo_epoll_made(int epfd) noexcept nogil:
 
 cdef public int kvo_epoll_wait(int epfd, epoll_event *events, int most, const timespec *timeout,
                                const sigset_t *mask) noexcept nogil:
+    kvo_cancellation_point()
     return epollset_wait(epfd, events, most, timeout, mask)
 
 

@@ -106,6 +106,11 @@ void kvo_wake_all(uint32_t *word) {
   errno = saved;
 }
 
+ssize_t kvo_unless_cancelled(int32_t ident, int fd, struct msghdr *message, int flags, kvo_transfer *go_on) {
+  pthread_testcancel();
+  return go_on(ident, fd, message, flags);
+}
+
 int kvo_single_threaded(void) { return __libc_single_threaded; }
 
 void kvo_forked_child(void) {

@@ -71,6 +71,7 @@ struct kvo_next {
   void *(*fdopen)(int, const char *);
   void (*_exit)(int);
   long (*syscall)(long, ...);
+  int (*pthread_cancel)(pthread_t);
 };
 extern struct kvo_next kvo_next;
 
@@ -107,6 +108,7 @@ enum kvo_reason {
 struct kvo_process {
   int32_t *table;        /* by descriptor: < 0 a connection ID, 0 unknown, > 0 a kind (enum kvo_kind) */
   uint32_t table_len;    /* 0 while nothing is accelerated */
+  uint32_t cancelling;   /* pthread_cancel() has been called: each call that is a cancellation point looks */
   int32_t internal_from; /* our own descriptors take numbers from here on, to leave the low ones to the program */
   uint32_t fd_high;      /* no entry above this descriptor was ever set */
   void *slots;           /* struct conn[], see connection.pxd */
@@ -176,6 +178,13 @@ int kvo_cpu(void);
 const char *kvo_reason_name(int reason);
 void kvo_log(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void kvo_log_config(const char *variable, const char *value, const char *reason);
+/* A thread that has been cancelled ends here, before it holds anything, even if its call needs not wait. */
+static inline void kvo_cancellation_point(void) {
+  if (__builtin_expect(kvo_process.cancelling, 0)) pthread_testcancel();
+}
+/* The same for the calls whose every instruction counts: out of their way. */
+typedef ssize_t kvo_transfer(int32_t ident, int fd, struct msghdr *message, int flags);
+ssize_t kvo_unless_cancelled(int32_t ident, int fd, struct msghdr *message, int flags, kvo_transfer *go_on);
 static inline void kvo_set_errno(int value) { errno = value; }
 /* Addresses that hold no program's data: those of the kernel's half, which it refuses before it does anything, and with them the
  * first page, where NULL leads. (On aarch64 the upper bits may be a tag.) Others are used as they are, see docs/shim.md. */

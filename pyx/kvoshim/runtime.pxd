@@ -181,7 +181,7 @@ cdef extern from "runtime.h" nogil:
 
     ctypedef struct process_t "struct kvo_process":
         int32_t *table
-        uint32_t table_len, fd_high
+        uint32_t table_len, fd_high, cancelling
         void *slots
         int32_t rendezvous
         uint32_t memfds, rendezvous_lock, marks, warmup
@@ -212,6 +212,9 @@ cdef extern from "runtime.h" nogil:
     int kvo_cpu()
     const char *kvo_reason_name(int reason)
     void kvo_log(const char *text, ...)
+    void kvo_cancellation_point()
+    ctypedef ssize_t (*transfer_t "kvo_transfer *")(int32_t, int, msghdr *, int) noexcept nogil
+    ssize_t kvo_unless_cancelled(int32_t ident, int fd, msghdr *message, int flags, transfer_t go_on)
     void kvo_set_errno(int value)
     bint kvo_outside(const void *p)
     bint kvo_nowhere(const void *p)

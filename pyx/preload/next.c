@@ -1,5 +1,6 @@
 /* The next symbols, and what happens when the library is loaded and when the process forks. */
 #include "next.h"
+#include "atomics.h"
 #include "stats.h"
 
 #include <dirent.h>
@@ -23,7 +24,7 @@ void kvo_resolve(void) {
   FIND(fcntl), FIND(ioctl), FIND(poll), FIND(ppoll), FIND(select), FIND(pselect);
   FIND(epoll_create1), FIND(epoll_ctl), FIND(epoll_pwait), FIND(epoll_pwait2), FIND(fdopen);
   FIND(execve), FIND(execvpe), FIND(fexecve), FIND(posix_spawn), FIND(posix_spawnp);
-  FIND(posix_spawn_file_actions_adddup2), FIND(system), FIND(popen), FIND(_exit), FIND(syscall);
+  FIND(posix_spawn_file_actions_adddup2), FIND(system), FIND(popen), FIND(_exit), FIND(syscall), FIND(pthread_cancel);
   errno = saved;
 }
 
@@ -58,6 +59,12 @@ __attribute__((constructor(101))) static void loaded(void) {
   inherit();
   errno = saved;
   pthread_atfork(kvo_before_fork, NULL, kvo_after_fork_in_child);
+}
+
+/* Calls that wait in the kernel see a cancellation there; those that a ring answers look for one themselves, from now on. */
+EXPORT int pthread_cancel(pthread_t thread) {
+  kvo_store32(&kvo_process.cancelling, 1);
+  return NEXT(pthread_cancel)(thread);
 }
 
 /* Ends without the destructors by which the statistics segment goes (stats.c). */

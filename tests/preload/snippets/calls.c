@@ -347,16 +347,48 @@ CANCEL(cancel_poll, IN_POLL)
 CANCEL(cancel_epoll, IN_EPOLL)
 CANCEL(cancel_write, IN_WRITE)
 
-/* Cancelled before it begins: a receive is a cancellation point even when there is data. */
+/* Cancelled before it begins: these calls are cancellation points even when they need not wait. */
 static int barrier_pipe[2];
-static void *cancelled_early(void *unused)
+enum { PENDING_READ, PENDING_RECV, PENDING_PEEK, PENDING_READV, PENDING_RECVMSG, PENDING_RECVMMSG, PENDING_WRITE, PENDING_SEND,
+       PENDING_WRITEV, PENDING_SENDMSG, PENDING_SENDMMSG, PENDING_POLL, PENDING_SELECT, PENDING_EPOLL, PENDING_ACCEPT,
+       PENDING_CONNECT, PENDING_CLOSE, PENDING_CALLS };
+static void *cancelled_early(void *how)
 {
-    char b[10];
-    (void)unused;
+    char b[10] = "";
+    struct iovec v = {b, 10};
+    struct mmsghdr m = {.msg_hdr = {.msg_iov = &v, .msg_iovlen = 1}};
+    struct pollfd p = {shared, POLLIN, 0};
+    struct epoll_event e = {EPOLLIN, {0}};
+    struct sockaddr_un a;
+    socklen_t n = sn_address(&a, "@nobody listens here");
+    fd_set set;
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
+    int ep = OK(epoll_create1(0)), other = OK(socket(AF_UNIX, SOCK_STREAM, 0));
+    OK(epoll_ctl(ep, EPOLL_CTL_ADD, shared, &e));
+    FD_ZERO(&set);
+    FD_SET(shared, &set);
     read(barrier_pipe[0], b, 1);
     pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, NULL);
-    recv(shared, b, 10, 0);
+    switch ((intptr_t)how) {
+    case PENDING_READ: read(shared, b, 10); break;
+    case PENDING_RECV: recv(shared, b, 10, MSG_DONTWAIT); break;
+    case PENDING_PEEK: recv(shared, b, 10, MSG_PEEK); break;
+    case PENDING_READV: readv(shared, &v, 1); break;
+    case PENDING_RECVMSG: recvmsg(shared, &m.msg_hdr, 0); break;
+    case PENDING_RECVMMSG: recvmmsg(shared, &m, 1, 0, NULL); break;
+    case PENDING_WRITE: write(shared, b, 10); break;
+    case PENDING_SEND: send(shared, b, 10, MSG_DONTWAIT); break;
+    case PENDING_WRITEV: writev(shared, &v, 1); break;
+    case PENDING_SENDMSG: sendmsg(shared, &m.msg_hdr, 0); break;
+    case PENDING_SENDMMSG: sendmmsg(shared, &m, 1, 0); break;
+    case PENDING_POLL: poll(&p, 1, 0); break;
+    case PENDING_SELECT: select(shared + 1, &set, NULL, NULL, NULL); break;
+    case PENDING_EPOLL: epoll_wait(ep, &e, 1, 0); break;
+    case PENDING_ACCEPT: accept(shared, NULL, NULL); break;
+    case PENDING_CONNECT: connect(other, (struct sockaddr *)&a, n); break;
+    default: close(shared);
+    }
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
     return NULL;
 }
 static void cancel_pending_server(int fd)
@@ -367,11 +399,13 @@ static void cancel_pending_server(int fd)
     shared = fd;
     OK(pipe(barrier_pipe));
     TURN;
-    OK(pthread_create(&t, NULL, cancelled_early, NULL));
-    OK(pthread_cancel(t));
-    OK(write(barrier_pipe[1], "x", 1));
-    OK(pthread_join(t, &end));
-    say("cancelled %d", end == PTHREAD_CANCELED);
+    for (int how = 0; how < PENDING_CALLS; how++) {
+        OK(pthread_create(&t, NULL, cancelled_early, (void *)(intptr_t)how));
+        OK(pthread_cancel(t));
+        OK(write(barrier_pipe[1], "x", 1));
+        OK(pthread_join(t, &end));
+        say("%d cancelled %d", how, end == PTHREAD_CANCELED);
+    }
     SHOW(recv(fd, b, 10, MSG_DONTWAIT)); say("%s", b);
     close(fd);
 }
