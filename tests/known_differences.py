@@ -8,7 +8,6 @@ WARM, COLD = "warm", "cold"  # after the switch to the rings; with the switch in
 
 HANGS = {}
 
-_PEEK = "a peek may end at the switch"
 
 DIFFERS = {
     "efault_wild": ({WARM}, "the library copies in user space: a pointer to no memory is a segmentation fault (docs/shim.md)"),
@@ -18,6 +17,4 @@ DIFFERS = {
 SOMETIMES = {
     "epoll_fork": ({WARM}, "a connection of which only the parent has a descriptor, in an epoll set inherited through fork"),
     "epoll_edge": ({COLD}, "an edge-triggered set may tell once more, at the switch, of bytes that it has told of"),
-    "ends:none_wr_data": ({COLD}, _PEEK),
-    "ends:rd_wr_data": ({COLD}, _PEEK),
 }

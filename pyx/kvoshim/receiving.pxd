@@ -54,6 +54,24 @@ cdef inline int settle_accounts(conn_t *c, int fd) noexcept nogil:
     return 0
 
 
+cdef inline ssize_t look_behind(conn_t *c, msghdr *m, size_t got, size_t asked) noexcept nogil:
+    """MSG_PEEK has found got bytes in the kernel socket: if those are all before the cut, those in the ring come next. How
+    many of these it has added."""
+    cdef uint64_t gap
+    cdef size_t limit
+    cdef ssize_t n
+    if state_of(c) != LIVE or got >= asked or not kvo_acquire32(&c.peer.flags) & KVO_CUT:  # SYNC POINT cut
+        return 0
+    if kvo_load64(&c.me.kernel_read) + got != kvo_load64(&c.peer.cut) or side_lock(c, &c.me.recv_lock):
+        return 0
+    n = ring_look(c, asked - got)
+    if n > 0:
+        limit = record_limit(c, least(<size_t>n, asked - got), &gap)
+        n = ring_read(c, m.msg_iov, got, least(limit, gap), True)
+    side_unlock(&c.me.recv_lock)
+    return n if n > 0 else 0
+
+
 cdef inline ssize_t receive_live(conn_t *c, int fd, msghdr *m, int flags) noexcept nogil:
     cdef size_t asked = total_of(m)
     cdef ssize_t n = receive_on(c, fd, m, asked, flags, 0)
@@ -96,6 +114,8 @@ cdef inline ssize_t receive_on(conn_t *c, int fd, msghdr *m, size_t asked, int f
                 continue
             if n <= 0:
                 return <ssize_t>got if got else n
+            if peek:
+                n += look_behind(c, m, <size_t>n, asked)
         else:
             if side_lock(c, &c.me.recv_lock):
                 return <ssize_t>got if got else -EAGAIN
@@ -156,7 +176,7 @@ cdef inline ssize_t receive_on(conn_t *c, int fd, msghdr *m, size_t asked, int f
                 continue
             if not flags & MSG_DONTWAIT and not kvo_load32(&c.me.flags) & KVO_NONBLOCK:
                 # The last bell is on its way; from a peer that breaks the rules it never comes.
-                r = nap_within(c, fd, SO_RCVTIMEO, got > 0, &naps)
+                r = nap_within(fd, SO_RCVTIMEO, got > 0, &naps)
                 if r < 0:
                     return <ssize_t>got if got else r
                 continue
@@ -181,7 +201,7 @@ cdef inline ssize_t receive_on(conn_t *c, int fd, msghdr *m, size_t asked, int f
             return -EAGAIN
         r = wait_data(c, fd, got > 0)
         if r == -EINPROGRESS:  # a bell lies there that somebody else still has to be woken by
-            r = nap_within(c, fd, SO_RCVTIMEO, got > 0, &naps)
+            r = nap_within(fd, SO_RCVTIMEO, got > 0, &naps)
         if r < 0:
             return <ssize_t>got if got else r
 
@@ -214,7 +234,10 @@ cdef inline ssize_t stream_receive_again(conn_t *c, int fd, msghdr *m, int flags
             c.answers += 1
             if c.answers > QUESTIONS_MOST:  # each came from a client that has looked for the offer
                 withdraw(c, fd, KVO_WITHDRAWN_OFFER)
-        if n > 0 and not flags & MSG_PEEK and not m.msg_controllen and <size_t>n < total_of(m):
+        if n > 0 and flags & MSG_PEEK:
+            refresh(c, fd)
+            n += look_behind(c, m, <size_t>n, total_of(m))
+        elif n > 0 and not m.msg_controllen and <size_t>n < total_of(m):
             refresh(c, fd)
             if state_of(c) == LIVE and switch_receiving(c) and ring_readable(c) > 0:
                 return receive_on(c, fd, m, total_of(m), flags, <size_t>n)

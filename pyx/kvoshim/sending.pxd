@@ -89,7 +89,7 @@ cdef inline ssize_t send_live(conn_t *c, int fd, const msghdr *m, size_t total, 
             side_unlock(&c.me.send_lock)
             if n == -EAGAIN:  # as many records are under way as there is room for
                 if not (flags & MSG_DONTWAIT or kvo_load32(&c.me.flags) & KVO_NONBLOCK):
-                    r = nap_within(c, fd, SO_SNDTIMEO, False, &naps)
+                    r = nap_within(fd, SO_SNDTIMEO, False, &naps)
                     if r < 0:
                         return r
                     continue

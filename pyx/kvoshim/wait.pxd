@@ -100,15 +100,16 @@ cdef inline bint breathe() noexcept nogil:
     return nap()
 
 
-cdef inline int nap_within(conn_t *c, int fd, int option, bint begun, long *naps) noexcept nogil:
+cdef inline int nap_within(int fd, int option, bint begun, long *naps) noexcept nogil:
     """A millisecond of a receive or send that waits for what nobody rings for; naps counts those of the call, option is its
     time limit, begun: bytes have been moved. 0, -EAGAIN, or -EINTR as in the kernel."""
     cdef timespec limit
+    cdef uint32_t nobody = 0
     cdef bint timed = socket_timeout(fd, option, &limit) != NULL
     if timed and naps[0] > limit.tv_sec * 1000 + limit.tv_nsec // 1000000:
         return -EAGAIN
     naps[0] += 1
-    return kvo_sleep_on(&c.me.rung, kvo_load32(&c.me.rung), NAP_NS, not timed and not begun)
+    return kvo_sleep_on(&nobody, 0, NAP_NS, not timed and not begun)
 
 
 cdef inline int wait_data(conn_t *c, int fd, bint part_read) noexcept nogil:

@@ -13,6 +13,9 @@ static void server(int fd)
     SHOW(recv(fd, b, 8, MSG_PEEK | MSG_WAITALL)); CHECK(good(b, 8, 0));
     SHOW(recv(fd, b, 100, 0)); CHECK(good(b, 9, 0));
     barrier();
+    barrier();
+    SHOW(recv(fd, b, 8, MSG_PEEK | MSG_WAITALL)); CHECK(good(b, 4, 0));     /* a look does not wait for the rest */
+    barrier();
     close(fd);
 }
 
@@ -24,6 +27,8 @@ static void client(int fd)
     SHOW(send(fd, b, 4, 0));
     barrier();
     SHOW(send(fd, b + 4, 5, 0));
+    barrier(); barrier();
+    SHOW(send(fd, b, 4, 0));
     barrier(); barrier();
     close(fd);
 }
