@@ -16,5 +16,4 @@ DIFFERS = {
 # Not strict: it depends on the moment of the switch, or on whether other threads are about.
 SOMETIMES = {
     "epoll_fork": ({WARM}, "a connection of which only the parent has a descriptor, in an epoll set inherited through fork"),
-    "epoll_edge": ({COLD}, "an edge-triggered set may tell once more, at the switch, of bytes that it has told of"),
 }

@@ -50,6 +50,8 @@ cdef inline uint32_t due(reg_t *r, conn_t *c) noexcept nogil:
         return 0
     if r.events & EPOLLET:
         r.tail_seen = tail
+        if mask & EPOLLIN and not c.recv_ring:
+            r.kernel_seen = kernel_position(c, r.fd)
         if mask & EPOLLOUT:
             r.full_seen = full
         r.hung = mask & (EPOLLHUP | EPOLLRDHUP | EPOLLERR)
@@ -57,6 +59,12 @@ cdef inline uint32_t due(reg_t *r, conn_t *c) noexcept nogil:
     if r.events & EPOLLONESHOT:
         r.spent = 1
     return mask
+
+
+cdef inline void edge_of_kernel(reg_t *r, conn_t *c) noexcept nogil:
+    """The kernel has reported something: data from before the cut are an edge that no ring shows, unless it has been told."""
+    if not c.recv_ring and not (r.events & EPOLLET and kernel_position(c, r.fd) == r.kernel_seen):
+        r.fresh = 1
 
 
 cdef inline bint goes_back(set_t *s, int index) noexcept nogil:
@@ -289,8 +297,7 @@ cdef inline int translate(set_t *s, epoll_event *events, int n, int most, bint c
             convert(s, index)
         if events[i].events & EPOLLHUP:
             look_at_kernel(c, r.fd)
-        if not is_set(&c.recv_ring):
-            r.fresh = 1  # data from before the cut: an edge that no ring shows
+        edge_of_kernel(r, c)
         make_hot(s, index)
         mask = due(r, c) if collected and not asked else 0
         if mask:

@@ -20,6 +20,18 @@ cdef inline short kernel_ready(int fd, short events) noexcept nogil:
     return p.revents & events if r == 1 else 0
 
 
+cdef inline uint64_t kernel_position(conn_t *c, int fd) noexcept nogil:
+    """LIVE: up to where data have come through the kernel. What lies behind the cut are bells."""
+    cdef int bytes = 0, saved = errno
+    cdef uint64_t at = kvo_load64(&c.me.kernel_read)
+    if kvo_next.ioctl(fd, FIONREAD, &bytes) == 0 and bytes > 0:
+        at += <uint64_t>bytes
+    if kvo_acquire32(&c.peer.flags) & KVO_CUT and at > kvo_load64(&c.peer.cut):  # SYNC POINT cut
+        at = kvo_load64(&c.peer.cut)
+    kvo_set_errno(saved)
+    return at
+
+
 cdef inline bint kernel_readable(int fd) noexcept nogil:
     return kernel_ready(fd, POLLIN) != 0
 

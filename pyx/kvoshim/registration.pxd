@@ -31,6 +31,7 @@ cdef struct reg_t:
     uint32_t full_seen
     uint64_t data
     uint64_t tail_seen   # the peer's tail when IN was last reported (edge-triggered)
+    uint64_t kernel_seen # and up to where data had come through the kernel, while they did
     int32_t index
     int32_t next_hot     # index + 1
     int32_t next_free
