@@ -63,7 +63,7 @@ cdef inline uint32_t due(reg_t *r, conn_t *c) noexcept nogil:
 
 cdef inline void edge_of_kernel(reg_t *r, conn_t *c) noexcept nogil:
     """The kernel has reported something: data from before the cut are an edge that no ring shows, unless it has been told."""
-    if not c.recv_ring and not (r.events & EPOLLET and kernel_position(c, r.fd) == r.kernel_seen):
+    if not is_set(&c.recv_ring) and not (r.events & EPOLLET and kernel_position(c, r.fd) == r.kernel_seen):
         r.fresh = 1
 
 
