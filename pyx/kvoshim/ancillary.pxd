@@ -14,18 +14,32 @@ cdef enum:
     CONTROL_BYTES = 1152  # room for 253 descriptors (the kernel's most) and credentials
 
 
+cdef inline uint32_t bit_of(uint32_t number) noexcept nogil:
+    return <uint32_t>1 << (number & 31)
+
+
+cdef inline bint record_waits(conn_t *c) noexcept nogil:
+    """The oldest record that is not delivered yet has been taken off the kernel socket."""
+    return kvo_acquire32(&c.records_off) != kvo_load32(&c.records_given)  # SYNC POINT taken off
+
+
 cdef inline void stash(conn_t *c, msghdr *m) noexcept nogil:
-    """Keeps the descriptors of a message just received; m has no control data afterwards."""
+    """Keeps the descriptors of a message just received; m has no control data afterwards. Those for which there is no memory,
+    or no number, are lost, as they are where the kernel delivers them: MSG_CTRUNC says so at their place in the stream."""
     cdef cmsghdr *part = CMSG_FIRSTHDR(m)
     cdef stash_t *s
     cdef stash_t **end = &c.stash
     cdef int i, count
+    cdef bint lost = (m.msg_flags & MSG_CTRUNC) != 0, record = lost
     while part != NULL:
         if part.cmsg_level == SOL_SOCKET and part.cmsg_type == SCM_RIGHTS:
+            record = True
             count = <int>((part.cmsg_len - CMSG_LEN(0)) / sizeof(int))
             s = <stash_t *>malloc(sizeof(stash_t))
+            lost = s == NULL
             if s != NULL:
                 s.next = NULL
+                s.cut_off = (m.msg_flags & MSG_CTRUNC) != 0
                 s.count = count
                 memcpy(s.fds, CMSG_DATA(part), <size_t>count * sizeof(int))
                 while end[0] != NULL:
@@ -38,6 +52,10 @@ cdef inline void stash(conn_t *c, msghdr *m) noexcept nogil:
                     table_set(s.fds[i], KVO_INTERNAL)
         part = CMSG_NXTHDR(m, part)
     m.msg_controllen = 0
+    if lost:
+        kvo_or32(&c.records_lost, bit_of(c.records_off))
+    if record:
+        kvo_release32(&c.records_off, c.records_off + 1)  # SYNC POINT taken off: the descriptors come with the count
 
 
 cdef inline ssize_t take_bytes(conn_t *c, int fd, char *scratch, size_t most, int flags) noexcept nogil:
@@ -56,7 +74,7 @@ cdef inline ssize_t take_bytes(conn_t *c, int fd, char *scratch, size_t most, in
     n = kvo_next.recvmsg(fd, &m, flags | MSG_CMSG_CLOEXEC)
     if n < 0:
         return -errno
-    if m.msg_controllen:
+    if m.msg_controllen or m.msg_flags & MSG_CTRUNC:
         stash(c, &m)
     kvo_add32(&c.me.drained, <uint32_t>n)
     return n
@@ -134,7 +152,7 @@ cdef inline void deliver(stash_t *s, msghdr *m, int flags) noexcept nogil:
             kvo_next.close(s.fds[i])
         elif not flags & MSG_CMSG_CLOEXEC:
             kvo_next.fcntl(s.fds[i], F_SETFD, 0)
-    if fit < s.count:
+    if fit < s.count or s.cut_off:
         m.msg_flags |= MSG_CTRUNC
     if fit:
         part.cmsg_level = SOL_SOCKET
@@ -153,14 +171,20 @@ cdef inline stash_t *stash_copy(conn_t *c) noexcept nogil:
     lock, so they are not taken meanwhile."""
     cdef stash_t *s = <stash_t *>kvo_load_pointer(&c.stash)
     cdef stash_t *copy
-    cdef int i
-    if s == NULL:
+    cdef int i, fd
+    if s == NULL or kvo_load32(&c.records_lost) & bit_of(c.records_given):
         return NULL
     copy = <stash_t *>malloc(sizeof(stash_t))
     if copy != NULL:
-        copy.count = s.count
+        copy.count = 0
+        copy.cut_off = s.cut_off
         for i in range(s.count):
-            copy.fds[i] = kvo_next.fcntl(s.fds[i], F_DUPFD_CLOEXEC, 0)
+            fd = kvo_next.fcntl(s.fds[i], F_DUPFD_CLOEXEC, 0)
+            if fd < 0:
+                copy.cut_off = True
+                break
+            copy.fds[i] = fd
+            copy.count = i + 1
     return copy
 
 

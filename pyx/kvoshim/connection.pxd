@@ -32,6 +32,7 @@ cdef struct spin_t:
 # Descriptors that came with an ancillary record.
 cdef struct stash_t:
     stash_t *next
+    bint cut_off  # some found no room
     int count
     int fds[253]
 
@@ -86,6 +87,9 @@ cdef struct conn_t:
     spin_t receiving
     spin_t sending
     stash_t *stash           # ancillary records taken off the kernel socket, not delivered yet; oldest first
+    uint32_t records_off     # how many have been taken off, ever
+    uint32_t records_given   # and delivered
+    uint32_t records_lost    # those, by number modulo 32, whose descriptors found no room in this process
     watch_t *registrations   # epoll, under watch_lock
     uint32_t watch_lock
     conn_stats_t *stats      # counters, and a copy of what follows: what other processes may see (stats_layout.h)

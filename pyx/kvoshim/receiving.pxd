@@ -26,16 +26,21 @@ cdef inline void fetch_record(conn_t *c, int fd) noexcept nogil:
     if not lead(c):
         return
     kick(c)
-    while kvo_load_pointer(&c.stash) == NULL and take_bytes(c, fd, &byte, 1, MSG_DONTWAIT) > 0:
+    while not record_waits(c) and take_bytes(c, fd, &byte, 1, MSG_DONTWAIT) > 0:
         pass
     unlead(c)
 
 
 cdef inline stash_t *stash_take(conn_t *c) noexcept nogil:
-    """The oldest stashed descriptors, or NULL. Under my receive lock; the kernel lock keeps off those who add to them."""
+    """The oldest record's descriptors, or NULL: they are lost. Under my receive lock; the kernel lock keeps off those who add
+    to them."""
     cdef stash_t *s = NULL
+    cdef uint32_t number = c.records_given
     if lead(c):
-        s = c.stash
+        if record_waits(c):
+            kvo_store32(&c.records_given, number + 1)
+            if not kvo_and32(&c.records_lost, ~bit_of(number)) & bit_of(number):
+                s = c.stash
         if s != NULL:
             kvo_store_pointer(&c.stash, s.next)
         unlead(c)
@@ -125,10 +130,10 @@ cdef inline ssize_t receive_on(conn_t *c, int fd, msghdr *m, size_t asked, int f
             n = ring_look(c, asked - got)
             if n > 0:
                 limit = record_limit(c, least(<size_t>n, asked - got), &gap)
-                if gap < limit and kvo_load_pointer(&c.stash) == NULL:
+                if gap < limit and not record_waits(c):
                     fetch_record(c, fd)
                 n = ring_read(c, m.msg_iov, got, limit, peek)
-            record = n > 0 and <uint64_t>n > gap
+            record = n > 0 and <uint64_t>n > gap and (not peek or record_waits(c))
             if record and peek:
                 descriptors = stash_copy(c)
             elif record:
@@ -144,7 +149,7 @@ cdef inline ssize_t receive_on(conn_t *c, int fd, msghdr *m, size_t asked, int f
                 return (<ssize_t>got if got else n) if n == -EFAULT else -ECONNRESET
             if n > 0:
                 m.msg_flags = flags & MSG_CMSG_CLOEXEC
-                if record and not (peek and descriptors == NULL):
+                if record:
                     count_received(c, n, peek)
                     deliver(descriptors, m, flags)
                     return <ssize_t>got + n
