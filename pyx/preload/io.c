@@ -10,7 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { COPY_BYTES = 65536 };
+enum { COPY_BYTES = 65536, LITTLE_BYTES = 4096 /* where there is no memory for more */ };
 
 static ssize_t receive_one(int32_t ident, int fd, void *buffer, size_t n, int flags) {
   struct iovec v = {buffer, n};
@@ -216,14 +216,14 @@ EXPORT int sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags)
 EXPORT ssize_t sendfile(int out, int in, off_t *offset, size_t count) {
   int32_t ident = ident_of(out);
   if (likely(ident >= 0)) return NEXT(sendfile)(out, in, offset, count);
-  char *buffer = malloc(COPY_BYTES);
-  if (!buffer) return errno = ENOMEM, -1;
+  char little[LITTLE_BYTES], *much = malloc(COPY_BYTES), *buffer = much ? much : little;
+  size_t room = much ? COPY_BYTES : LITTLE_BYTES;
   if (offset && *offset < 0) errno = EINVAL;
   off_t at = offset ? *offset : lseek(in, 0, SEEK_CUR);
   ssize_t done = 0;
   int failed = at < 0;
   while (!failed && (size_t)done < count) {
-    size_t want = count - (size_t)done < COPY_BYTES ? count - (size_t)done : COPY_BYTES;
+    size_t want = count - (size_t)done < room ? count - (size_t)done : room;
     ssize_t n = pread(in, buffer, want, at + done);
     if (n <= 0) {
       failed = n < 0;
@@ -235,7 +235,7 @@ EXPORT ssize_t sendfile(int out, int in, off_t *offset, size_t count) {
     if (sent < n) break;
   }
   int why = errno;
-  free(buffer);
+  free(much);
   if (at >= 0 && done) {
     if (offset) *offset = at + done;
     else lseek(in, at + done, SEEK_SET);
@@ -245,18 +245,18 @@ EXPORT ssize_t sendfile(int out, int in, off_t *offset, size_t count) {
 }
 EXPORT ssize_t sendfile64(int, int, off_t *, size_t) __attribute__((alias("sendfile")));
 
-/* splice() takes no more out of the ring than the pipe has taken in. */
-static ssize_t ring_to_pipe(int32_t ident, int in, int out, char *buffer, size_t n, unsigned flags) {
+/* splice() takes no more out of the ring than the pipe has taken in. given: the pipe may keep the buffer's pages. */
+static ssize_t ring_to_pipe(int32_t ident, int in, int out, char *buffer, size_t n, unsigned flags, int given) {
   ssize_t seen = receive_one(ident, in, buffer, n, MSG_PEEK | (flags & SPLICE_F_NONBLOCK ? MSG_DONTWAIT : 0));
   if (seen <= 0) return seen;
   struct iovec v = {buffer, (size_t)seen};
-  ssize_t taken = vmsplice(out, &v, 1, flags & SPLICE_F_NONBLOCK);
-  if (taken > 0) {
-    char *rest = malloc((size_t)taken);
-    for (ssize_t left = taken, k; rest && left > 0; left -= k)
-      if ((k = receive_one(ident, in, rest, (size_t)left, MSG_DONTWAIT)) <= 0) break;
-    free(rest);
-  }
+  struct pollfd room = {out, POLLOUT, 0}; /* so much at once goes into a pipe that has room */
+  ssize_t taken = given                                                          ? vmsplice(out, &v, 1, flags & SPLICE_F_NONBLOCK)
+                  : NEXT(poll)(&room, 1, flags & SPLICE_F_NONBLOCK ? 0 : -1) > 0 ? NEXT(write)(out, buffer, (size_t)seen)
+                                                                                 : (errno = EAGAIN, -1);
+  char seen_already[LITTLE_BYTES];
+  for (ssize_t left = taken, k; left > 0; left -= k)
+    if ((k = receive_one(ident, in, seen_already, left < LITTLE_BYTES ? (size_t)left : LITTLE_BYTES, MSG_DONTWAIT)) <= 0) break;
   return taken;
 }
 
@@ -282,13 +282,15 @@ EXPORT ssize_t splice(int in, off64_t *in_offset, int out, off64_t *out_offset, 
   if (!from_ring && !to_ring) return NEXT(splice)(in, in_offset, out, out_offset, n, flags);
   if (from_ring ? in_offset != NULL : out_offset != NULL) return errno = ESPIPE, -1;
   if ((from_ring && to_ring) || flags & ~15u) return errno = EINVAL, -1; /* one of the two is a pipe */
-  if (n > COPY_BYTES) n = COPY_BYTES;
   /* A mapping of its own: the pipe may keep the pages. */
-  char *buffer = mmap(NULL, COPY_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (buffer == MAP_FAILED) return -1;
-  ssize_t moved = from_ring ? ring_to_pipe(a, in, out, buffer, n, flags) : pipe_to_ring(in, b, out, buffer, n, flags);
+  char little[LITTLE_BYTES], *much = mmap(NULL, COPY_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  char *buffer = much == MAP_FAILED ? little : much;
+  size_t room = much == MAP_FAILED ? LITTLE_BYTES : COPY_BYTES;
+  if (n > room) n = room;
+  ssize_t moved =
+      from_ring ? ring_to_pipe(a, in, out, buffer, n, flags, buffer == much) : pipe_to_ring(in, b, out, buffer, n, flags);
   int why = errno;
-  munmap(buffer, COPY_BYTES);
+  if (buffer == much) munmap(much, COPY_BYTES);
   errno = why;
   return moved;
 }

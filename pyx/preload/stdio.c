@@ -28,12 +28,16 @@ static FILE *stream_on(int fd, const char *mode) {
 
 /* After exec, with a connection as standard input, output or error: the C library's streams on them become ours. */
 void kvo_standard_streams(void) {
-  FILE *stream;
-  if (ident_of(0) < 0 && (stream = stream_on(0, "r"))) stdin = stream;
-  if (ident_of(1) < 0 && (stream = stream_on(1, "w"))) stdout = stream;
-  if (ident_of(2) < 0 && (stream = stream_on(2, "w"))) {
-    setvbuf(stream, NULL, _IONBF, 0);
-    stderr = stream;
+  FILE **standard[] = {&stdin, &stdout, &stderr};
+  for (int fd = 0; fd < 3; fd++) {
+    if (ident_of(fd) >= 0) continue;
+    FILE *stream = stream_on(fd, fd ? "w" : "r");
+    if (!stream) {
+      kvo_demote(ident_of(fd), fd, KVO_STDIO); /* the C library's own stream reads and writes the kernel socket */
+      continue;
+    }
+    if (fd == 2) setvbuf(stream, NULL, _IONBF, 0);
+    *standard[fd] = stream;
   }
 }
 
@@ -44,8 +48,12 @@ EXPORT FILE *fdopen(int fd, const char *mode) {
 }
 
 EXPORT int vdprintf(int fd, const char *restrict format, va_list args) {
-  char *text;
-  int n = vasprintf(&text, format, args);
+  char line[1024], *text = line;
+  va_list again;
+  va_copy(again, args);
+  int n = vsnprintf(line, sizeof line, format, args);
+  if (n >= (int)sizeof line) n = vasprintf(&text, format, again);
+  va_end(again);
   if (n < 0) return n;
   int done = 0;
   while (done < n) {
@@ -54,7 +62,7 @@ EXPORT int vdprintf(int fd, const char *restrict format, va_list args) {
     done += (int)r;
   }
   int saved = errno;
-  free(text);
+  if (text != line) free(text);
   errno = saved;
   return done == n ? n : -1;
 }
