@@ -42,8 +42,8 @@ cdef public int kvo_connect(int fd, const sockaddr *address, socklen_t length) n
     return life_connect(fd, address, length)
 
 
-cdef public void kvo_unmark(int fd) noexcept nogil:
-    life_unmark(fd)
+cdef public int kvo_unmark(int fd) noexcept nogil:
+    return life_unmark(fd)
 
 
 cdef public int kvo_accept(int fd, sockaddr *address, socklen_t *length, int flags) noexcept nogil:
@@ -217,12 +217,15 @@ cdef public void kvo_before_plain_exec(int last) noexcept nogil:
     part_with_all(last, False)
 
 
-cdef public void kvo_part_with(int fd) noexcept nogil:
-    part_with(fd, True, False)
+cdef public void kvo_part_with(int fd, int shimmed) noexcept nogil:
+    part_with(fd, True, shimmed)
 
 
-cdef public void kvo_inherit(int memfd, int fd) noexcept nogil:
-    inherit(memfd, fd)
+cdef public int kvo_inherit(int memfd, int fd) noexcept nogil:
+    if inherit(memfd, fd):
+        return 1
+    count(&kvo_process.stats.refused[<int>KVO_NO_SEGMENT], 1)
+    return 0
 
 
 # ---- the Python half ----

@@ -6,7 +6,7 @@
 ssize_t kvo_receive(int32_t ident, int fd, struct msghdr *message, int flags);
 ssize_t kvo_send(int32_t ident, int fd, const struct msghdr *message, int flags);
 int kvo_connect(int fd, const struct sockaddr *address, socklen_t length);             /* as connect() */
-void kvo_unmark(int fd);              /* before bind() */
+int kvo_unmark(int fd);               /* before bind(). 0 or -ENOMEM */
 int kvo_accept(int fd, struct sockaddr *address, socklen_t *length, int flags);        /* as accept4() */
 int kvo_spare_descriptors(void);      /* gives back what we could do without; 0: nothing */
 int kvo_close(int fd);                                                                 /* as close() */
@@ -30,7 +30,7 @@ int kvo_demote(int32_t ident, int fd, int reason);   /* the same, from any state
 void kvo_hide_mark(struct sockaddr *address, socklen_t *length, socklen_t room);
 void kvo_before_exec(int inherit); /* 0: exec has failed */
 void kvo_before_plain_exec(int last); /* of a program without the library, which inherits descriptors up to last (-1: all) */
-void kvo_part_with(int fd);           /* such a program will get fd */
-void kvo_inherit(int memfd, int fd); /* after exec: do they belong together? */
+void kvo_part_with(int fd, int shimmed); /* a program without the library, or with it, will get fd */
+int kvo_inherit(int memfd, int fd);   /* after exec: takes the connection up. 0: impossible */
 void kvo_before_fork(void);
 void kvo_after_fork_in_child(void);

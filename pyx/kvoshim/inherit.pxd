@@ -65,8 +65,8 @@ cdef inline void before_exec(bint inherit) noexcept nogil:
             kvo_next.fcntl(c.memfd, F_SETFD, 0 if inherit else FD_CLOEXEC)
 
 
-cdef inline void inherit(int memfd, int fd) noexcept nogil:
-    """After exec: memfd may be the segment of the connection under fd. Takes the connection up if so."""
+cdef inline bint inherit(int memfd, int fd) noexcept nogil:
+    """After exec: memfd is the segment of the connection under fd. True: this process has taken it up."""
     cdef stat_t segment, own
     cdef uint64_t size
     cdef header_t *h
@@ -74,21 +74,23 @@ cdef inline void inherit(int memfd, int fd) noexcept nogil:
     cdef int role
     cdef void *at
     cdef uint32_t i
+    if ident_of_fd(fd) < 0:
+        return True  # by another descriptor of the same segment
     if fstat(memfd, &segment) or fstat(fd, &own) or not sealed(memfd):
-        return
+        return False
     size = (<uint64_t>segment.st_size - KVO_HEADER_BYTES) // 2
     if size < KVO_RING_MIN or size > KVO_RING_MAX or size & (size - 1) \
             or segment_bytes(size) != <uint64_t>segment.st_size:
-        return
+        return False
     for i in range(kvo_acquire32(&kvo_process.slot_high)):
         c = (<conn_t *>kvo_process.slots) + i
         if state_of(c) != FREE and c.header != NULL and c.me.inode == own.st_ino:
             kvo_add32(<uint32_t *>&c.fds, 1)  # another name of a connection that is taken up already
             table_set(fd, ident_of(c))
-            return
+            return True
     at = mmap(NULL, segment_bytes(size), PROT_READ | PROT_WRITE, MAP_SHARED, memfd, 0)
     if at == MAP_FAILED:
-        return
+        return False
     h = <header_t *>at
     role = 0 if h.side[0].inode == own.st_ino else 1
     if h.magic == KVO_MAGIC and h.version == KVO_VERSION and h.side[role].inode == own.st_ino:
@@ -97,7 +99,7 @@ cdef inline void inherit(int memfd, int fd) noexcept nogil:
         c = NULL
     if c == NULL:
         munmap(at, segment_bytes(size))
-        return
+        return False
     name_connection(c, b"(inherited)", 11)
     segment_adopt(c, h, size)
     kvo_store32(&c.shared, 1)
@@ -105,4 +107,7 @@ cdef inline void inherit(int memfd, int fd) noexcept nogil:
     kvo_cas32(&c.me.send_lock, <uint32_t>kvo_tid(), 0)
     kvo_cas32(&c.me.recv_lock, <uint32_t>kvo_tid(), 0)
     keep_memfd(c, kvo_next.fcntl(memfd, F_DUPFD_CLOEXEC, kvo_process.internal_from))
+    if not kvo_process.expedited:
+        kvo_and32(&c.me.flags, ~<uint32_t>KVO_EXPEDITED)  # the program that was here before took part
     refresh(c, fd)
+    return True

@@ -235,13 +235,15 @@ cdef inline conn_t *life_forget(int fd) noexcept nogil:
     return c
 
 
-cdef inline void life_unmark(int fd) noexcept nogil:
-    """Before bind(): a connect() that failed has left its mark on the socket, so a fresh one takes its number."""
+cdef inline int life_unmark(int fd) noexcept nogil:
+    """Before bind(): a connect() that failed has left its mark on the socket, so a fresh one takes its number. 0, or -ENOMEM:
+    there is none."""
     cdef int32_t ident = ident_of_fd(fd)
     cdef conn_t *c
     cdef int fresh, flags, descriptor_flags, saved = errno
+    cdef bint unmarked = False
     if ident >= 0 or state_of(conn_at(ident)) != MARKED or in_vfork_child():
-        return
+        return 0
     flags = kvo_next.fcntl(fd, F_GETFL)
     descriptor_flags = kvo_next.fcntl(fd, F_GETFD)
     fresh = kvo_next.socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)
@@ -250,9 +252,11 @@ cdef inline void life_unmark(int fd) noexcept nogil:
         c = life_forget(fd)
         if c != NULL:
             dispose(c)
+        unmarked = True
     if fresh >= 0:
         kvo_next.close(fresh)
     kvo_set_errno(saved)
+    return 0 if unmarked else -ENOMEM
 
 
 cdef inline int life_shutdown(conn_t *c, int fd, int how) noexcept nogil:

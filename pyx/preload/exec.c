@@ -9,24 +9,32 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
-static int names_library(char *const environment[]) {
-  for (; environment && *environment; environment++)
-    if (!strncmp(*environment, "LD_PRELOAD=", 11) && strstr(*environment, "libkvoshim.so")) return 1;
-  return 0;
+/* Would the library go to work in a program with this environment? Where memory is rationed, it may not be able to. */
+static int starts_library(char *const environment[]) {
+  struct rlimit memory;
+  int named = 0, paths = 0;
+  for (; environment && *environment; environment++) {
+    const char *e = *environment;
+    if (!strncmp(e, "LD_PRELOAD=", 11) && strstr(e, "libkvoshim.so")) named = 1;
+    if ((!strncmp(e, "KVOSHIM_PATHS=", 14) && e[14]) || (!strncmp(e, "USE_TSSX=", 9) && e[9])) paths = 1;
+  }
+  return named && paths && getrlimit(RLIMIT_AS, &memory) == 0 && memory.rlim_cur == RLIM_INFINITY;
 }
 
-/* Does the loader put the library into this program? Not into a static one, nor one that runs with others' rights. */
+/* Does the loader put the library into this program? Not into a static one, nor one that runs with others' rights. Where
+ * that can't be found out, no: on the kernel the connections go on with any program. */
 static int loads_library(const char *path, int depth) {
   char head[4096];
   struct stat info;
   int fd = open(path, O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return 1; /* not readable, or not there: exec will tell */
+  if (fd < 0) return errno == ENOENT || errno == ENOTDIR || errno == EACCES; /* exec will tell */
   ssize_t n = NEXT(read)(fd, head, sizeof head - 1);
-  int rights = fstat(fd, &info) == 0 &&
+  int rights = n < 0 || fstat(fd, &info) ||
                ((info.st_mode & S_ISUID && info.st_uid != geteuid()) || (info.st_mode & S_ISGID && info.st_gid != getegid()) ||
                 (geteuid() && fgetxattr(fd, "security.capability", NULL, 0) > 0));
   NEXT(close)(fd);
@@ -84,19 +92,19 @@ static int failed(int inherit) {
 }
 
 EXPORT int execve(const char *path, char *const argv[], char *const environment[]) {
-  int inherit = prepare(names_library(environment) && path && loads_library(path, 0), -1);
+  int inherit = prepare(starts_library(environment) && path && loads_library(path, 0), -1);
   NEXT(execve)(path, argv, environment);
   return failed(inherit);
 }
 
 EXPORT int execvpe(const char *file, char *const argv[], char *const environment[]) {
-  int inherit = prepare(names_library(environment) && file && loads_library_in_path(file), -1);
+  int inherit = prepare(starts_library(environment) && file && loads_library_in_path(file), -1);
   NEXT(execvpe)(file, argv, environment);
   return failed(inherit);
 }
 
 EXPORT int fexecve(int fd, char *const argv[], char *const environment[]) {
-  int inherit = prepare(names_library(environment), -1);
+  int inherit = prepare(starts_library(environment), -1);
   NEXT(fexecve)(fd, argv, environment);
   return failed(inherit);
 }
@@ -146,15 +154,15 @@ EXPORT int posix_spawn_file_actions_adddup2(posix_spawn_file_actions_t *actions,
 
 static int prepare_spawn(int shimmed, const posix_spawn_file_actions_t *actions) {
   int count = actions ? __atomic_exchange_n(&duplicates, 0, __ATOMIC_RELAXED) : 0;
-  for (int i = 0; !shimmed && i < count && i < 16; i++)
-    if (ident_of(duplicated[i]) < 0) kvo_part_with(duplicated[i]);
+  for (int i = 0; i < count && i < 16; i++)
+    if (ident_of(duplicated[i]) < 0) kvo_part_with(duplicated[i], shimmed);
   return prepare(shimmed, -1);
 }
 
 EXPORT int posix_spawn(pid_t *restrict pid, const char *restrict path, const posix_spawn_file_actions_t *actions,
                        const posix_spawnattr_t *restrict attributes, char *const argv[restrict],
                        char *const environment[restrict]) {
-  int inherit = prepare_spawn(names_library(environment) && path && loads_library(path, 0), actions);
+  int inherit = prepare_spawn(starts_library(environment) && path && loads_library(path, 0), actions);
   int r = NEXT(posix_spawn)(pid, path, actions, attributes, argv, environment);
   done(inherit);
   return r;
@@ -163,7 +171,7 @@ EXPORT int posix_spawn(pid_t *restrict pid, const char *restrict path, const pos
 EXPORT int posix_spawnp(pid_t *restrict pid, const char *restrict file, const posix_spawn_file_actions_t *actions,
                         const posix_spawnattr_t *restrict attributes, char *const argv[restrict],
                         char *const environment[restrict]) {
-  int inherit = prepare_spawn(names_library(environment) && file && loads_library_in_path(file), actions);
+  int inherit = prepare_spawn(starts_library(environment) && file && loads_library_in_path(file), actions);
   int r = NEXT(posix_spawnp)(pid, file, actions, attributes, argv, environment);
   done(inherit);
   return r;
@@ -172,7 +180,7 @@ EXPORT int posix_spawnp(pid_t *restrict pid, const char *restrict file, const po
 /* A shell has no use for more than the standard streams. */
 static int prepare_shell(void) {
   int ours = ident_of(0) < 0 || ident_of(1) < 0 || ident_of(2) < 0;
-  return ours ? prepare(names_library(environ), STDERR_FILENO) : 0;
+  return ours ? prepare(starts_library(environ), STDERR_FILENO) : 0;
 }
 
 EXPORT int system(const char *command) {

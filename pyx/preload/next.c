@@ -1,13 +1,17 @@
 /* The next symbols, and what happens when the library is loaded and when the process forks. */
+#include "layout.h"
 #include "next.h"
 #include "atomics.h"
 #include "stats.h"
 
 #include <dirent.h>
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 struct kvo_next kvo_next;
@@ -28,37 +32,84 @@ void kvo_resolve(void) {
   errno = saved;
 }
 
-/* Connections that came through exec: their segments are inherited memfds, recognised by name. Those that belong to no
- * descriptor are closed. */
-static void inherit(void) {
-  int memfds[256], count = 0, sockets[1024], found = 0;
-  DIR *directory = opendir("/proc/self/fd");
-  if (!directory) return;
-  for (struct dirent *entry; (entry = readdir(directory));) {
-    char path[64], target[64];
-    int fd = atoi(entry->d_name);
-    if (entry->d_name[0] == '.' || fd == dirfd(directory)) continue;
-    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    ssize_t n = readlink(path, target, sizeof target - 1);
-    target[n > 0 ? n : 0] = 0;
-    if (!strncmp(target, "/memfd:kvoshim ", 15) && count < 256) memfds[count++] = fd;
-    else if (!strncmp(target, "socket:", 7) && found < 1024) sockets[found++] = fd;
+/* ---- connections that came through exec ---- */
+
+/* Their segments are inherited memfds, recognised by seals and magic; whose they are is in the segment. The lists are not on
+ * the stack, since there may be many, nor from malloc, which may fail. */
+enum { MOST = 65536 };
+static int memfds[MOST], sockets[MOST], memfd_count, socket_count;
+static uint64_t inodes[MOST];
+
+static void look_at(int fd) {
+  struct stat info;
+  uint64_t magic = 0;
+  if (fstat(fd, &info)) return;
+  if (S_ISSOCK(info.st_mode) && socket_count < MOST) {
+    inodes[socket_count] = info.st_ino;
+    sockets[socket_count++] = fd;
   }
-  closedir(directory);
-  for (int i = 0; i < count; i++) {
-    for (int j = 0; j < found; j++) kvo_inherit(memfds[i], sockets[j]);
+  if (S_ISREG(info.st_mode) && memfd_count < MOST && NEXT(fcntl)(fd, F_GET_SEALS) > 0 &&
+      pread(fd, &magic, sizeof magic, 0) == sizeof magic && magic == KVO_MAGIC)
+    memfds[memfd_count++] = fd;
+}
+
+static void look_at_descriptors(void) {
+  struct rlimit limit = {1024, 1024};
+  struct dirent *entry;
+  DIR *directory = opendir("/proc/self/fd");
+  while (directory && (entry = readdir(directory)))
+    if (entry->d_name[0] != '.' && atoi(entry->d_name) != dirfd(directory)) look_at(atoi(entry->d_name));
+  if (directory) {
+    closedir(directory);
+    return;
+  }
+  getrlimit(RLIMIT_NOFILE, &limit); /* no descriptor left for the directory, or no memory */
+  for (int fd = 0; fd < (int)(limit.rlim_cur < MOST ? limit.rlim_cur : MOST); fd++) look_at(fd);
+}
+
+/* A connection that can't be taken up has ended for this process: what its socket carries are bells, and nobody reads its
+ * ring. Another process that shares it goes on, so a socket that has ended takes its place. */
+static void end_connection(int fd) {
+  int pair[2], flags = NEXT(fcntl)(fd, F_GETFL);
+  char bells[256];
+  kvo_log("lost fd=%d", fd);
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0) {
+    NEXT(dup2)(pair[0], fd);
+    if (flags >= 0) NEXT(fcntl)(fd, F_SETFL, flags);
+    NEXT(close)(pair[0]), NEXT(close)(pair[1]);
+    return;
+  }
+  NEXT(shutdown)(fd, SHUT_RDWR);
+  while (NEXT(recv)(fd, bells, sizeof bells, MSG_DONTWAIT) > 0) {}
+}
+
+static void inherit(void) {
+  look_at_descriptors();
+  for (int i = 0; i < memfd_count; i++) {
+    uint64_t owner[2];
+    for (int role = 0; role < 2; role++) {
+      off_t at = (off_t)offsetof(struct kvo_header, side[role].inode);
+      if (pread(memfds[i], &owner[role], sizeof owner[role], at) != sizeof owner[role]) owner[role] = 0;
+    }
+    for (int j = 0; j < socket_count; j++)
+      if ((inodes[j] == owner[0] || inodes[j] == owner[1]) &&
+          !(kvo_process.table_len && kvo_inherit(memfds[i], sockets[j])))
+        end_connection(sockets[j]);
     NEXT(close)(memfds[i]);
   }
-  if (count) kvo_standard_streams();
+  if (memfd_count && kvo_process.table_len) kvo_standard_streams();
 }
 
 __attribute__((constructor(101))) static void loaded(void) {
-  kvo_resolve();
-  if (kvo_start(NULL) || !kvo_process.table_len) return;
   int saved = errno;
+  kvo_resolve();
+  kvo_start(NULL);
+  if (kvo_process.table_len && pthread_atfork(kvo_before_fork, NULL, kvo_after_fork_in_child)) {
+    kvo_process.table_len = 0;
+    kvo_log("plain reason=no-memory");
+  }
   inherit();
   errno = saved;
-  pthread_atfork(kvo_before_fork, NULL, kvo_after_fork_in_child);
 }
 
 /* Calls that wait in the kernel see a cancellation there; those that a ring answers look for one themselves, from now on. */

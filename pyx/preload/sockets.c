@@ -20,7 +20,7 @@ EXPORT int connect(int fd, const struct sockaddr *address, socklen_t length) {
 }
 
 EXPORT int bind(int fd, const struct sockaddr *address, socklen_t length) {
-  if (unlikely(ident_of(fd) < 0)) kvo_unmark(fd);
+  if (unlikely(ident_of(fd) < 0) && kvo_unmark(fd) && (!kvo_spare_descriptors() || kvo_unmark(fd))) return errno = ENOMEM, -1;
   return NEXT(bind)(fd, address, length);
 }
 
