@@ -162,13 +162,14 @@ static int move(struct kvo_process *p, int fd, uint64_t bytes) {
   return syscall(SYS_mmap, base + from, bytes - from, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, (long)from) != -1;
 }
 
+/* NONE: for the moment there is no descriptor. */
 static int extend(struct kvo_process *p, uint32_t slot) {
   uint64_t bytes = p->stats_bytes ? p->stats_bytes : FIRST_BYTES;
   while (bytes < end_of(slot + 1)) bytes *= 2;
   if (bytes > p->stats_room) bytes = p->stats_room;
   if (!kvo_file_may_have(bytes)) return 0;
   int fd = p->stats_bytes ? open_again(p) : create(p);
-  if (fd < 0) return 0;
+  if (fd < 0) return errno == EMFILE || errno == ENFILE ? NONE : 0;
   int done = move(p, fd, bytes);
   close_file(fd);
   if (!done && !p->stats_bytes) unlink(p->stats_name);
@@ -183,7 +184,7 @@ void kvo_stats_extend(uint32_t slot) {
   /* Another thread, or this one before a signal, is at it already; a child of vfork has no business here. */
   if (getpid() != p->pid || !kvo_cas32(&p->stats_busy, 0, 1)) return;
   int saved = errno;
-  if (slot >= p->stats_slots && !extend(p, slot)) kvo_release32(&p->stats_slots, NEVER);
+  if (slot >= p->stats_slots && extend(p, slot) == 0) kvo_release32(&p->stats_slots, NEVER);
   kvo_release32(&p->stats_busy, 0);
   errno = saved;
 }
@@ -197,10 +198,11 @@ void kvo_stats_forked(void) {
   uint64_t used = end_of(p->slot_high), bytes = FIRST_BYTES;
   while (bytes < used || bytes < p->stats_bytes) bytes *= 2;
   if (bytes > p->stats_room) bytes = p->stats_room;
-  mmap(p->stats, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+  const int mode = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
+  int private = mmap(p->stats, bytes, PROT_READ | PROT_WRITE, mode, -1, 0) != MAP_FAILED;
   p->stats_bytes = 0;
   p->stats_busy = 0;
-  if (p->stats_shown) p->stats_slots = 0;
+  if (p->stats_shown) p->stats_slots = private ? 0 : NEVER; /* NEVER: it goes on counting in its parent's */
 }
 
 void kvo_stats_remove(void) {
