@@ -413,6 +413,19 @@ static void s_back(void) {
   both_by_poll(MUCH, 0);
 }
 
+/* The same with more bytes than the kernel socket takes at once, while the client waits for the answer to all of them. */
+static void s_answer(void) {
+  turns(12, 8);
+  if (!server) return put(40000000), get(8);
+  for (int bytes = 0, before = -1, same = 0; same < 20; same = bytes == before ? same + 1 : 0) { /* it sends no more */
+    usleep(5000);
+    before = bytes;
+    TRY(ioctl(fd, FIONREAD, &bytes));
+  }
+  TRY(fcntl(fd, F_SETFL, O_ASYNC));
+  get(40000000), put(8);
+}
+
 /* ---- calls with memory of their own ---- */
 
 static void s_copies(void) {
@@ -489,7 +502,7 @@ static const struct {
               {"epoll", s_epoll},         {"early_epoll", s_early_epoll}, {"exclusive", s_exclusive},
               {"sleep", s_sleep},         {"fork", s_fork},           {"late_fork", s_late_fork},   {"dup", s_dup},
               {"exec", s_exec},           {"exec_client", s_exec_client}, {"exec_plain", s_exec_plain}, {"spawn", s_spawn},
-              {"rights", s_rights},       {"handed", s_handed},       {"back", s_back},             {"copies", s_copies},
+              {"rights", s_rights},       {"handed", s_handed},       {"back", s_back}, {"answer", s_answer},             {"copies", s_copies},
               {"prints", s_prints}, {"threads", s_threads},      {"watched", s_turns},       {"refused", s_turns}};
 
 /* ---- beginning and end ---- */

@@ -87,6 +87,7 @@ POINTS = [
     Point("send.bell", "ENOBUFS ENOMEM", "send_bell", _both(ACCELERATED), "sleep", lasting="1-20"),
     Point("send.resend", "ENOBUFS ENOMEM", "resend", {"client": "peer-left"}, "back", lasting="1-20"),
     Point("setsockopt.SO_SNDBUF", "ENOMEM", "widen", {"client": "peer-left"}, "back"),
+    Point("send.resend", "EAGAIN", "settle_accounts", {"client": "peer-left"}, "answer", lasting="1-20"),
     # poll and epoll.
     Point("malloc", "ENOMEM", "poll_by_parts", _both(ACCELERATED), "many", which="2", lasting="2+"),
     Point("malloc", "ENOMEM", "unregistered", _both("no-memory"), "epoll", which="2", lasting="2+"),

@@ -50,6 +50,13 @@ def test_memory_runs_out(place, megabytes, ring, end, reason):
         assert not ends[end].accelerated and "reason=no-memory" in ends[end].log
 
 
+def test_the_kernel_socket_is_smaller_than_the_ring(place):
+    """What lies in the ring goes through the kernel socket bit by bit, while its sender waits in a receive."""
+    ends = faultlib.run(place, "answer", KVOSHIM_RING_SIZE="67108864")
+    faultlib.assert_same("answer", ends)
+    assert ends[SERVER].refused == {"signals": 1} and ends[CLIENT].refused == {"peer-left": 1}
+
+
 def test_exec_where_memory_is_rationed(place):
     """What the successor may have no memory for goes on through the kernel."""
     for scene, end in (("exec", SERVER), ("exec_client", CLIENT)):
