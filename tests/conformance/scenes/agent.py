@@ -66,8 +66,8 @@ class Agent:
             return done.status, done.out, done.err
         signature = self.world / f"signature-{kind}-{hashlib.sha256(text).hexdigest()}"
         signature.write_bytes(done.out)
-        right = self.ask("-Y", "verify", "-n", "conformance", "-I", "somebody", "-f", self.keys / f"{kind}.signers", "-s", signature,
-                         tool="ssh-keygen", stdin=text)
+        right = self.ask("-Y", "verify", "-n", "conformance", "-I", "somebody", "-f", self.keys / f"{kind}.signers",
+                         "-s", signature, tool="ssh-keygen", stdin=text)
         return done.status, right.status, right.out, done.out if kind != "ecdsa" else "", done.err
 
 

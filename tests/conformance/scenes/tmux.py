@@ -44,11 +44,12 @@ def _sessions(tmux: Server) -> None:
     tmux.step("new-window", "-d", "-t", "one:", "-n", "other", "cat")
     tmux.step("split-window", "-d", "-t", "one:0", *shell)
     tmux.step("list-windows", "-a", "-F", "#{session_name} #{window_index} #{window_panes} #{window_layout}")
+    tmux.wait_screen("one:0.0", "$")
     tmux.step("send-keys", "-t", "one:0.0", "echo $((6 * 7)) is the answer", "Enter")
-    tmux.wait_screen("one:0.0", "42 is the answer")
+    tmux.wait_screen("one:0.0", "42 is the answer\n$")
     tmux.step("capture-pane", "-p", "-t", "one:0.0")
     tmux.step("send-keys", "-t", "one:0.0", "i=0; while [ $i -lt 2000 ]; do i=$((i+1)); echo line $i; done; echo d''one", "Enter")
-    tmux.wait_screen("one:0.0", "done")
+    tmux.wait_screen("one:0.0", "done\n$")
     tmux.step("capture-pane", "-p", "-S", "-", "-t", "one:0.0")
     for words in ("rename-session -t two too", "has-session -t too", "has-session -t nothing", "resize-pane -t one:0.0 -y 10",
                   "set-option -g status off", "show-options -g status", "set-environment -g FOO bar", "show-environment -g FOO",

@@ -9,7 +9,9 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from conformance.obtain import apt_install, debian, python_with, sdist
+from conformance.scenes import dbus, xserver
 from conformance.suite import Result, Suite, Unavailable, execute
+from conformance.suites.servers import Scene
 
 _TAP = re.compile(r"^(ok|not ok) \d+ (?:- )?([^#\n]+?)\s*(?:#\s*(SKIP|TODO)\b.*)?$", re.M)
 
@@ -52,7 +54,8 @@ class Tap(Suite):
 
 class PyTest(Suite):
     """The tests of a PyPI package, from its source distribution, run by pytest with the package installed beside it.
-    folder: where they lie in the sources. around: words of a command that pytest is run by. without: modules that need files which the source distribution lacks."""
+    folder: where they lie in the sources. around: words of a command that pytest is run by. without: modules that need
+    files which the source distribution lacks."""
 
     def __init__(self, requirement: str, folder: str, accelerates: int, *, extras: tuple[str, ...] = (),
                  around: tuple[str, ...] = (), programs: dict[str, str], without: tuple[str, ...] = ()):
@@ -84,6 +87,10 @@ class PyTest(Suite):
         return result
 
 
+class Desktop(Scene):
+    family = "desktop"
+
+
 SUITES = [
     Tap("dbus/own-tests", "D-Bus's own tests: libdbus and dbus-daemon", "dbus-tests", "/usr/lib/dbus-1.0/installed-tests/dbus",
         50, ("test-*",)),
@@ -92,9 +99,14 @@ SUITES = [
     Tap("glib/sockets", "GLib's own tests of sockets, descriptors and its main loop", "libglib2.0-tests",
         "/usr/libexec/installed-tests/glib", 0, ("socket*", "unix*", "gsocketclient-slow", "credentials", "pollable",
                                                   "mainloop", "gsubprocess", "cancellable", "proxy-test")),
-    PyTest("dbus-next==0.2.3", "test", 50, extras=("pytest<8", "pytest-asyncio<0.21"), without=("test_introspection.py", "test_marshaller.py"),
+    PyTest("dbus-next==0.2.3", "test", 50, extras=("pytest<8", "pytest-asyncio<0.21"),
+           without=("test_introspection.py", "test_marshaller.py"),
            around=("dbus-run-session", "--"), programs={"dbus-run-session": "dbus-daemon"}),
     PyTest("jeepney==0.9.0", "jeepney", 10, extras=("pytest", "pytest-asyncio", "pytest-trio", "trio", "testpath"),
            around=("dbus-run-session", "--"), programs={"dbus-run-session": "dbus-daemon"}),
     PyTest("xcffib==1.13.0", "test", 10, extras=("pytest",), programs={"Xvfb": "xvfb", "xclock": "x11-apps"}),
 ]
+SUITES += [Desktop(module, function, sides, accelerates)
+           for module in (dbus, xserver)
+           for function, accelerates, every in module.SCENES
+           for sides in (("both", "server", "client") if every else ("both",))]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conformance.scenes import agent, relays, tmux
+from conformance.scenes import agent, curl, relays, tmux
 from conformance.suites.servers import Scene
 
 
@@ -11,6 +11,6 @@ class Tool(Scene):
 
 
 SUITES = [Tool(module, function, sides, accelerates)
-          for module in (relays, agent, tmux)
+          for module in (relays, agent, tmux, curl)
           for function, accelerates, every in module.SCENES
           for sides in (("both", "server", "client") if every else ("both",))]
