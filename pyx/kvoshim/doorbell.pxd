@@ -31,7 +31,8 @@ from kvoshim.ancillary cimport take_bytes
 
 cdef enum:
     DRAIN_MOST = 256
-    BELL_TRIES = 5000  # naps
+    BELL_TRIES = 5000  # naps, for the kernel to have memory again
+    TRIES = 100        # naps, for the peer to take bells out
 
 
 cdef inline bint light(conn_t *c) noexcept nogil:
@@ -86,10 +87,33 @@ cdef inline bint departed(conn_t *c) noexcept nogil:
     return (kvo_acquire32(&c.me.flags) | kvo_acquire32(&c.peer.flags)) & (KVO_LEFT | KVO_BACK) != 0
 
 
+cdef inline bint put_bell(conn_t *c, int fd) noexcept nogil:
+    """Sends a bell that has been counted. False: uncounted again, errno says why."""
+    cdef char byte = 0
+    cdef uint32_t drained
+    cdef int tries = 0
+    while True:
+        drained = kvo_load32(&c.peer.drained)
+        if kvo_next.send(fd, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1 or ring_harder(fd):
+            return True
+        # Full of bells: they wake everybody as long as they lie. Whoever takes some out has the lock, or has had it and changed
+        # the count (then there is room now); or it comes later, finds this bell counted, and looks again instead (drain).
+        if scarce(errno) and tries < BELL_TRIES:  # only this bell wakes the peer
+            nap()
+            tries += 1
+            continue
+        if errno != EAGAIN or tries >= TRIES:
+            kvo_add32(&c.peer.drained, 1)
+            return False
+        if not kvo_load32(&c.peer.kernel_lock) and kvo_cas32(&c.peer.drained, drained, drained + 1):
+            return False
+        nap()
+        kvo_set_errno(EAGAIN)
+        tries += 1
+
+
 cdef inline bint send_bell(conn_t *c, int fd) noexcept nogil:
     """Under my bell lock, my direction not BACK. False: errno says why the kernel didn't take it."""
-    cdef char byte = 0
-    cdef int tries = 0
     # Counted first: the send may hand this CPU to the very sleeper that it wakes, which would look for an uncounted bell
     # round and round.
     kvo_add32(&c.peer.rung, 1)
@@ -97,15 +121,8 @@ cdef inline bint send_bell(conn_t *c, int fd) noexcept nogil:
     if kvo_acquire32(&c.peer.flags) & KVO_LEFT:  # SYNC POINT left: it takes bells no more, and is awake
         kvo_add32(&c.peer.drained, 1)  # it never was
         return True
-    while kvo_next.send(fd, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL) != 1:
-        if scarce(errno) and tries < BELL_TRIES:  # the kernel is out of memory, and only this bell wakes the peer
-            tries += 1
-            nap()
-        elif ring_harder(fd):
-            break
-        else:
-            kvo_add32(&c.peer.drained, 1)
-            return False
+    if not put_bell(c, fd):
+        return False
     count(&c.stats.bells, 1)
     return True
 
@@ -127,7 +144,7 @@ cdef inline void ring_bell(conn_t *c, int fd, uint32_t what) noexcept nogil:
     locked = side_lock(c, &c.me.bell_lock) == 0  # else this thread holds it: a signal handler
     if not kvo_load32(&c.me.flags) & KVO_BACK and not send_bell(c, fd):
         if errno == EAGAIN or scarce(errno):
-            kvo_or32(&c.peer.wait, what)  # bells fill the socket: who drains them looks again (settled)
+            kvo_or32(&c.peer.wait, what)  # bells fill the socket: who drains them looks again (drain)
         else:
             look_at_kernel(c, fd)  # the peer may be gone
     if locked:
@@ -210,9 +227,10 @@ cdef inline bint switch_receiving(conn_t *c) noexcept nogil:
     return False
 
 
-cdef inline bint drain(conn_t *c, int fd, uint32_t target) noexcept nogil:
+cdef inline bint drain(conn_t *c, int fd, uint32_t target, uint32_t rung) noexcept nogil:
     """Takes bells out of the kernel socket, up to a count of them. With the peer's direction cut and its bytes read.
-    True: those are out, or on their way still (counted, not sent yet); they will wake somebody for nothing, once."""
+    True: those are out, or on their way still (counted, not sent yet); they will wake somebody for nothing, once.
+    False: more than rung have been counted, of which one may have failed on those that lie here: they stay."""
     cdef char scratch[DRAIN_MOST]
     cdef ssize_t n
     cdef int32_t bells
@@ -221,13 +239,14 @@ cdef inline bint drain(conn_t *c, int fd, uint32_t target) noexcept nogil:
     if <int32_t>(target - kvo_load32(&c.me.drained)) <= 0:
         return True
     if lead(c):
-        bells = <int32_t>(target - kvo_load32(&c.me.drained))
+        kvo_fence()  # pairs with send_bell(): a bell that is not counted yet finds the lock taken (put_bell)
+        done = kvo_load32(&c.me.rung) == rung
+        bells = <int32_t>(target - kvo_load32(&c.me.drained)) if done else 0
         if bells > 0:
             n = take_bytes(c, fd, scratch, least(<size_t>bells, DRAIN_MOST), MSG_DONTWAIT)
             if n == 0 or n == -ECONNRESET:
                 look_at_kernel(c, fd)
         unlead(c)
-        done = True
     kvo_set_errno(saved)
     return done
 
@@ -256,17 +275,14 @@ cdef inline void drop_surplus(conn_t *c, int fd) noexcept nogil:
 cdef inline bint settled(conn_t *c, int fd, uint32_t target, int mine) noexcept nogil:
     """Armed, with target bells rung before that: drains those. False: some must stay for others, or because the ring
     is not empty and somebody may wait for data unseen; then the kernel socket stays readable and nobody can sleep on it.
-    Or one was rung meanwhile: look again."""
+    Or one has been rung meanwhile: look again."""
     cdef uint32_t limit
     if <int32_t>(target - kvo_load32(&c.me.drained)) <= 0:
         return True
     if not switch_receiving(c) or (kvo_process.foreign_wait and kvo_load64(&c.peer.tail) != kvo_load64(&c.me.head)):
         return False
     limit = drainable(c, target, mine)
-    if not drain(c, fd, limit) or limit != target:
-        return False
-    kvo_fence()  # pairs with ring_bell(): a bell that failed on those just drained was counted before
-    return kvo_load32(&c.me.rung) == target
+    return drain(c, fd, limit, target) and limit == target
 
 
 cdef inline bint settle(conn_t *c, int fd) noexcept nogil:

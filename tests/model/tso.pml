@@ -63,7 +63,7 @@ inline membarrier() {
     target_thread = 0
   }
 }
-hidden byte target_thread;
+byte target_thread;
 
 active proctype memory() {
   byte i, p;

@@ -4,14 +4,13 @@
  * last sender shuts down. Whoever finds the ring empty or full sleeps on its kernel socket, where nothing but
  * doorbell bytes arrives. Variants, by -D:  READERS=2, WRITERS=2: threads (or forked processes) that share a side;
  * HEAVY: no membarrier, both sides fence; UNSEEN: the receiver waits with select() on the bare descriptor, unknown
- * to us; ROOM=n: the kernel socket takes n bells, then EAGAIN (ROOM=1 with UNSEEN or READERS=2 still loses a wake-up: a
- * bell that failed, and nobody left who has to look again).
+ * to us; ROOM=n: the kernel socket takes n bells, then EAGAIN.
  *
  * step here           function                     file
  * receive_once        receive_on                   stream.pxd     (ring_look, ring_read: ring.pxd)
  * send_once           send_live                    stream.pxd     (ring_write: ring.pxd)
  * shut                life_shutdown                life.pxd
- * ring_bell           ring_bell                    doorbell.pxd
+ * ring_bell           ring_bell, send_bell, put_bell  doorbell.pxd
  * want                want                         doorbell.pxd
  * published           fence_after_publishing       doorbell.pxd
  * slot_take           slot_take, slot_give         doorbell.pxd
@@ -123,19 +122,31 @@ inline ring_bell(what) {
   if
   :: v & (what) ->
     add(RUNG(peer), 1);
-    atomic {
+    do
+    :: load(DRAINED(peer), before);
+      atomic {
+        if
+        :: bells[peer] < ROOM -> bells[peer]++; break
+        :: else
+        fi
+      };
+#if ROOM < 250
+#ifndef NO_RETRY
+      load(KERNEL_LOCK(peer), v);
       if
-      :: bells[peer] < ROOM -> bells[peer]++; v = 1
-      :: else -> v = 0
+      :: v -> mem[KERNEL_LOCK(peer)] == 0
+      :: else ->
+        d_step { drain_buffer(me); v = (mem[DRAINED(peer)] == before); mem[DRAINED(peer)] = mem[DRAINED(peer)] + v };
+        if :: v -> set_bits(WAIT(peer), what); break :: else fi
       fi
-    }
-    if
-    :: v == 0 -> add(DRAINED(peer), 1); set_bits(WAIT(peer), what)
-    :: else
-    fi
+#else
+      add(DRAINED(peer), 1); set_bits(WAIT(peer), what); break
+#endif
+#endif
+    od
   :: else
   fi;
-  v = 0
+  v = 0; before = 0
 }
 
 inline slot_take() {
@@ -162,22 +173,38 @@ inline drainable() {
   v = 0
 }
 
+/* ok goes down if a bell has been counted since (before of them were): it may have failed on those that lie there. */
 inline drain() {
-  lock(KERNEL_LOCK(side));
-  load(DRAINED(side), v);
-  atomic {
-#ifdef DRAIN_ALL
-    v = bells[side]; bells[side] = 0
+#if ROOM < 250
+  d_step { mem[KERNEL_LOCK(side)] == 0 -> drain_buffer(me); mem[KERNEL_LOCK(side)] = me + 1 };
 #else
-    if
-    :: target > v -> v = (target - v < bells[side] -> target - v : bells[side]); bells[side] = bells[side] - v
-    :: else -> v = 0
-    fi
+  lock(KERNEL_LOCK(side));
 #endif
-  }
-  add(DRAINED(side), v);
+  load(RUNG(side), v);
+  if
+#ifndef NO_LOOK_BEFORE_DRAIN
+  :: v != before -> ok = 0
+#endif
+  :: else ->
+    load(DRAINED(side), v);
+    atomic {
+#ifdef DRAIN_ALL
+      v = bells[side]; bells[side] = 0
+#else
+      if
+      :: target > v -> v = (target - v < bells[side] -> target - v : bells[side]); bells[side] = bells[side] - v
+      :: else -> v = 0
+      fi
+#endif
+    }
+    add(DRAINED(side), v)
+  fi;
   v = 0;
+#if ROOM < 250
+  store(KERNEL_LOCK(side), 0)
+#else
   unlock(KERNEL_LOCK(side))
+#endif
 }
 
 /* ok: the bells up to target are out, so it may sleep. */
@@ -194,11 +221,7 @@ inline settled() {
     before = target;
     drainable();
     ok = (target == before);
-    drain();
-#ifndef NO_LOOK_AFTER_DRAIN
-    load(RUNG(side), v);
-    if :: v != before -> ok = 0 :: else fi  /* that bell may have failed on those that are out now */
-#endif
+    drain()
   fi;
   v = 0; before = 0
 }
