@@ -251,6 +251,12 @@ cdef inline bint drain(conn_t *c, int fd, uint32_t target, uint32_t rung) noexce
     return done
 
 
+cdef inline int32_t bells_out(conn_t *c) noexcept nogil:
+    """Bells counted and not taken out. One that is counted and uncounted again meanwhile makes it one more, never one less."""
+    cdef uint32_t drained = kvo_acquire32(&c.me.drained)
+    return <int32_t>(kvo_load32(&c.me.rung) - drained)
+
+
 cdef inline void drop_surplus(conn_t *c, int fd) noexcept nogil:
     """Takes bytes out that no bell was counted for: only a peer that breaks the rules sends them, and they would end each
     sleep at once, for ever. Bells are counted before they are sent, so what lay there before the look at the counts and is
@@ -259,11 +265,11 @@ cdef inline void drop_surplus(conn_t *c, int fd) noexcept nogil:
     cdef int bytes = 0, saved = errno
     cdef int64_t surplus
     cdef ssize_t n
-    if <int32_t>(kvo_load32(&c.me.rung) - kvo_load32(&c.me.drained)) > 0 or not switch_receiving(c) or not lead(c):
+    if bells_out(c) > 0 or not switch_receiving(c) or not lead(c):
         return
     if kvo_next.ioctl(fd, FIONREAD, &bytes) == 0 and bytes > 0:
         kvo_fence()
-        surplus = bytes - <int64_t><int32_t>(kvo_load32(&c.me.rung) - kvo_load32(&c.me.drained))
+        surplus = bytes - <int64_t>bells_out(c)
         if surplus > 0 and not departed(c):  # what a peer sends that has gone back to the kernel socket is data
             n = take_bytes(c, fd, scratch, least(least(<size_t>surplus, <size_t>bytes), DRAIN_MOST), MSG_DONTWAIT)
             if n > 0:

@@ -78,7 +78,7 @@ cdef inline int sleep_peeking(conn_t *c, int fd) noexcept nogil:
     cdef ssize_t n = kvo_next.recv(fd, &byte, 1, MSG_PEEK)
     cdef int why = errno
     # A bell that nobody has counted: its ringer is about to, or was killed before it could, and lies behind it.
-    if state_of(c) == LIVE and (n <= 0 or <int32_t>(kvo_load32(&c.me.rung) - kvo_load32(&c.me.drained)) <= 0):
+    if state_of(c) == LIVE and (n <= 0 or bells_out(c) <= 0):
         look_at_kernel(c, fd)
         if n > 0:
             drop_surplus(c, fd)
