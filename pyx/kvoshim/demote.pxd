@@ -166,9 +166,9 @@ cdef inline bint can_leave(conn_t *c, int fd) noexcept nogil:
     if switch_receiving(c):
         return True
     bits = kvo_exchange32(&c.me.wait, 0)
-    if bits == 0:
-        nap()  # whoever has taken them is about to ring
-    if kvo_load32(&c.me.rung) == kvo_load32(&c.me.drained):
+    kvo_fence_after_rmw()
+    # Whoever has taken some of them before is about to ring, under its bell lock, or has counted the bell.
+    if kvo_acquire32(&c.peer.bell_lock) == 0 and bells_out(c) <= 0:
         return True
     kvo_or32(&c.me.wait, bits)
     return False

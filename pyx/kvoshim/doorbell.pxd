@@ -139,19 +139,19 @@ cdef inline void ring_bell(conn_t *c, int fd, uint32_t what) noexcept nogil:
     cdef bint locked
     if what & KVO_WANT_SPACE:
         rouse(c.peer)
-    if not (kvo_and32(&c.peer.wait, ~what) & what):
-        return
     locked = side_lock(c, &c.me.bell_lock) == 0  # else this thread holds it: a signal handler
-    if not kvo_load32(&c.me.flags) & KVO_BACK and not send_bell(c, fd):
-        if errno == EAGAIN or scarce(errno):
-            kvo_or32(&c.peer.wait, what)  # bells fill the socket: who drains them looks again (drain)
-        else:
-            look_at_kernel(c, fd)  # the peer may be gone
+    # Under the lock, so that the peer knows whether a bell is on its way that has not been counted (can_leave).
+    if kvo_and32(&c.peer.wait, ~what) & what:
+        if not kvo_load32(&c.me.flags) & KVO_BACK and not send_bell(c, fd):
+            if errno == EAGAIN or scarce(errno):
+                kvo_or32(&c.peer.wait, what)  # bells fill the socket: who drains them looks again (drain)
+            else:
+                look_at_kernel(c, fd)  # the peer may be gone
+        if what == KVO_WANT_DATA:
+            count(&c.stats.data_bells, 1)
+        kvo_store32(&c.rang, 1)
     if locked:
         side_unlock(&c.me.bell_lock)
-    if what == KVO_WANT_DATA:
-        count(&c.stats.data_bells, 1)
-    kvo_store32(&c.rang, 1)
     kvo_set_errno(saved)
 
 
