@@ -139,6 +139,8 @@ cdef inline void ring_bell(conn_t *c, int fd, uint32_t what) noexcept nogil:
     cdef bint locked
     if what & KVO_WANT_SPACE:
         rouse(c.peer)
+        if not kvo_load32(&c.peer.wait) & what:
+            return
     locked = side_lock(c, &c.me.bell_lock) == 0  # else this thread holds it: a signal handler
     # Under the lock, so that the peer knows whether a bell is on its way that has not been counted (can_leave).
     if kvo_and32(&c.peer.wait, ~what) & what:

@@ -279,7 +279,9 @@ cdef inline int life_shutdown(conn_t *c, int fd, int how) noexcept nogil:
         rouse(c.me)
     if bits & KVO_SHUT_RD and kvo_load32(&c.peer.wait) & (KVO_WANT_SPACE | KVO_WANT_ROOM):
         ring_bell(c, fd, KVO_WANT_SPACE)
-    if is_set(&c.send_back):
+    if departed(c):
+        attend(c, fd)  # a thread that goes back may have looked for the flag before: then it has set BACK before that
+    if is_set(&c.send_back) or state_of(c) == PLAIN:
         kvo_next.shutdown(fd, how)
     elif (kvo_load32(&c.me.flags) & (KVO_SHUT_WR | KVO_SHUT_RD)) == (KVO_SHUT_WR | KVO_SHUT_RD):
         kvo_store32(&c.native_shut, 1)
