@@ -168,8 +168,15 @@ cdef inline void take_kicks(set_t *s) noexcept nogil:
     cdef int i
     cdef watch_t *w
     cdef watch_t *next
+    cdef watch_t *oldest = NULL
     if kvo_load_pointer(&s.kicks) != NULL:
         w = <watch_t *>kvo_exchange_pointer(&s.kicks, NULL)
+        while w != NULL:  # newest first; but who was kicked first is told of first
+            next = w.next_kicked
+            w.next_kicked = oldest
+            oldest = w
+            w = next
+        w = oldest
         while w != NULL:
             next = w.next_kicked
             kvo_exchange32(&w.kicked, 0)  # before the look: a later kick means another one

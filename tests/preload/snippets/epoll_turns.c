@@ -43,7 +43,13 @@ int main(void)
         end[1][k] = sn_connect(sn_path());
         end[0][k] = OK(accept(listener, NULL, NULL));
     }
+    int early = OK(epoll_create1(0));                   /* holds them before they switch */
+    for (int k = 0; k < N; k++) {
+        e.data.u64 = k;
+        OK(epoll_ctl(early, EPOLL_CTL_ADD, end[0][k], &e));
+    }
     warm(N);
+    SHOW(epoll_wait(early, got, 8, 0));
     for (int k = 0; k < N; k++) {
         e.data.u64 = k;
         OK(epoll_ctl(ep, EPOLL_CTL_ADD, end[0][k], &e));
@@ -51,8 +57,11 @@ int main(void)
     SHOW(epoll_wait(ep, got, 8, 0));
 
     for (int k = 0; k < N; k++) send_all(end[1][k], "data", 4);
-    SHOW(epoll_wait(ep, got, 8, 0));
-    for (int k = 0; k < N; k++) say("event %d: number %d", k, (int)got[k].data.u32);
+    for (int set = 0; set < 2; set++) {
+        SHOW(epoll_wait(set ? ep : early, got, 8, 0));
+        for (int k = 0; k < N; k++) say("event %d: number %d", k, (int)got[k].data.u32);
+    }
+    close(early);
     show_turns("room for one", ep, N, 1, 60);
     show_turns("room for two", ep, N, 2, 60);
 
