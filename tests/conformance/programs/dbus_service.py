@@ -7,6 +7,8 @@ import os
 from dbus_next.aio import MessageBus
 from dbus_next.service import ServiceInterface, method, signal
 
+# ruff: noqa: F821  # the annotations are signatures of D-Bus
+
 
 class Echo(ServiceInterface):
     def __init__(self):

@@ -1,7 +1,6 @@
 """A small HTTP server of the standard library on a Unix socket. Word: the socket's path (a leading @: an abstract name)."""
 
 import http.server
-import socket
 import socketserver
 import sys
 

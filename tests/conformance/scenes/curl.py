@@ -62,7 +62,7 @@ def curl(world: World) -> None:
             opened = _requests(Asker(world, way, path.lstrip("@")))
         world.step("server ended with", server.process.returncode)
         # curl keeps no connection to an abstract name: a hundred requests take a hundred, and a redirection a second one.
-        world.opened(path, opened + 100 * path.startswith("@"), "client")
+        world.opened(path, opened + 100 * path.startswith("@"), "client", early=True)
     Asker(world, "--unix-socket", home / "http").step("server gone", _url("bytes/1"))
     Asker(world, "--unix-socket", home / "none").step("no socket", _url("bytes/1"))
     silent = home / "silent"
@@ -73,4 +73,4 @@ def curl(world: World) -> None:
         world.step("a server that says nothing", (done.status, done.out))
 
 
-SCENES = [(curl, 182, True)]
+SCENES = [(curl, 170, True)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import concurrent.futures
 import re
 import signal
-import sys
 
 from conformance.obtain import program, python_with
 from conformance.scenes.scene import PROGRAMS, World, listens, wait_for

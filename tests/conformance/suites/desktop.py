@@ -15,13 +15,16 @@ from conformance.suites.servers import Scene
 
 _TAP = re.compile(r"^(ok|not ok) \d+ (?:- )?([^#\n]+?)\s*(?:#\s*(SKIP|TODO)\b.*)?$", re.M)
 
+_GLIB = "/usr/libexec/installed-tests/glib", "/usr/share/installed-tests/glib"
+
 
 class Tap(Suite):
     """Test programs that a Debian package installs, each of which prints a line of the TAP protocol for each test.
-    wanted: globs of their names, of those that the package's list of tests has."""
+    folder: where they lie. listed: where the package has its list of tests, a file NAME.test for each. wanted: globs of
+    their names."""
 
-    def __init__(self, name: str, about: str, package: str, folder: str, accelerates: int, wanted: tuple[str, ...]):
-        self.name, self.about, self.package, self.folder = name, about, package, Path(folder)
+    def __init__(self, name: str, about: str, package: str, folder: str, listed: str, accelerates: int, wanted: tuple[str, ...]):
+        self.name, self.about, self.package, self.folder, self.listed = name, about, package, Path(folder), Path(listed)
         self.accelerates, self.wanted, self.limit = accelerates, wanted, 120
 
     def install(self) -> None:
@@ -31,8 +34,8 @@ class Tap(Suite):
             raise Unavailable(f"{self.package} is installed, but has no {self.folder}")
 
     def programs(self) -> list[Path]:
-        found = {path for glob in self.wanted for path in self.folder.glob(glob) if path.is_file() and os.access(path, os.X_OK)}
-        return sorted(found)
+        found = {self.folder / path.stem for glob in self.wanted for path in self.listed.glob(f"{glob}.test")}
+        return sorted(path for path in found if path.is_file() and os.access(path, os.X_OK))
 
     def run(self, environment, directory, only=None) -> Result:
         result = Result()
@@ -93,12 +96,11 @@ class Desktop(Scene):
 
 SUITES = [
     Tap("dbus/own-tests", "D-Bus's own tests: libdbus and dbus-daemon", "dbus-tests", "/usr/lib/dbus-1.0/installed-tests/dbus",
-        50, ("test-*",)),
-    Tap("glib/gdbus", "GLib's own tests of its D-Bus client and server", "libglib2.0-tests", "/usr/libexec/installed-tests/glib",
-        50, ("gdbus-*", "actions", "gapplication", "dbus-appinfo", "debugcontroller")),
-    Tap("glib/sockets", "GLib's own tests of sockets, descriptors and its main loop", "libglib2.0-tests",
-        "/usr/libexec/installed-tests/glib", 0, ("socket*", "unix*", "gsocketclient-slow", "credentials", "pollable",
-                                                  "mainloop", "gsubprocess", "cancellable", "proxy-test")),
+        "/usr/share/installed-tests/dbus", 50, ("test-*",)),
+    Tap("glib/gdbus", "GLib's own tests of its D-Bus client and server", "libglib2.0-tests", *_GLIB, 50,
+        ("gdbus-*", "actions", "gapplication", "dbus-appinfo", "debugcontroller")),
+    Tap("glib/sockets", "GLib's own tests of sockets, descriptors and its main loop", "libglib2.0-tests", *_GLIB, 0,
+        ("socket*", "unix*", "gsocketclient-slow", "credentials", "pollable", "mainloop", "gsubprocess", "cancellable", "proxy-test")),
     PyTest("dbus-next==0.2.3", "test", 50, extras=("pytest<8", "pytest-asyncio<0.21"),
            without=("test_introspection.py", "test_marshaller.py"),
            around=("dbus-run-session", "--"), programs={"dbus-run-session": "dbus-daemon"}),
