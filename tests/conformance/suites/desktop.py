@@ -13,7 +13,7 @@ from conformance.scenes import dbus, xserver
 from conformance.suite import Result, Suite, Unavailable, execute
 from conformance.suites.servers import Scene
 
-_TAP = re.compile(r"^(ok|not ok) \d+ (?:- )?([^#\n]+?)\s*(?:#\s*(SKIP|TODO)\b.*)?$", re.M)
+_TAP = re.compile(r"^(ok|not ok) \d+ (?:- )?([^#\n]+?)\s*(?:#\s*(SKIP.*|TODO.*))?$", re.M)
 
 _GLIB = "/usr/libexec/installed-tests/glib", "/usr/share/installed-tests/glib"
 
@@ -48,7 +48,8 @@ class Tap(Suite):
             ended = execute([path, "--tap"], given, directory, self.limit)
             result.text += f"== {path.name} ended with {ended.status}\n{ended.text}\n"
             for how, test, remark in _TAP.findall(ended.text):
-                if remark != "SKIP":
+                # A test of a race that did not come about has run to its end all the same.
+                if not remark.startswith("SKIP") or "Failed to reproduce race" in remark:
                     (result.passed if how == "ok" else result.failed).add(f"{path.name}: {test}")
             # 77: there is something that it cannot do here.
             (result.passed if ended.status in (0, 77) else result.failed).add(f"{path.name}: ends with {ended.status}")
