@@ -8,7 +8,6 @@ WARM, COLD = "warm", "cold"  # after the switch to the rings; with the switch in
 
 HANGS = {}
 
-
 DIFFERS = {
     "efault_wild": ({WARM}, "the library copies in user space: a pointer to no memory is a segmentation fault (docs/shim.md)"),
     "epoll_arrival": ({WARM, COLD}, "several connections that became ready since the last look at an epoll set, while nobody waited "
