@@ -362,12 +362,27 @@ cdef inline void drop_memfd(conn_t *c) noexcept nogil:
         kvo_add32(&kvo_process.memfds, <uint32_t>-1)
 
 
+cdef inline bint drop_rendezvous() noexcept nogil:
+    """Clients that wait for an offer there stay on the kernel socket; the next one has a new rendezvous made."""
+    cdef uint64_t signals
+    if kvo_process.rendezvous < 0:
+        return False
+    signals = kvo_hold_signals()
+    private_lock(&kvo_process.rendezvous_lock)
+    close_quietly(&kvo_process.rendezvous)
+    private_unlock(&kvo_process.rendezvous_lock)
+    kvo_release_signals(signals)
+    return True
+
+
 cdef inline bint drop_memfds() noexcept nogil:
     """The program has met its limit of descriptors: it gets all that are not needed. False: there were none."""
     cdef uint32_t i, before = kvo_load32(&kvo_process.memfds)
     cdef conn_t *c
-    if before == 0 or in_vfork_child():
+    if in_vfork_child():
         return False
+    if before == 0:
+        return drop_rendezvous()
     for i in range(kvo_acquire32(&kvo_process.slot_high)):
         c = (<conn_t *>kvo_process.slots) + i
         if state_of(c) != FREE:
