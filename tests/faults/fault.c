@@ -186,6 +186,7 @@ static const char *by_number(long number, long a, long c) {
     case SYS_membarrier: return a ? "membarrier" : "membarrier.query";
     case SYS_tgkill: return c ? NULL : "tgkill";
     case SYS_openat: return "openat";
+    case SYS_mmap: return "mmap.statistics";
     case SYS_fallocate: return "fallocate";
     case SYS_pwrite64: return "pwrite64";
     case SYS_getdents64: return "getdents64";

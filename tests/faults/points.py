@@ -112,7 +112,7 @@ POINTS = [
       for name in ("calloc", "malloc", "pthread_atfork", "mmap.tables", "mmap.segment")),
     # Descriptors in the stream.
     Point("malloc", "ENOMEM", "stash", {"server": ACCELERATED}, "rights", which="2", lasting="2+", differs=_NO_RECORD),
-    Point("fcntl.F_DUPFD_CLOEXEC", "EMFILE", "show", {"server": ACCELERATED}, "rights", which="2", lasting="2+",
+    Point("fcntl.F_DUPFD_CLOEXEC", "EMFILE", "stash_copy", {"server": ACCELERATED}, "rights", which="2", lasting="2+",
           differs=_NO_RECORD),
     Point("sendmsg.record", "EAGAIN", "send_record", {"client": ACCELERATED}, "rights", lasting="1-5"),
     # Calls that need memory of their own.

@@ -9,7 +9,7 @@ from points import EXEMPT, POINTS
 
 SOURCES = shimlib.ROOT / "pyx"
 #: Names of points that are not the symbol, as the library needs it.
-SYMBOLS = {"ftruncate": {"ftruncate", "ftruncate64"}, "mmap": {"mmap", "mmap64"}, "fstat": {"fstat", "fstat64"},
+SYMBOLS = {"ftruncate": {"ftruncate", "ftruncate64"}, "mmap": {"mmap", "mmap64", "SYS_mmap"}, "fstat": {"fstat", "fstat64"},
            "pthread_atfork": {"__register_atfork"}}
 BY_NUMBER = {"membarrier", "tgkill", "openat", "fallocate", "pwrite64", "getdents64"}
 
