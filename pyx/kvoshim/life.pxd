@@ -321,10 +321,12 @@ cdef inline void life_forked_child() noexcept nogil:
     cdef watch_t *w
     kvo_forked_child()
     close_quietly(&kvo_process.rendezvous)  # the parent's
+    kvo_process.awaiting = kvo_process.marks = 0
     for i in range(kvo_acquire32(&kvo_process.slot_high)):
         c = (<conn_t *>kvo_process.slots) + i
         c.lock = c.sleepers = c.watch_lock = c.early_sleepers = 0
         c.early_slot = -1
+        c.awaits = 0
         if state_of(c) != FREE:
             describe(c)  # its statistics begin anew
         w = c.registrations

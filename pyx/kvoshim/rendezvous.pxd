@@ -14,6 +14,7 @@ from kvoshim.connection cimport *
 cdef enum:
     PROCESS_BYTES = 8    # of the nonce, the process's part
     MARK_BYTES = 38      # a zero byte (abstract), "kvo2-" or "kvo2o", 32 hexadecimal digits
+    MARKS_OFTEN = 16     # a process that has connected so often keeps its rendezvous, rather than make one again and again
     OFFERS_MOST = 64     # taken at a time: a stranger who calls and calls must not keep us
 
 
@@ -100,9 +101,12 @@ cdef inline bint new_nonce(conn_t *c) noexcept nogil:
     kvo_process.marks += 1
     parts[0] = <uint32_t>(c - <conn_t *>kvo_process.slots)
     parts[1] = kvo_process.marks
-    private_unlock(&kvo_process.rendezvous_lock)
     memcpy(c.nonce, kvo_process.rendezvous_id, PROCESS_BYTES)
     memcpy(&c.nonce[PROCESS_BYTES], parts, sizeof(parts))
+    if there:
+        c.awaits = 1
+        kvo_process.awaiting += 1
+    private_unlock(&kvo_process.rendezvous_lock)
     return there
 
 
@@ -167,6 +171,11 @@ cdef inline void decide(conn_t *c, uint32_t state) noexcept nogil:
     """The connection takes no more offers: it is in this state from here on. Signals are held back."""
     private_lock(&kvo_process.rendezvous_lock)
     enter(c, state)
+    if c.awaits:
+        c.awaits = 0
+        kvo_process.awaiting -= 1
+        if kvo_process.awaiting == 0 and kvo_process.marks < MARKS_OFTEN:
+            close_quietly(&kvo_process.rendezvous)
     private_unlock(&kvo_process.rendezvous_lock)
     close_quietly(&c.offering)
 

@@ -124,6 +124,7 @@ struct kvo_process {
   int32_t rendezvous;    /* where offers for our clients come in (rendezvous.pxd), -1: none yet */
   uint32_t rendezvous_lock;
   uint32_t marks;        /* made in this process */
+  uint32_t awaiting;     /* clients of this process that an offer may come for */
   uint8_t rendezvous_id[8];
   uint32_t warmup;       /* kernel calls that move bytes before a connection is worth a segment */
   uint64_t ring_bytes;

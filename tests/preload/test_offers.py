@@ -102,15 +102,16 @@ def test_ends_may_have_different_warm_ups(place, server, client):
         assert reasons == {"no-offer": 3} and log.accelerated("client") == 0
 
 
-def test_one_process_has_one_rendezvous(place):
-    """Whatever number of connections: one descriptor more, from the first connect() on."""
+@pytest.mark.parametrize("connections, more", [(5, 0), (30, 1)])
+def test_one_process_has_one_rendezvous(place, connections, more):
+    """Whatever number of connections: one descriptor more, and none once it is not needed by a process that connects seldom."""
     program = """
 import os, socket, sys
 listener = socket.socket(socket.AF_UNIX)
 listener.bind(sys.argv[1])
 listener.listen(64)
 before = len(os.listdir("/proc/self/fd"))
-for _ in range(30):
+for _ in range(int(sys.argv[2])):
     client = socket.socket(socket.AF_UNIX)
     client.connect(sys.argv[1])
     server, _ = listener.accept()
@@ -124,8 +125,9 @@ for _ in range(30):
 print(len(os.listdir("/proc/self/fd")) - before)
 """
     shim = place.shim()
-    assert shimlib.run([sys.executable, "-c", program, str(place / "s")], shim).check().out == b"1\n"
-    assert shim.log.accelerated() == 60
+    done = shimlib.run([sys.executable, "-c", program, str(place / "s"), str(connections)], shim).check()
+    assert done.out == b"%d\n" % more
+    assert shim.log.accelerated() == 2 * connections
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root, to start processes of other users")
