@@ -50,7 +50,7 @@ cdef inline uint32_t due(reg_t *r, conn_t *c) noexcept nogil:
         return 0
     if r.events & EPOLLET:
         r.tail_seen = tail
-        if mask & EPOLLIN and not c.recv_ring:
+        if mask & EPOLLIN and not is_set(&c.recv_ring):
             r.kernel_seen = kernel_position(c, r.fd)
         if mask & EPOLLOUT:
             r.full_seen = full

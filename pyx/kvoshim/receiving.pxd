@@ -51,10 +51,10 @@ cdef inline int settle_accounts(conn_t *c, int fd) noexcept nogil:
     """The connection is on its way back, its kernel socket carries the peer's bytes, and there was no room in it yet for all that
     the peer has left in my ring. A receive that blocks must not keep that back: the peer may answer to it. 0 or -EINTR."""
     cdef int naps = 0
-    while c.state == LIVE and c.recv_back and not c.send_back and not kernel_ready(fd, POLLIN | POLLRDHUP):
+    while state_of(c) == LIVE and is_set(&c.recv_back) and not is_set(&c.send_back) and not kernel_ready(fd, POLLIN | POLLRDHUP):
         follow(c, fd)
         naps += 1
-        if not c.send_back and nap() and naps > 100:
+        if not is_set(&c.send_back) and nap() and naps > 100:
             return -EINTR
     return 0
 
@@ -81,7 +81,7 @@ cdef inline ssize_t receive_live(conn_t *c, int fd, msghdr *m, int flags) noexce
     cdef size_t asked = total_of(m)
     cdef ssize_t n = receive_on(c, fd, m, asked, flags, 0)
     if n == -EINPROGRESS:
-        if (c.state == LIVE and c.recv_back and not c.send_back and not flags & MSG_DONTWAIT
+        if (state_of(c) == LIVE and is_set(&c.recv_back) and not is_set(&c.send_back) and not flags & MSG_DONTWAIT
                 and not kvo_load32(&c.me.flags) & KVO_NONBLOCK and settle_accounts(c, fd)):
             return -EINTR
         return kernel_receive(c, fd, m, flags)
