@@ -4,7 +4,7 @@
  * A round: an innocent and a hostile connection are accepted and warmed up; then the victim reads, writes, waits and asks
  * in a random order, and closes. On the hostile one any bytes may come and any call may fail with ECONNRESET, EPIPE or
  * EAGAIN; nothing else. Ends with status 0 and the counts of what was seen; 3: a wrong errno or an innocent byte was
- * wrong; SIGABRT: a round took longer than its watchdog (20 s) allows. */
+ * wrong; SIGABRT: a round took longer than its watchdog (ROUND_SECONDS) allows. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -39,6 +39,12 @@ static void stop(int code, const char *what) {
   fprintf(stderr, "victim: round %u, call %u: %s: %s\n", round_number, step, what, strerror(errno));
   _exit(code);
 }
+
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+enum { ROUND_SECONDS = 80 }; /* all is many times slower */
+#else
+enum { ROUND_SECONDS = 20 };
+#endif
 
 static void on_alarm(int number) {
   static const char text[] = "victim: the watchdog ends a round that does not end\n";
@@ -148,7 +154,7 @@ int main(int count, char **words) {
   fflush(stdout);
   int innocent = accepted(listener);
   for (round_number = 0; round_number < rounds; round_number++) {
-    alarm(20);
+    alarm(ROUND_SECONDS);
     int fd = accepted(listener);
     struct timeval limit = {0, 3000};
     if (below(4) || stays == 's') { /* else a blocking call waits for the peer, which soon ends */
