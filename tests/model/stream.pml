@@ -4,7 +4,7 @@
  * Each step stands for the function of the same name:
  *
  * step here           function                     file
- * offer               offer                        negotiate.pxd
+ * offer               offer_locked                 negotiate.pxd
  * accept_offer        accept_offer                 negotiate.pxd
  * refresh             refresh                      negotiate.pxd
  * go_live_locked      go_live_locked               negotiate.pxd
@@ -19,14 +19,13 @@
  * drop_surplus        drop_surplus                 doorbell.pxd
  * sleep_peeking       sleep_peeking                wait.pxd
  * wait_data           wait_data_with               wait.pxd
- * wait_kernel_data    wait_kernel_data             stream.pxd
- * take_data           take_data, data_of           stream.pxd
- * receive_kernel      receive_kernel               stream.pxd
- * receive_pending     receive_pending              stream.pxd
- * receive_on          receive_on                   stream.pxd     (ring_look, ring_read: ring.pxd)
- * receive             stream_receive               stream.pxd
- * send_live           send_live                    stream.pxd     (ring_write: ring.pxd)
- * send                send_changing                stream.pxd
+ * wait_kernel_data    wait_kernel_data             early.pxd
+ * take_data           take_data, data_of           early.pxd
+ * receive_kernel      receive_kernel               early.pxd
+ * receive_on          receive_on                   receiving.pxd     (ring_look, ring_read: ring.pxd)
+ * receive             stream_receive               receiving.pxd
+ * send_live           send_live                    sending.pxd     (ring_write: ring.pxd)
+ * send                send_changing                sending.pxd
  * shut                life_shutdown                life.pxd
  * follow              follow, follow_locked        demote.pxd
  * send_through_kernel send_through_kernel, resend  demote.pxd

@@ -7,8 +7,8 @@
  * to us; ROOM=n: the kernel socket takes n bells, then EAGAIN.
  *
  * step here           function                     file
- * receive_once        receive_on                   stream.pxd     (ring_look, ring_read: ring.pxd)
- * send_once           send_live                    stream.pxd     (ring_write: ring.pxd)
+ * receive_once        receive_on                   receiving.pxd     (ring_look, ring_read: ring.pxd)
+ * send_once           send_live                    sending.pxd     (ring_write: ring.pxd)
  * shut                life_shutdown                life.pxd
  * ring_bell           ring_bell, send_bell, put_bell  doorbell.pxd
  * want                want                         doorbell.pxd
@@ -19,7 +19,7 @@
  * settled             settled                      doorbell.pxd
  * settle              settle                       doorbell.pxd
  * wait_data           wait_data_with               wait.pxd
- * wait_space          wait_space_with              wait.pxd       (as unlimited as poll_mixed, poller.pxd, for POLLOUT)
+ * wait_space          wait_space                   room.pxd        (as unlimited as poll_mixed, poller.pxd, for POLLOUT)
  *
  * Abstracted away: spinning (another look at the ring); the caches of the peer's index; one message is one byte;
  * copying; epoll sets, whose
