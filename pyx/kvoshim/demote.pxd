@@ -19,6 +19,7 @@ from kvoshim.connection cimport *
 from kvoshim.ancillary cimport take_bytes
 from kvoshim.doorbell cimport *
 from kvoshim.lock cimport side_lock, side_unlock
+from kvoshim.rendezvous cimport peer_closed
 from kvoshim.negotiate cimport refresh, turn_plain, withdraw
 from kvoshim.registration cimport give_back
 from kvoshim.ring cimport least, ring_readable, ring_used
@@ -211,13 +212,6 @@ cdef inline bint demote(conn_t *c, int fd, int reason) noexcept nogil:
     attend(c, fd)
     kvo_set_errno(saved)
     return state_of(c) == PLAIN
-
-
-cdef inline bint peer_closed(int fd) noexcept nogil:
-    cdef pollfd p
-    p.fd = fd
-    p.events = p.revents = 0
-    return kvo_next.poll(&p, 1, 0) == 1 and p.revents & POLLHUP
 
 
 cdef inline void leave(conn_t *c, int fd) noexcept nogil:

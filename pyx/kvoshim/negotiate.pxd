@@ -258,7 +258,10 @@ cdef inline int send_offer(conn_t *c, int fd, int memfd) noexcept nogil:
 cdef inline void offer_locked(conn_t *c, int fd) noexcept nogil:
     """CANDIDATE, under c.lock, signals held back, no kernel call under way: makes a segment and offers it, once."""
     cdef int saved = errno, reason
-    cdef int32_t memfd = segment_create(c)
+    cdef int32_t memfd
+    if peer_closed(fd):
+        return  # a segment would be for nobody
+    memfd = segment_create(c)
     if memfd < 0:
         turn_plain(c, fd, KVO_NO_SEGMENT)
     else:

@@ -70,6 +70,13 @@ cdef inline bint credentials(int fd, ucred *out) noexcept nogil:
     return kvo_next.getsockopt(fd, SOL_SOCKET, SO_PEERCRED, out, &n) == 0
 
 
+cdef inline bint peer_closed(int fd) noexcept nogil:
+    cdef pollfd p
+    p.fd = fd
+    p.events = p.revents = 0
+    return kvo_next.poll(&p, 1, 0) == 1 and p.revents & POLLHUP
+
+
 # ---- client ----
 
 cdef inline bint open_rendezvous() noexcept nogil:
