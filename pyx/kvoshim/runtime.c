@@ -26,7 +26,7 @@
 #include "paths.h"
 #include "stats.h"
 
-struct kvo_process kvo_process;
+struct kvo_process kvo_process = {.rendezvous = -1};
 
 static __thread int32_t thread_id;
 
@@ -269,7 +269,6 @@ int kvo_start(const char *paths) {
   int shown = switched_on("KVOSHIM_STATS", &bad);
   if (bad) return errno = saved, 0;
   p->warmup = (uint32_t)warmup;
-  p->rendezvous = -1;
   p->ring_bytes = KVO_RING_MIN;
   while (p->ring_bytes < ring) p->ring_bytes *= 2;
   const char *why = kvo_paths_parse(paths, &p->paths);

@@ -46,17 +46,11 @@ static int duplicated(int old_fd, int new_fd) {
   return new_fd;
 }
 
-EXPORT int dup(int fd) {
-  int saved = errno, copy = NEXT(dup)(fd);
-  if (unlikely(copy < 0) && errno == EMFILE && kvo_spare_descriptors()) {
-    errno = saved;
-    copy = NEXT(dup)(fd);
-  }
-  return duplicated(fd, copy);
-}
+EXPORT int dup(int fd) { return duplicated(fd, MAKE_DESCRIPTOR(NEXT(dup)(fd))); }
 
 static int duplicate_onto(int old_fd, int new_fd, int flags, int three) {
-  if (unlikely(ident_of(new_fd) == KVO_INTERNAL)) kvo_move_internal(new_fd);
+  if (unlikely(ident_of(new_fd) == KVO_INTERNAL) && old_fd != new_fd && NEXT(fcntl)(old_fd, F_GETFD) >= 0)
+    kvo_move_internal(new_fd);
   int r = three ? NEXT(dup3)(old_fd, new_fd, flags) : NEXT(dup2)(old_fd, new_fd);
   if (r < 0 || old_fd == new_fd) return r;
   if (unlikely(ident_of(new_fd) != 0) || unlikely(kvo_epoll_known(new_fd))) kvo_replaced(new_fd);
@@ -70,9 +64,10 @@ EXPORT int dup3(int old_fd, int new_fd, int flags) { return duplicate_onto(old_f
 static int control(int fd, int command, void *argument) {
   int32_t ident = ident_of(fd);
   if (unlikely(ident < 0) && command == F_SETFL && (intptr_t)argument & O_ASYNC) kvo_demote(ident, fd, KVO_SIGNALS);
+  if (command == F_DUPFD || command == F_DUPFD_CLOEXEC)
+    return duplicated(fd, MAKE_DESCRIPTOR(NEXT(fcntl)(fd, command, argument)));
   int r = NEXT(fcntl)(fd, command, argument);
   if (likely(ident == 0) && likely(!kvo_epoll_known(fd))) return r;
-  if (command == F_DUPFD || command == F_DUPFD_CLOEXEC) return duplicated(fd, r);
   if (r < 0 || ident >= 0) return r;
   if (command == F_SETFL) kvo_set_nonblock(ident, ((intptr_t)argument & O_NONBLOCK) != 0);
   return r;

@@ -135,7 +135,7 @@ static int made(int epfd) {
   return epfd;
 }
 
-EXPORT int epoll_create1(int flags) { return made(NEXT(epoll_create1)(flags)); }
+EXPORT int epoll_create1(int flags) { return made(MAKE_DESCRIPTOR(NEXT(epoll_create1)(flags))); }
 
 EXPORT int epoll_create(int size) {
   if (size <= 0) return errno = EINVAL, -1;

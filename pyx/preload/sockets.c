@@ -5,11 +5,7 @@
 #include <string.h>
 
 EXPORT int socket(int domain, int type, int protocol) {
-  int saved = errno, fd = NEXT(socket)(domain, type, protocol);
-  if (unlikely(fd < 0) && errno == EMFILE && kvo_spare_descriptors()) {
-    errno = saved;
-    fd = NEXT(socket)(domain, type, protocol);
-  }
+  int fd = MAKE_DESCRIPTOR(NEXT(socket)(domain, type, protocol));
   if (domain == AF_UNIX && (type & 15) == SOCK_STREAM && fd >= 0 && kvo_process.table_len) kvo_socket_made(fd);
   return fd;
 }

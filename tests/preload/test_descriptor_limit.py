@@ -59,3 +59,52 @@ def test_connections_up_to_the_limit(place, count, exec):
         outputs.append((client.check().out, server.output.read_bytes()))
     assert outputs[0] == outputs[1]
     assert shim.log.accelerated("client") > count // 4
+
+
+UNUSED = """
+import os, resource, socket
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+before = sorted(os.listdir("/proc/self/fd"))
+made = []
+try:
+    while True:
+        made.append(socket.socket(socket.AF_UNIX))
+except OSError as error:
+    print(len(made), error.errno)
+made.clear()
+print(sorted(os.listdir("/proc/self/fd")) == before, os.read(0, 9))
+"""
+
+
+@pytest.mark.parametrize("paths", ["", "/nowhere/*"])
+def test_the_limit_without_a_connection(place, paths):
+    """There is nothing to give back: the program's own descriptors stay."""
+    shim = place.shim(paths)
+    runs = [shimlib.run([sys.executable, "-c", UNUSED], one, stdin=b"standard").check().out for one in (None, shim)]
+    assert runs[0] == runs[1]
+
+
+def test_a_refused_dup2_moves_nothing(place):
+    program = """
+import errno, os, socket, sys
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(sys.argv[1])
+listener.listen()
+client = socket.socket(socket.AF_UNIX)
+client.connect(sys.argv[1])
+server, _ = listener.accept()
+for _ in range(3):
+    client.sendall(b"x")
+    server.sendall(server.recv(1))
+    client.recv(1)
+before = sorted(os.listdir("/proc/self/fd"))
+for number in map(int, before):
+    try:
+        os.dup2(999, number)
+    except OSError as error:
+        assert error.errno == errno.EBADF
+assert sorted(os.listdir("/proc/self/fd")) == before, (before, sorted(os.listdir("/proc/self/fd")))
+"""
+    shim = place.shim()
+    shimlib.run([sys.executable, "-c", program, str(place / "s")], shim).check()
+    assert shim.log.accelerated() == 2
