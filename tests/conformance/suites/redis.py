@@ -25,7 +25,7 @@ class Redis(Suite):
 
     name = "redis"
     about = "Redis' own tests"
-    accelerates = 1000
+    accelerates = 800
     limit = 300
 
     def install(self) -> None:
