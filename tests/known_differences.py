@@ -10,8 +10,6 @@ HANGS = {}
 
 DIFFERS = {
     "efault_wild": ({WARM}, "the library copies in user space: a pointer to no memory is a segmentation fault (docs/shim.md)"),
-    "epoll_arrival": ({WARM, COLD}, "several connections that became ready since the last look at an epoll set, while nobody waited "
-                                    "for them, are told of in the set's own order: a ring has no stamp of when it was filled"),
 }
 
 # Not strict: it depends on the moment of the switch, or on whether other threads are about.

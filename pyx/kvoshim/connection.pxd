@@ -70,6 +70,7 @@ cdef struct conn_t:
     int32_t early_slot       # the waiting slot that they share, -1: none; changed under watch_lock
     uint32_t sleepers        # threads asleep on it: its memory stays
     uint32_t rang            # the peer slept when I last sent
+    uint32_t stamped         # sends with a stamp
     uint32_t silent_sends    # sends since I last received
     uint32_t silent_receives # receives since I last sent
     uint32_t full            # counts sends that found the ring full
@@ -121,6 +122,8 @@ cdef inline int32_t ident_of_fd(int fd) noexcept nogil:
 
 
 cdef inline void enter(conn_t *c, uint32_t state) noexcept nogil:
+    if (state == LIVE) != (c.state == LIVE):
+        kvo_add32(&kvo_process.live, 1 if state == LIVE else <uint32_t>-1)
     # SYNC POINT state: what the connection has in the new state (segment, sizes, nonce) becomes visible with it
     kvo_release32(&c.state, state)
     kvo_store32(&c.stats.state, state)

@@ -22,6 +22,8 @@ from kvoshim.negotiate cimport refresh
 from kvoshim.readiness cimport *
 from kvoshim.spin cimport crowded, spin_worth, spin_learn
 from kvoshim.registration cimport *
+from kvoshim.ring cimport least, stamp_now
+from kvoshim.arrival cimport ORDERED, put_in_order, since
 
 cdef enum:
     FAIR_EVERY = 16     # waits with hot rings, between two that ask the kernel first
@@ -88,12 +90,13 @@ cdef inline void leave_hot(set_t *s, int32_t index) noexcept nogil:
 
 cdef inline int collect(set_t *s, epoll_event *events, int most) noexcept nogil:
     """Ready ones on the hot list. Whoever was asked goes to the end of the list, so that each has its turn where `most` are
-    fewer than are ready, and the order is otherwise kept. Under s.lock."""
+    fewer than are ready. Otherwise they are told of in the order in which they became ready. Under s.lock."""
     cdef int n = 0
     cdef int32_t index, last = s.hot_last
-    cdef bint more = s.hot_list != 0
+    cdef int32_t found[ORDERED]
+    cdef bint more = s.hot_list != 0, several = s.hot_list != last
     cdef reg_t *r
-    cdef uint32_t mask
+    cdef uint32_t mask, began = stamp_now() if several else 0
     while more and n < most:
         more = s.hot_list != last
         index = s.hot_list - 1
@@ -105,9 +108,38 @@ cdef inline int collect(set_t *s, epoll_event *events, int most) noexcept nogil:
         make_hot(s, index)
         mask = due(r, conn_at(r.ident))
         if mask:
+            if n < ORDERED:
+                found[n] = index
             events[n].events = mask
             events[n].data.u64 = r.data
             n += 1
+    if several and 0 < n < ORDERED:
+        if since(s, found, n, began):
+            n = collect_late(s, events, found, n, least(most, ORDERED))
+        if n > 1:
+            put_in_order(s, events, found, n)
+    return n
+
+
+cdef inline int collect_late(set_t *s, epoll_event *events, int32_t *found, int n, int most) noexcept nogil:
+    """Asks those again that were not ready, since others have become ready in the meantime. Under s.lock."""
+    cdef int32_t at = s.hot_list
+    cdef reg_t *r
+    cdef uint32_t mask
+    cdef int i
+    while at and n < most:
+        r = s.regs[at - 1]
+        for i in range(n):
+            if found[i] == at - 1:
+                break
+        else:
+            mask = due(r, conn_at(r.ident)) if r.mode == RING and state_of(conn_at(r.ident)) == LIVE else 0
+            if mask:
+                found[n] = at - 1
+                events[n].events = mask
+                events[n].data.u64 = r.data
+                n += 1
+        at = r.next_hot
     return n
 
 

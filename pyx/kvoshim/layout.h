@@ -20,6 +20,7 @@
 #define KVO_NONCE_BYTES 16
 #define KVO_RECORDS 16u
 #define KVO_SLOTS 8u
+#define KVO_STAMPS 4u
 #define KVO_RING_MIN 4096u
 #define KVO_RING_MAX (64u << 20)
 
@@ -55,7 +56,7 @@ struct kvo_side {
   uint32_t closing;     /* a hint to look at the kernel socket: counts my processes' last close() */
   uint32_t cpu;         /* CPU + 1 on which I last waited */
   uint32_t records;     /* ancillary records I have sent: one byte each on the kernel socket, with what it carries */
-  uint32_t pad0[8];
+  uint64_t stamps[KVO_STAMPS]; /* of my latest messages: position of the first byte << 32 | time, each modulo 2^32; 0: none */
   /* line 1: written by my receivers, read by the peer's senders when the ring looks full */
   uint64_t head;        /* bytes I have consumed from my incoming ring, ever */
   uint64_t kernel_read; /* bytes of data I have read through the kernel */
@@ -119,6 +120,7 @@ KVO_AT(struct kvo_side, flags, 16);
 KVO_AT(struct kvo_side, closing, 20);
 KVO_AT(struct kvo_side, cpu, 24);
 KVO_AT(struct kvo_side, records, 28);
+KVO_AT(struct kvo_side, stamps, 32);
 KVO_AT(struct kvo_side, head, 64);
 KVO_AT(struct kvo_side, kernel_read, 72);
 KVO_AT(struct kvo_side, wait, 128);

@@ -5,7 +5,7 @@ cdef extern from "layout.h" nogil:
     const uint64_t KVO_MAGIC
     const uint32_t KVO_VERSION
     const int KVO_HEADER_BYTES, KVO_NONCE_BYTES
-    const uint32_t KVO_RECORDS, KVO_SLOTS
+    const uint32_t KVO_RECORDS, KVO_SLOTS, KVO_STAMPS
     const uint64_t KVO_RING_MIN, KVO_RING_MAX
     const uint32_t KVO_OFFERED, KVO_ATTACHED, KVO_WITHDRAWN, KVO_PARTED
     const uint32_t KVO_CUT, KVO_SHUT_WR, KVO_SHUT_RD, KVO_NONBLOCK, KVO_EXPEDITED, KVO_LEFT, KVO_BACK, KVO_CLOSED
@@ -15,6 +15,7 @@ cdef extern from "layout.h" nogil:
         uint64_t tail, cut, head, kernel_read, head_cache, kernel_sent, inode, tail_cache, resent
         uint32_t flags, closing, cpu, wait, rung, drained
         uint32_t send_lock, bell_lock, recv_lock, kernel_lock, reset_seen, records, records_taken, records_seen
+        uint64_t stamps[4]
         uint64_t record_at[16]
         uint32_t record_bytes[16]
         uint32_t slot_owner[8], slot_floor[8]

@@ -1,10 +1,10 @@
 # The byte rings. Positions are free-running 64-bit byte counts; the offset is position & (size - 1). The reader's head and
 # the writer's tail are read once, checked against the ring's size, and only then used: a peer that writes nonsense there
 # gets -EPROTO on its own connection and can't make us leave the ring.
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from kvoshim.layout cimport *
 from kvoshim.runtime cimport *
-from kvoshim.connection cimport conn_t
+from kvoshim.connection cimport bump, conn_t
 
 cdef enum:
     PIECE = 16384  # bytes published at a time, so that the reader copies while the writer still writes
@@ -74,6 +74,18 @@ cdef inline ssize_t ring_space(conn_t *c) noexcept nogil:
     return used if used < 0 else <ssize_t>c.size - used
 
 
+cdef inline uint32_t stamp_now() noexcept nogil:
+    """A time in sixteenths of the counter, for comparisons within seconds."""
+    return <uint32_t>(kvo_ticks() >> 4)
+
+
+cdef inline void stamp(conn_t *c, uint64_t tail) noexcept nogil:
+    """When the message that begins at tail was written. Who has one connection only has no order to keep."""
+    if kvo_load32(&kvo_process.live) > 1:
+        kvo_store64(&c.me.stamps[kvo_load32(&c.stamped) % KVO_STAMPS], tail << 32 | stamp_now() | 1)
+        bump(&c.stamped)
+
+
 cdef inline ssize_t ring_write(conn_t *c, const iovec *iov, size_t skip, size_t want) noexcept nogil:
     """Copies up to want bytes, at most one piece, from an iovec array, starting skip bytes into it; publishes them.
     Under my send lock. Bytes written (0: full), -EPROTO or -EFAULT."""
@@ -98,6 +110,7 @@ cdef inline ssize_t ring_write(conn_t *c, const iovec *iov, size_t skip, size_t 
         copy_in(c, tail + done, <const uint8_t *>iov.iov_base + skip, part)
         done += part
         skip += part
+    stamp(c, tail)
     kvo_sent(c.nonce)
     kvo_release64(&c.me.tail, tail + n)  # SYNC POINT ring-data: the bytes before the new tail become visible
     return <ssize_t>n

@@ -120,6 +120,7 @@ struct kvo_process {
   uint32_t sets_high;
   int32_t pid;
   uint32_t foreign_wait; /* others wait on our descriptors unseen (the extension module): keep the kernel's readiness */
+  uint32_t live;         /* connections in state KVO_LIVE */
   uint32_t memfds;       /* kept for successors by exec */
   int32_t rendezvous;    /* where offers for our clients come in (rendezvous.pxd), -1: none yet */
   uint32_t rendezvous_lock;
