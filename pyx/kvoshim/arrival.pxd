@@ -5,7 +5,6 @@ from libc.stdint cimport int32_t, uint32_t, uint64_t
 from kvoshim.layout cimport *
 from kvoshim.runtime cimport *
 from kvoshim.connection cimport *
-from kvoshim.ring cimport stamp_now
 from kvoshim.registration cimport *
 
 cdef enum:

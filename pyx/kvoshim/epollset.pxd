@@ -22,7 +22,7 @@ from kvoshim.negotiate cimport refresh
 from kvoshim.readiness cimport *
 from kvoshim.spin cimport crowded, spin_worth, spin_learn
 from kvoshim.registration cimport *
-from kvoshim.ring cimport least, stamp_now
+from kvoshim.ring cimport least
 from kvoshim.arrival cimport ORDERED, put_in_order, since
 
 cdef enum:
@@ -486,11 +486,14 @@ cdef inline int epollset_wait(int epfd, epoll_event *events, int most, const tim
     while True:
         if kvo_load32(<uint32_t *>&s.hot_list):
             bump(&s.turn)
-            if kvo_load32(&s.turn) % FAIR_EVERY == 0:
-                # Rings may always be ready; so that the kernel's descriptors never starve, these come first now.
+            if kvo_load32(&s.turn) % FAIR_EVERY == 0 or early_lately() and not kvo_load32(&s.crowded_out):
+                # Rings may always be ready; so that the kernel's descriptors never starve, these come first now. And those
+                # of connections on their way to a ring keep their place in the order of arrival.
                 n = ask_kernel_set(s, events, most, 0, mask, False)
                 if n > 0:
+                    kvo_store32(&s.crowded_out, n == most)  # then it is the rings' turn
                     return n
+            kvo_store32(&s.crowded_out, 0)
         private_lock(&s.lock)
         take_kicks(s)
         n = collect(s, events, most) if s.hot_list else 0

@@ -2,6 +2,7 @@
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from kvoshim.layout cimport *
 from kvoshim.runtime cimport *
+from kvoshim.clock cimport early_use
 from kvoshim.connection cimport *
 from kvoshim.ancillary cimport drop_stash
 from kvoshim.demote cimport attend, follow
@@ -88,6 +89,7 @@ cdef inline bint life_accepted(int listener, int fd, const sockaddr_un *peer, so
         signals = kvo_hold_signals()
         c = conn_new(fd, CANDIDATE, 1)
         kvo_release_signals(signals)
+        early_use()
         if c == NULL:
             refuse(KVO_TABLE_FULL, fd, b"server")
     if c != NULL or (not marked and kvo_process.log_level):

@@ -16,6 +16,7 @@
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from kvoshim.layout cimport *
 from kvoshim.runtime cimport *
+from kvoshim.clock cimport early_use
 from kvoshim.connection cimport *
 from kvoshim.rendezvous cimport *
 from kvoshim.segment cimport segment_create, segment_attach
@@ -281,6 +282,7 @@ cdef inline void refresh(conn_t *c, int fd) noexcept nogil:
     cdef int saved
     cdef uint32_t state
     if state_of(c) == OFFERED:
+        early_use()
         state = kvo_acquire32(&c.header.state)  # SYNC POINT attach
         if state == KVO_ATTACHED or state == KVO_PARTED:
             saved = errno
@@ -315,6 +317,7 @@ cdef inline void count_early(conn_t *c, ssize_t sent, ssize_t received) noexcept
         count_received(c, received, False)
     if sent >= 0 and received >= 0:
         kvo_add32(&c.moves, 1)
+        early_use()
     if state_of(c) == PENDING and received > 0:
         kvo_add32(&c.answers, 1)
 

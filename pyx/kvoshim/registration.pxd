@@ -50,6 +50,7 @@ cdef struct set_t:
     int32_t count, room, free_list
     int32_t hot_list, hot_last  # index + 1 of the first and the last hot one; whoever was told of last is last
     uint32_t turn
+    uint32_t crowded_out # the last wait had no room for rings
     reg_t **regs
     spin_t spin
 

@@ -4,6 +4,7 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from kvoshim.layout cimport *
 from kvoshim.runtime cimport *
+from kvoshim.clock cimport stamp_now
 from kvoshim.connection cimport bump, conn_t
 
 cdef enum:
@@ -72,11 +73,6 @@ cdef inline ssize_t ring_space(conn_t *c) noexcept nogil:
     # SYNC POINT ring-space: pairs with the release of head in ring_read.
     cdef ssize_t used = ring_used(c, kvo_load64(&c.me.tail), kvo_acquire64(&c.peer.head))
     return used if used < 0 else <ssize_t>c.size - used
-
-
-cdef inline uint32_t stamp_now() noexcept nogil:
-    """A time in sixteenths of the counter, for comparisons within seconds."""
-    return <uint32_t>(kvo_ticks() >> 4)
 
 
 cdef inline void stamp(conn_t *c, uint64_t tail) noexcept nogil:

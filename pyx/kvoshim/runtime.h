@@ -121,6 +121,7 @@ struct kvo_process {
   int32_t pid;
   uint32_t foreign_wait; /* others wait on our descriptors unseen (the extension module): keep the kernel's readiness */
   uint32_t live;         /* connections in state KVO_LIVE */
+  uint32_t early;        /* when one was last used before its switch (stamp_now(), odd); 0: not lately */
   uint32_t memfds;       /* kept for successors by exec */
   int32_t rendezvous;    /* where offers for our clients come in (rendezvous.pxd), -1: none yet */
   uint32_t rendezvous_lock;

@@ -184,7 +184,7 @@ cdef extern from "runtime.h" nogil:
         uint32_t table_len, fd_high, cancelling
         void *slots
         int32_t rendezvous
-        uint32_t live, memfds, rendezvous_lock, marks, awaiting, warmup
+        uint32_t live, early, memfds, rendezvous_lock, marks, awaiting, warmup
         uint8_t rendezvous_id[8]
         uint32_t slot_limit, slot_high, slot_lock
         void *sets
