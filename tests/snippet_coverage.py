@@ -26,7 +26,7 @@ ROWS = {
     "exec": "exec_inetd exec_self exec_plain spawn_plain demote",
     "descriptors and credentials in the stream": "scm_rights scm_credentials",
     "an accelerated descriptor sent to another process": "scm_self",
-    "threads": "threads_close threads_duplex threads_early threads_readers threads_writers churn shutdown_wakes "
+    "threads": "threads_close threads_duplex threads_epoll_close threads_early threads_readers threads_writers churn shutdown_wakes "
                "calls:cancel_read calls:cancel_recv calls:cancel_poll calls:cancel_epoll calls:cancel_write "
                "calls:cancel_pending",
     "signals": "eintr eintr_write epipe epipe_blocked sigio signals:*",

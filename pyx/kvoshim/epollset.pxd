@@ -293,7 +293,8 @@ cdef inline void set_arm(set_t *s) noexcept nogil:
     private_unlock(&s.lock)
 
 
-cdef inline int translate(set_t *s, epoll_event *events, int n, int most, bint collected, bint *again) noexcept nogil:
+cdef inline int translate(set_t *s, uint32_t life, epoll_event *events, int n, int most, bint collected,
+                          bint *again) noexcept nogil:
     """Turns what the kernel returned into what the program asked for: others' events stay, ours are computed. collected: the
     hot ones have been asked just before, and only new ones are. again: some are the kernel's from now on; ask it."""
     cdef int i, out = 0
@@ -311,7 +312,7 @@ cdef inline int translate(set_t *s, epoll_event *events, int n, int most, bint c
             out += 1
             continue
         index = <int>(data & 0xffffff)
-        if index >= s.count:
+        if index >= s.count or s.life != life:
             continue
         r = s.regs[index]
         if r.mode == UNUSED or (r.generation & 0xffff) != ((data >> 24) & 0xffff):
@@ -343,26 +344,26 @@ cdef inline int translate(set_t *s, epoll_event *events, int n, int most, bint c
             events[out].events = mask
             events[out].data.u64 = r.data
             out += 1
-    if not collected:
+    if not collected and s.life == life:
         out += collect(s, events + out, most - out)
     private_unlock(&s.lock)
     return out
 
 
-cdef inline int ask_kernel_set(set_t *s, epoll_event *events, int most, int timeout_ms, const sigset_t *mask,
-                               bint collected) noexcept nogil:
-    cdef int n = kvo_next.epoll_pwait(s.epfd, events, most, timeout_ms, mask)
+cdef inline int ask_kernel_set(set_t *s, uint32_t life, int epfd, epoll_event *events, int most, int timeout_ms,
+                               const sigset_t *mask, bint collected) noexcept nogil:
+    cdef int n = kvo_next.epoll_pwait(epfd, events, most, timeout_ms, mask)
     cdef bint again = False
     if n > 0:
-        n = translate(s, events, n, most, collected, &again)
+        n = translate(s, life, events, n, most, collected, &again)
         if n == 0 and again:
-            n = kvo_next.epoll_pwait(s.epfd, events, most, 0, mask)
+            n = kvo_next.epoll_pwait(epfd, events, most, 0, mask)
             if n > 0:
-                n = translate(s, events, n, most, collected, &again)
+                n = translate(s, life, events, n, most, collected, &again)
     return -errno if n < 0 else n
 
 
-cdef inline int spin_on_set(set_t *s, epoll_event *events, int most) noexcept nogil:
+cdef inline int spin_on_set(set_t *s, uint32_t life, int epfd, epoll_event *events, int most) noexcept nogil:
     """Spins while that pays. > 0: kernel events collected; 0: a hot ring moved; -EAGAIN: neither."""
     cdef uint64_t start, now, before
     cdef bint won = False
@@ -398,7 +399,7 @@ cdef inline int spin_on_set(set_t *s, epoll_event *events, int most) noexcept no
             sched_yield()
             if crowded(&s.spin, before):
                 break
-            n = ask_kernel_set(s, events, most, 0, NULL, False)
+            n = ask_kernel_set(s, life, epfd, events, most, 0, NULL, False)
             if n:
                 won = True
                 break
@@ -424,12 +425,20 @@ cdef inline int spin_on_set(set_t *s, epoll_event *events, int most) noexcept no
 
 cdef inline void members_back(set_t *s) noexcept nogil:
     """All connections in the set go back to the kernel socket, and their registrations with them."""
-    cdef int i
-    cdef reg_t *r
-    for i in range(s.count):
-        r = s.regs[i]
-        if (r.mode == RING or r.mode == NATIVE) and r.ident < 0:
-            demote(conn_at(r.ident), r.fd, KVO_NESTED)
+    cdef int i = 0, fd = -1
+    cdef int32_t ident
+    cdef bint more = True
+    while more:
+        ident = 0
+        private_lock(&s.lock)
+        more = i < s.count
+        if more and (s.regs[i].mode == RING or s.regs[i].mode == NATIVE):
+            ident = s.regs[i].ident
+            fd = s.regs[i].fd
+        private_unlock(&s.lock)
+        if ident < 0:
+            demote(conn_at(ident), fd, KVO_NESTED)
+        i += 1
 
 
 cdef inline void note_watched(int fd) noexcept nogil:
@@ -473,11 +482,14 @@ cdef inline int epollset_wait(int epfd, epoll_event *events, int most, const tim
                               const sigset_t *mask) noexcept nogil:
     """epoll_pwait on a set that holds connections of ours. Events or -errno. timeout NULL: for ever."""
     cdef set_t *s = set_at(epfd)
+    cdef uint32_t life = kvo_acquire32(&s.life) if s != NULL else 0
     cdef timespec deadline, left
     cdef int n, more, ms = -1
     cdef bint spun = False, hot, ready, at_once
     if most <= 0:
         return -EINVAL
+    if s == NULL or set_at(epfd) != s:
+        return -EBADF  # another thread has closed it
     if s.pid != kvo_process.pid and not kvo_load32(&s.shared):
         kvo_store32(&s.shared, 1)  # inherited through fork: the kernel's set is the parent's too
         members_back(s)
@@ -489,12 +501,15 @@ cdef inline int epollset_wait(int epfd, epoll_event *events, int most, const tim
             if kvo_load32(&s.turn) % FAIR_EVERY == 0 or early_lately() and not kvo_load32(&s.crowded_out):
                 # Rings may always be ready; so that the kernel's descriptors never starve, these come first now. And those
                 # of connections on their way to a ring keep their place in the order of arrival.
-                n = ask_kernel_set(s, events, most, 0, mask, False)
+                n = ask_kernel_set(s, life, epfd, events, most, 0, mask, False)
                 if n > 0:
                     kvo_store32(&s.crowded_out, n == most)  # then it is the rings' turn
                     return n
             kvo_store32(&s.crowded_out, 0)
         private_lock(&s.lock)
+        if s.life != life:
+            private_unlock(&s.lock)
+            return -EBADF
         take_kicks(s)
         n = collect(s, events, most) if s.hot_list else 0
         hot = s.hot_list != 0
@@ -502,13 +517,13 @@ cdef inline int epollset_wait(int epfd, epoll_event *events, int most, const tim
         at_once = timeout != NULL and timeout.tv_sec == 0 and timeout.tv_nsec == 0
         if at_once and n < most:
             # Who does not wait may want to know of everything: whether a pipe is still readable, for instance.
-            more = ask_kernel_set(s, events + n, most - n, 0, mask, n > 0)
+            more = ask_kernel_set(s, life, epfd, events + n, most - n, 0, mask, n > 0)
             return n + more if more > 0 else n if n else more
         if n or at_once:
             return n
         if not spun and hot:
             spun = True
-            n = spin_on_set(s, events, most)
+            n = spin_on_set(s, life, epfd, events, most)
             if n > 0:
                 return n
             if n != -EAGAIN:
@@ -516,6 +531,9 @@ cdef inline int epollset_wait(int epfd, epoll_event *events, int most, const tim
                     return n
                 continue
         private_lock(&s.lock)
+        if s.life != life:
+            private_unlock(&s.lock)
+            return -EBADF
         kvo_add32(&s.sleepers, 1)  # before the look for kicks: whoever kicks looks for sleepers afterwards
         if s.slices:
             kvo_store32(&s.slices, 0)
@@ -530,7 +548,7 @@ cdef inline int epollset_wait(int epfd, epoll_event *events, int most, const tim
                 ms = <int>(left.tv_sec * 1000 + (left.tv_nsec + 999999) // 1000000)
             if kvo_load32(&s.slices) and (ms < 0 or ms > SLICE_MS):
                 ms = SLICE_MS
-            n = ask_kernel_set(s, events, most, ms, mask, False)
+            n = ask_kernel_set(s, life, epfd, events, most, ms, mask, False)
         private_lock(&s.lock)
         kvo_add32(&s.sleepers, <uint32_t>-1)
         private_unlock(&s.lock)

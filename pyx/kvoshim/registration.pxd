@@ -37,13 +37,18 @@ cdef struct reg_t:
     int32_t next_free
     void *set
 
+# The memory of a set is never given back, but used again for a later one: another thread may have loaded its address, or wait
+# for its lock, or sleep in the kernel, while it is closed. So whoever has locked it looks whether it is still the one it
+# looked for: by its descriptor (set_locked), by its life (a wait), or by its registrations. These are used under its lock alone.
 cdef struct set_t:
-    int32_t epfd
-    int32_t names        # descriptors that name it
+    set_t *next_made     # of all
+    uint32_t lock
+    uint32_t sleepers    # threads in the kernel's epoll_wait, in whatever life they began
+    uint32_t life        # how many sets were here before
+    uint32_t names       # descriptors that name it; 0: its memory may be used again
+    int32_t epfd         # one of them; the first of what begins anew with each life
     int32_t pid          # who made it: a forked child shares the kernel's set and must not change it by closing
     uint32_t shared      # such a child waits on it
-    uint32_t lock
-    uint32_t sleepers    # threads in the kernel's epoll_wait
     void *kicks          # registrations that were kicked
     bint scan            # all of them are to be looked at
     uint32_t slices      # some registration found no waiting slot: sleep in slices
@@ -69,23 +74,56 @@ cdef inline set_t *set_at(int epfd) noexcept nogil:
     return <set_t *>kvo_load_pointer(&(<set_t **>kvo_process.sets)[epfd])
 
 
-cdef inline set_t *set_make(int epfd) noexcept nogil:
+cdef inline set_t *set_locked(int epfd) noexcept nogil:
+    """The set of a descriptor, locked, so that it stays that; NULL: none."""
     cdef set_t *s = set_at(epfd)
-    if s != NULL or <uint32_t>epfd >= SETS_MOST:
-        return s
+    while s != NULL:
+        private_lock(&s.lock)
+        if set_at(epfd) == s:
+            return s
+        private_unlock(&s.lock)  # it was closed meanwhile
+        s = set_at(epfd)
+    return NULL
+
+
+cdef inline set_t *set_unused() noexcept nogil:
+    """Memory for a set, locked; NULL: there is none."""
+    cdef set_t *s = <set_t *>kvo_load_pointer(&kvo_process.sets_made)
+    cdef void *first
+    while s != NULL:
+        if kvo_load32(&s.names) == 0 and kvo_cas32(&s.lock, 0, 1):
+            if s.names == 0:
+                return s
+            private_unlock(&s.lock)
+        s = s.next_made
     s = <set_t *>malloc(sizeof(set_t))
     if s != NULL:
         memset(s, 0, sizeof(set_t))
-        s.epfd = epfd
-        s.names = 1
-        s.pid = kvo_process.pid
-        s.spin.score = 128
-        s.spin.period = 16
-        if not kvo_cas_pointer(&(<void **>kvo_process.sets)[epfd], NULL, s):
-            free(s)
-            return set_at(epfd)  # another thread's
-        kvo_raise32(&kvo_process.sets_high, <uint32_t>epfd + 1)
+        s.lock = 1
+        while True:
+            first = kvo_load_pointer(&kvo_process.sets_made)
+            s.next_made = <set_t *>first
+            if kvo_cas_pointer(&kvo_process.sets_made, first, s):
+                break
     return s
+
+
+cdef inline void set_make(int epfd) noexcept nogil:
+    cdef set_t *s
+    if <uint32_t>epfd >= SETS_MOST or set_at(epfd) != NULL:
+        return
+    s = set_unused()
+    if s == NULL:
+        return
+    memset(&s.epfd, 0, <size_t>(<char *>(s + 1) - <char *>&s.epfd))
+    s.epfd = epfd
+    s.pid = kvo_process.pid
+    s.spin.score = 128
+    s.spin.period = 16
+    if kvo_cas_pointer(&(<void **>kvo_process.sets)[epfd], NULL, s):  # else another thread was first
+        kvo_store32(&s.names, 1)
+        kvo_raise32(&kvo_process.sets_high, <uint32_t>epfd + 1)
+    private_unlock(&s.lock)
 
 
 cdef inline reg_t *reg_new(set_t *s, int *index) noexcept nogil:
@@ -242,10 +280,9 @@ cdef inline void adopt_watched(conn_t *c, int fd) noexcept nogil:
     cdef reg_t *r
     cdef int index
     for i in range(kvo_acquire32(&kvo_process.sets_high)):
-        s = set_at(<int>i)
-        if s == NULL or s.epfd != <int32_t>i:
+        s = set_locked(<int>i)
+        if s == NULL:
             continue
-        private_lock(&s.lock)
         index = find(s, fd)
         if index >= 0 and s.regs[index].mode == PASS:
             r = s.regs[index]
@@ -261,10 +298,9 @@ cdef inline void drop_watched(int fd) noexcept nogil:
     cdef set_t *s
     cdef int index
     for i in range(kvo_acquire32(&kvo_process.sets_high)):
-        s = set_at(<int>i)
-        if s == NULL or s.epfd != <int32_t>i:
+        s = set_locked(<int>i)
+        if s == NULL:
             continue
-        private_lock(&s.lock)
         index = find(s, fd)
         if index >= 0 and s.regs[index].mode == PASS:
             reg_drop(s, index)
@@ -286,30 +322,30 @@ cdef inline void unconvert(set_t *s, int index) noexcept nogil:
 cdef inline void give_back(conn_t *c) noexcept nogil:
     """The connection is PLAIN: the kernel gets its registrations as the program made them."""
     cdef watch_t *w
-    cdef reg_t *r
     cdef set_t *s
+    cdef int index = 0
     while kvo_load_pointer(&c.registrations) != NULL:
-        r = NULL
+        s = NULL
         private_lock(&c.watch_lock)
         w = c.registrations
-        while w != NULL and r == NULL:
+        while w != NULL and s == NULL:
             if kvo_load32(&(<reg_t *>w).mode) == RING:
-                r = <reg_t *>w
+                s = <set_t *>(<reg_t *>w).set
+                index = (<reg_t *>w).index
             w = w.next
         private_unlock(&c.watch_lock)
-        if r == NULL:
+        if s == NULL:
             return
-        s = <set_t *>r.set
         private_lock(&s.lock)
-        if r.mode == RING:
-            unconvert(s, r.index)
+        if index < s.count and s.regs[index].mode == RING and s.regs[index].ident == ident_of(c):  # else it has gone meanwhile
+            unconvert(s, index)
         private_unlock(&s.lock)
 
 
 cdef inline int epollset_ctl(int epfd, int op, int fd, epoll_event *event) noexcept nogil:
     """epoll_ctl for a descriptor of ours, or one with a data word that looks like a tag. 0 or -errno; -EINPROGRESS:
     let the kernel do it as it is."""
-    cdef set_t *s = set_at(epfd)
+    cdef set_t *s
     cdef int32_t ident = ident_of_fd(fd)
     cdef conn_t *c = conn_at(ident) if ident < 0 else NULL
     cdef epoll_event e
@@ -317,15 +353,15 @@ cdef inline int epollset_ctl(int epfd, int op, int fd, epoll_event *event) noexc
     cdef int index, result = 0
     if c != NULL:
         refresh(c, fd)
-        if state_of(c) == PLAIN and (s == NULL or kvo_load_pointer(&c.registrations) == NULL):
+        if state_of(c) == PLAIN and (set_at(epfd) == NULL or kvo_load_pointer(&c.registrations) == NULL):
             return -EINPROGRESS
-    if s == NULL:
-        if op != EPOLL_CTL_ADD or event == NULL:
-            return -EINPROGRESS
-        s = set_make(epfd)
-        if s == NULL:
+    if set_at(epfd) == NULL and op == EPOLL_CTL_ADD and event != NULL:
+        set_make(epfd)
+        if set_at(epfd) == NULL:
             return -ENOMEM if <uint32_t>epfd < SETS_MOST else -EINPROGRESS
-    private_lock(&s.lock)
+    s = set_locked(epfd)
+    if s == NULL:  # not one of ours; or closed by another thread since
+        return -EBADF if op == EPOLL_CTL_ADD and event != NULL else -EINPROGRESS
     index = find_of(s, c, fd) if c != NULL else find(s, fd)
     if op == EPOLL_CTL_ADD and index < 0 and event != NULL:
         r = reg_new(s, &index)
@@ -384,15 +420,20 @@ cdef inline void epollset_forget(conn_t *c, int fd) noexcept nogil:
     forked process may keep the socket open."""
     cdef reg_t *r
     cdef set_t *s
-    cdef int index
-    while True:
-        r = <reg_t *>kvo_load_pointer(&c.registrations)
-        if r == NULL:
+    cdef int index = 0
+    while kvo_load_pointer(&c.registrations) != NULL:
+        s = NULL
+        private_lock(&c.watch_lock)
+        r = <reg_t *>c.registrations
+        if r != NULL:
+            s = <set_t *>r.set
+            index = r.index
+        private_unlock(&c.watch_lock)
+        if s == NULL:
             return
-        s = <set_t *>r.set
         private_lock(&s.lock)
-        index = r.index
-        if c.registrations == &r.watch:
+        r = s.regs[index] if index < s.count else NULL
+        if r != NULL and kvo_load_pointer(&c.registrations) == &r.watch:  # else it has gone meanwhile
             if s.pid == kvo_process.pid:
                 kvo_next.epoll_ctl(s.epfd, EPOLL_CTL_DEL, r.fd, NULL)
                 reg_drop(s, index)
@@ -402,42 +443,60 @@ cdef inline void epollset_forget(conn_t *c, int fd) noexcept nogil:
 
 
 cdef inline void epollset_close(int epfd) noexcept nogil:
-    cdef set_t *s = set_at(epfd)
-    cdef int i
+    """A descriptor is about to be closed. If it is the last one of a set, that ends."""
+    cdef set_t *s = set_locked(epfd)
+    cdef uint32_t i
     if s == NULL:
         return
     kvo_store_pointer(&(<set_t **>kvo_process.sets)[epfd], NULL)
-    if kvo_add32(<uint32_t *>&s.names, <uint32_t>-1) > 1:
-        return
-    private_lock(&s.lock)
+    if s.names > 1 and s.epfd == epfd:
+        for i in range(kvo_acquire32(&kvo_process.sets_high)):
+            if set_at(<int>i) == s:
+                s.epfd = <int32_t>i
+                break
+    if s.names == 1:
+        set_end(s)
+    kvo_store32(&s.names, s.names - 1)
+    private_unlock(&s.lock)
+
+
+cdef inline void set_end(set_t *s) noexcept nogil:
+    """Under s.lock. Who has been waiting on it finds that this life is over."""
+    cdef int i
+    kvo_store32(&s.life, s.life + 1)
     for i in range(s.count):
         if s.regs[i].mode != UNUSED:
             s.regs[i].hot = 1  # so that reg_drop leaves the free list alone
             reg_drop(s, i)
+    for i in range(s.count):
         free(s.regs[i])
     free(s.regs)
-    free(s)
+    s.regs = NULL
+    s.kicks = NULL
+    s.count = s.room = s.free_list = s.hot_last = 0
+    kvo_store32(<uint32_t *>&s.hot_list, 0)
 
 
 cdef inline void epollset_dup(int old, int new) noexcept nogil:
-    cdef set_t *s = set_at(old)
-    if s != NULL and <uint32_t>new < SETS_MOST:
-        kvo_add32(<uint32_t *>&s.names, 1)
+    cdef set_t *s = set_locked(old)
+    if s == NULL:
+        return
+    if <uint32_t>new < SETS_MOST and set_at(new) != s:
+        kvo_store32(&s.names, s.names + 1)
         kvo_store_pointer(&(<set_t **>kvo_process.sets)[new], s)
         kvo_raise32(&kvo_process.sets_high, <uint32_t>new + 1)
+    private_unlock(&s.lock)
 
 
 cdef inline void epollset_forked_child() noexcept nogil:
     """Threads that held a lock or slept did not come along; one may have been about to put something on the list of kicks."""
-    cdef uint32_t i
     cdef int index
-    cdef set_t *s
-    for i in range(kvo_acquire32(&kvo_process.sets_high)):
-        s = set_at(<int>i)
-        if s != NULL:
-            s.lock = s.sleepers = 0
-            s.kicks = NULL
-            for index in range(s.count):
-                if s.regs[index].watch.kicked:
-                    s.regs[index].watch.kicked = 0
-                    reg_release(s, s.regs[index])
+    cdef set_t *s = <set_t *>kvo_load_pointer(&kvo_process.sets_made)
+    while s != NULL:
+        s.lock = s.sleepers = 0
+        s.kicks = NULL
+        for index in range(s.count):
+            if s.regs[index].watch.kicked:
+                s.regs[index].watch.kicked = 0
+                reg_release(s, s.regs[index])
+        s = s.next_made

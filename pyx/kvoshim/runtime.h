@@ -117,6 +117,7 @@ struct kvo_process {
   int32_t slot_free, slot_last; /* free slots, oldest first: index + 1, 0: none */
   uint32_t slots_free;
   void *sets;            /* epoll sets, see epollset.pxd */
+  void *sets_made;       /* all that were ever made: their memory is kept for those that come */
   uint32_t sets_high;
   int32_t pid;
   uint32_t foreign_wait; /* others wait on our descriptors unseen (the extension module): keep the kernel's readiness */

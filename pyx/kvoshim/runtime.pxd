@@ -188,6 +188,7 @@ cdef extern from "runtime.h" nogil:
         uint8_t rendezvous_id[8]
         uint32_t slot_limit, slot_high, slot_lock
         void *sets
+        void *sets_made
         uint32_t sets_high
         int32_t slot_free, slot_last, internal_from
         uint32_t slots_free
