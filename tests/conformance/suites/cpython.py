@@ -84,7 +84,8 @@ class CPython(Suite):
 
 
 SUITES = [
-    # Its Unix clients bind names of their own, and such ones are never accelerated. The skipped test waits for ever where the kernel has AF_VSOCK, but no loopback for it.
+    # Its Unix clients bind names of their own, and such ones are never accelerated. The skipped test waits for ever where the
+    # kernel has AF_VSOCK, but no loopback for it.
     CPython("test_socket", 0, skip="test.test_socket.ThreadedVSOCKSocketStreamTest.testStream"),
     CPython("test_socketserver", 1, network=True),
     CPython("test_asyncio", 1),
