@@ -65,15 +65,15 @@ def connection_id(int fd):
 
 def accelerated():
     """How many ends of connections have switched to shared memory in this process (int)."""
-    return kvo_process.stats.accelerated if kvo_process.stats != NULL else 0
+    return kvo_load64(&kvo_process.stats.accelerated) if kvo_process.stats != NULL else 0
 
 
 def refusals():
     """Counts of connections that stayed on the kernel, by reason: {str: int}."""
     if kvo_process.stats == NULL:
         return {}
-    return {kvo_reason_name(i).decode(): kvo_process.stats.refused[i] for i in range(1, KVO_REASONS)
-            if kvo_process.stats.refused[i]}
+    counts = [kvo_load64(&kvo_process.stats.refused[i]) for i in range(KVO_REASONS)]
+    return {kvo_reason_name(i).decode(): counts[i] for i in range(1, KVO_REASONS) if counts[i]}
 
 
 # ---- life ----
@@ -250,16 +250,18 @@ cdef ssize_t receive(Endpoint e, int32_t ident, msghdr *m, int flags) except -1:
     cdef ssize_t n
     cdef timespec deadline
     cdef bint timing = False
+    cdef int fd
     # What lies in the ring is taken without letting go of the interpreter.
     if state_of(c) == LIVE and is_set(&c.recv_ring) and not flags & MSG_WAITALL and ring_readable(c) > 0:
         n = stream_receive(c, e.fd, m, flags | MSG_DONTWAIT)  # another thread may be first: never block here
         if n >= 0:
             return n
     while True:
+        fd = e.fd  # a close() in another thread changes it once the interpreter is let go of
         if e.timeout == 0:
-            n = stream_receive(c, e.fd, m, flags | MSG_DONTWAIT)
+            n = stream_receive(c, fd, m, flags | MSG_DONTWAIT)
         elif e.timeout > 0:
-            n = stream_receive(c, e.fd, m, flags | MSG_DONTWAIT)
+            n = stream_receive(c, fd, m, flags | MSG_DONTWAIT)
             if n == -EAGAIN:
                 if not timing:
                     deadline_in(&deadline, e.timeout)
@@ -268,7 +270,7 @@ cdef ssize_t receive(Endpoint e, int32_t ident, msghdr *m, int flags) except -1:
                 continue
         else:
             with nogil:
-                n = stream_receive(c, e.fd, m, flags)
+                n = stream_receive(c, fd, m, flags)
         if n >= 0:
             return n
         if n != -EINTR:
@@ -281,6 +283,7 @@ cdef ssize_t transmit(Endpoint e, int32_t ident, msghdr *m, int flags, timespec 
     cdef conn_t *c = conn_at(ident)
     cdef ssize_t n
     cdef timespec own
+    cdef int fd
     # A message that fits is written without letting go of the interpreter.
     if state_of(c) == LIVE and ring_space(c) >= <ssize_t>total_of(m):
         n = stream_send(c, e.fd, m, flags | MSG_DONTWAIT)
@@ -289,11 +292,12 @@ cdef ssize_t transmit(Endpoint e, int32_t ident, msghdr *m, int flags, timespec 
         if n != -EINTR and n != -EAGAIN:
             raise_errno(<int>-n)
     while True:
+        fd = e.fd  # a close() in another thread changes it once the interpreter is let go of
         if e.timeout == 0:
-            n = stream_send(c, e.fd, m, flags | MSG_DONTWAIT)
+            n = stream_send(c, fd, m, flags | MSG_DONTWAIT)
         elif e.timeout > 0:
             with nogil:
-                n = stream_send(c, e.fd, m, flags | MSG_DONTWAIT)
+                n = stream_send(c, fd, m, flags | MSG_DONTWAIT)
             if n == -EAGAIN:
                 if deadline == NULL:
                     deadline = &own
@@ -302,7 +306,7 @@ cdef ssize_t transmit(Endpoint e, int32_t ident, msghdr *m, int flags, timespec 
                 continue
         else:
             with nogil:
-                n = stream_send(c, e.fd, m, flags)
+                n = stream_send(c, fd, m, flags)
         if n >= 0:
             return n
         if n != -EINTR:

@@ -208,8 +208,9 @@ cdef inline void dispose(conn_t *c) noexcept nogil:
         kvo_add32(&c.me.closing, 1)
         rouse(c.peer)
         kvo_log(b"closed id=%d path=%s sent=%lu received=%lu sleeps=%lu bells=%lu spins_won=%lu spins_lost=%lu",
-                ident_of(c), &c.path[0], c.stats.sent, c.stats.received, c.stats.sleeps, c.stats.bells,
-                c.stats.spins_won, c.stats.spins_lost)
+                ident_of(c), &c.path[0], kvo_load64(&c.stats.sent), kvo_load64(&c.stats.received),
+                kvo_load64(&c.stats.sleeps), kvo_load64(&c.stats.bells), kvo_load64(&c.stats.spins_won),
+                kvo_load64(&c.stats.spins_lost))
     signals = kvo_hold_signals()
     if state_of(c) == MARKED or state_of(c) == PENDING:
         decide(c, PLAIN)
