@@ -20,9 +20,9 @@ PYTHON_LAYERS = [
 ]
 
 CORE_ORDER = [
-    "layout", "runtime", "clock", "connection", "segment", "lock", "ring", "spin", "ancillary", "doorbell", "rendezvous", "negotiate",
-    "wait", "room", "readiness", "registration", "arrival", "demote", "early", "receiving", "sending", "life", "inherit", "epollset", "poller",
-    "_core",
+    "layout", "runtime", "clock", "connection", "segment", "lock", "ring", "spin", "ancillary", "doorbell", "rendezvous",
+    "negotiate", "wait", "room", "readiness", "registration", "arrival", "demote", "early", "receiving", "sending", "life",
+    "inherit", "epollset", "poller", "_core",
 ]
 
 

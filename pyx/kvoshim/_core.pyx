@@ -26,13 +26,13 @@ cdef ssize_t send_by_id(int32_t ident, int fd, msghdr *message, int flags) noexc
 
 
 cdef public ssize_t kvo_receive(int32_t ident, int fd, msghdr *message, int flags) noexcept nogil:
-    if kvo_process.cancelling:
+    if kvo_load32(&kvo_process.cancelling):
         return kvo_unless_cancelled(ident, fd, message, flags, receive_by_id)
     return receive_by_id(ident, fd, message, flags)
 
 
 cdef public ssize_t kvo_send(int32_t ident, int fd, const msghdr *message, int flags) noexcept nogil:
-    if kvo_process.cancelling:
+    if kvo_load32(&kvo_process.cancelling):
         return kvo_unless_cancelled(ident, fd, <msghdr *>message, flags, send_by_id)
     return send_by_id(ident, fd, <msghdr *>message, flags)
 

@@ -122,7 +122,7 @@ cdef inline int32_t ident_of_fd(int fd) noexcept nogil:
 
 
 cdef inline void enter(conn_t *c, uint32_t state) noexcept nogil:
-    if (state == LIVE) != (c.state == LIVE):
+    if (state == LIVE) != (kvo_load32(&c.state) == LIVE):
         kvo_add32(&kvo_process.live, 1 if state == LIVE else <uint32_t>-1)
     # SYNC POINT state: what the connection has in the new state (segment, sizes, nonce) becomes visible with it
     kvo_release32(&c.state, state)
@@ -140,6 +140,16 @@ cdef inline void set_flag(uint32_t *word, uint32_t value) noexcept nogil:
 
 cdef inline uint32_t is_set(const uint32_t *word) noexcept nogil:
     return kvo_acquire32(word)  # SYNC POINT progress
+
+
+cdef inline int32_t fd_of(const conn_t *c) noexcept nogil:
+    """One of its descriptors; -1: none that is known."""
+    return <int32_t>kvo_load32(<const uint32_t *>&c.fd)
+
+
+cdef inline int32_t offering_of(const conn_t *c) noexcept nogil:
+    """A socket on which an offer is to come, which any thread of the client may have accepted; -1: none."""
+    return <int32_t>is_set(<const uint32_t *>&c.offering)
 
 
 cdef inline void bump(uint32_t *word) noexcept nogil:
@@ -291,7 +301,8 @@ cdef inline conn_t *conn_new(int fd, uint32_t state, int role) noexcept nogil:
     c.role = role
     c.fds = 1
     kvo_store32(<uint32_t *>&c.fd, <uint32_t>fd)
-    c.offering = c.memfd = c.early_slot = -1
+    kvo_store32(<uint32_t *>&c.offering, <uint32_t>-1)
+    c.memfd = c.early_slot = -1
     c.receiving.score = c.sending.score = 128
     c.receiving.period = c.sending.period = 16
     c.since_ns = kvo_stats_now()

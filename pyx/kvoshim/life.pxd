@@ -178,7 +178,7 @@ cdef inline void move_internal(int fd) noexcept nogil:
         held = &kvo_process.rendezvous
     for i in range(kvo_acquire32(&kvo_process.slot_high)):
         c = (<conn_t *>kvo_process.slots) + i
-        if state_of(c) != FREE and c.offering == fd:
+        if state_of(c) != FREE and offering_of(c) == fd:
             held = &c.offering
         elif state_of(c) != FREE and c.memfd == fd:
             held = &c.memfd
@@ -298,24 +298,26 @@ cdef inline void life_before_fork() noexcept nogil:
     """Settles what parent and child could not settle together: a private PENDING connection can't be attached by
     one of them, a CANDIDATE needs a segment that both share."""
     cdef uint32_t i
+    cdef int fd
     cdef conn_t *c
     cdef uint64_t signals
     for i in range(kvo_acquire32(&kvo_process.slot_high)):
         c = (<conn_t *>kvo_process.slots) + i
         kvo_store32(&c.shared, 1)
-        if c.fd < 0:
+        fd = fd_of(c)
+        if fd < 0:
             continue
         if state_of(c) == PENDING or state_of(c) == CANDIDATE:
             signals = kvo_hold_signals()
             if own_lock(&c.lock):
                 if state_of(c) == PENDING:
-                    accept_offer(c, c.fd)
+                    accept_offer(c, fd)
                 elif state_of(c) == CANDIDATE and not kvo_load32(&c.calls):
-                    offer_locked(c, c.fd)
+                    offer_locked(c, fd)
                 private_unlock(&c.lock)
             kvo_release_signals(signals)
             if state_of(c) == PENDING or state_of(c) == CANDIDATE:
-                withdraw(c, c.fd, KVO_FORKED)
+                withdraw(c, fd, KVO_FORKED)
 
 
 cdef inline void life_forked_child() noexcept nogil:

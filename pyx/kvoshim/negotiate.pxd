@@ -165,7 +165,7 @@ cdef inline int read_offer(conn_t *c, offer_t *offer) noexcept nogil:
     m.msg_iovlen = 1
     m.msg_control = control
     m.msg_controllen = CMSG_LEN(sizeof(int))  # one descriptor and no more
-    n = kvo_next.recvmsg(c.offering, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC)
+    n = kvo_next.recvmsg(offering_of(c), &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC)
     if n < 0:
         return -errno
     part = CMSG_FIRSTHDR(&m)
@@ -186,10 +186,10 @@ cdef inline void accept_offer(conn_t *c, int fd) noexcept nogil:
     cdef offer_t offer
     cdef int32_t memfd
     cdef int result
-    if c.offering < 0:
+    if offering_of(c) < 0:
         kvo_store32(<uint32_t *>&c.fd, <uint32_t>fd)
         result = collect_offers()
-        if c.offering < 0:
+        if offering_of(c) < 0:
             if result < 0:
                 turn_plain(c, fd, KVO_NO_SEGMENT)
             return
@@ -206,7 +206,7 @@ cdef inline void accept_offer(conn_t *c, int fd) noexcept nogil:
     if result < 0:
         turn_plain(c, fd, KVO_NO_SEGMENT if result == -ENOMEM else KVO_BAD_OFFER)
         return
-    if credentials(c.offering, &offerer):
+    if credentials(offering_of(c), &offerer):
         c.peer_pid = offerer.pid  # the process that has accepted, which need not be the one that listens
     c.me.kernel_sent = c.kernel_sent
     c.me.kernel_read = c.kernel_read

@@ -132,14 +132,16 @@ cdef inline bint may_offer(int offering, int fd) noexcept nogil:
 cdef inline void hand_over(int32_t offering, const uint8_t *nonce) noexcept nogil:
     """An offerer has come to the rendezvous: the connection that it means gets it."""
     cdef uint32_t index
+    cdef int fd
     cdef conn_t *c
     memcpy(&index, &nonce[PROCESS_BYTES], sizeof(index))
     if index < kvo_acquire32(&kvo_process.slot_high):
         c = (<conn_t *>kvo_process.slots) + index
-        if ((state_of(c) == PENDING or state_of(c) == MARKED) and c.offering < 0 and c.fd >= 0
+        fd = fd_of(c)
+        if ((state_of(c) == PENDING or state_of(c) == MARKED) and offering_of(c) < 0 and fd >= 0
                 and memcmp(c.nonce, nonce, KVO_NONCE_BYTES) == 0):
-            if may_offer(offering, c.fd):
-                c.offering = offering
+            if may_offer(offering, fd):
+                set_flag(<uint32_t *>&c.offering, <uint32_t>offering)
                 return
             count(&kvo_process.stats.refused[<int>KVO_CREDENTIALS], 1)  # a stranger: the real offer may still come
     close_quietly(&offering)

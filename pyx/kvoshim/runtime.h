@@ -15,6 +15,8 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
+#include "atomics.h"
+
 /* The C library's own functions. In the preload library they are what dlsym(RTLD_NEXT) finds (preload/next.c), in the
  * extension module the functions themselves (libc_next.c). Filled once, never changed. */
 struct kvo_next {
@@ -184,7 +186,7 @@ void kvo_log(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void kvo_log_config(const char *variable, const char *value, const char *reason);
 /* A thread that has been cancelled ends here, before it holds anything, even if its call needs not wait. */
 static inline void kvo_cancellation_point(void) {
-  if (__builtin_expect(kvo_process.cancelling, 0)) pthread_testcancel();
+  if (__builtin_expect(kvo_load32(&kvo_process.cancelling), 0)) pthread_testcancel();
 }
 /* The same for the calls whose every instruction counts: out of their way. */
 typedef ssize_t kvo_transfer(int32_t ident, int fd, struct msghdr *message, int flags);
