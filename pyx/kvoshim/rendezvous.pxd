@@ -14,7 +14,7 @@ from kvoshim.connection cimport *
 cdef enum:
     PROCESS_BYTES = 8    # of the nonce, the process's part
     MARK_BYTES = 38      # a zero byte (abstract), "kvo2-" or "kvo2o", 32 hexadecimal digits
-    MARKS_OFTEN = 16     # a process that has connected so often keeps its rendezvous, rather than make one again and again
+    MARKS_OFTEN = 256    # a process that has connected so often keeps its rendezvous, rather than make one again and again
     OFFERS_MOST = 64     # taken at a time: a stranger who calls and calls must not keep us
 
 

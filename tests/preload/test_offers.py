@@ -102,7 +102,7 @@ def test_ends_may_have_different_warm_ups(place, server, client):
         assert reasons == {"no-offer": 3} and log.accelerated("client") == 0
 
 
-@pytest.mark.parametrize("connections, more", [(5, 0), (30, 1)])
+@pytest.mark.parametrize("connections, more", [(30, 0), (300, 1)])
 def test_one_process_has_one_rendezvous(place, connections, more):
     """Whatever number of connections: one descriptor more, and none once it is not needed by a process that connects seldom."""
     program = """
