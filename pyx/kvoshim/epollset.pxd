@@ -490,7 +490,7 @@ cdef inline int epollset_wait(int epfd, epoll_event *events, int most, const tim
         return -EINVAL
     if s == NULL or set_at(epfd) != s:
         return -EBADF  # another thread has closed it
-    if s.pid != kvo_process.pid and not kvo_load32(&s.shared):
+    if kvo_load32(&s.pid) != <uint32_t>kvo_process.pid and not kvo_load32(&s.shared):
         kvo_store32(&s.shared, 1)  # inherited through fork: the kernel's set is the parent's too
         members_back(s)
     if timeout != NULL and (timeout.tv_sec or timeout.tv_nsec):

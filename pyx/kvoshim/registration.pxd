@@ -46,18 +46,18 @@ cdef struct set_t:
     uint32_t sleepers    # threads in the kernel's epoll_wait, in whatever life they began
     uint32_t life        # how many sets were here before
     uint32_t names       # descriptors that name it; 0: its memory may be used again
-    int32_t epfd         # one of them; the first of what begins anew with each life
-    int32_t pid          # who made it: a forked child shares the kernel's set and must not change it by closing
+    uint32_t pid         # who made it: a forked child shares the kernel's set and must not change it by closing
     uint32_t shared      # such a child waits on it
-    void *kicks          # registrations that were kicked
-    bint scan            # all of them are to be looked at
     uint32_t slices      # some registration found no waiting slot: sleep in slices
-    int32_t count, room, free_list
-    int32_t hot_list, hot_last  # index + 1 of the first and the last hot one; whoever was told of last is last
     uint32_t turn
     uint32_t crowded_out # the last wait had no room for rings
+    int32_t hot_list, hot_last  # index + 1 of the first and the last hot one; whoever was told of last is last
+    spin_t spin          # so far, also looked at without the lock, maybe in a life that is over
+    int32_t epfd         # one of its descriptors
+    void *kicks          # registrations that were kicked
+    bint scan            # all of them are to be looked at
+    int32_t count, room, free_list
     reg_t **regs
-    spin_t spin
 
 
 cdef inline uint64_t tag_of(int index, uint32_t generation) noexcept nogil:
@@ -115,11 +115,14 @@ cdef inline void set_make(int epfd) noexcept nogil:
     s = set_unused()
     if s == NULL:
         return
-    memset(&s.epfd, 0, <size_t>(<char *>(s + 1) - <char *>&s.epfd))
     s.epfd = epfd
-    s.pid = kvo_process.pid
-    s.spin.score = 128
-    s.spin.period = 16
+    s.scan = False
+    kvo_store32(&s.pid, <uint32_t>kvo_process.pid)
+    kvo_store32(&s.shared, 0)
+    kvo_store32(&s.slices, 0)
+    kvo_store32(&s.crowded_out, 0)
+    kvo_store32(&s.spin.score, 128)
+    kvo_store32(&s.spin.period, 16)
     if kvo_cas_pointer(&(<void **>kvo_process.sets)[epfd], NULL, s):  # else another thread was first
         kvo_store32(&s.names, 1)
         kvo_raise32(&kvo_process.sets_high, <uint32_t>epfd + 1)
@@ -434,7 +437,7 @@ cdef inline void epollset_forget(conn_t *c, int fd) noexcept nogil:
         private_lock(&s.lock)
         r = s.regs[index] if index < s.count else NULL
         if r != NULL and kvo_load_pointer(&c.registrations) == &r.watch:  # else it has gone meanwhile
-            if s.pid == kvo_process.pid:
+            if s.pid == <uint32_t>kvo_process.pid:
                 kvo_next.epoll_ctl(s.epfd, EPOLL_CTL_DEL, r.fd, NULL)
                 reg_drop(s, index)
             else:
