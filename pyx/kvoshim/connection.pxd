@@ -75,7 +75,8 @@ cdef struct conn_t:
     uint32_t silent_receives # receives since I last sent
     uint32_t full            # counts sends that found the ring full
     uint32_t moves           # before the switch: kernel calls that moved bytes
-    uint32_t answers         # of these, receives of a PENDING client
+    uint32_t answers         # of these, receives of a PENDING client, weighted
+    uint32_t asked           # it has sent since
     uint32_t awaits          # client: an offer may come to the rendezvous
     uint32_t calls           # that block in the kernel and will be counted when they return
     int32_t offering         # client: from the rendezvous, the offer not read yet

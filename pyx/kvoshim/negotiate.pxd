@@ -24,8 +24,9 @@ from kvoshim.doorbell cimport slot_take
 from kvoshim.lock cimport side_lock, side_unlock
 
 cdef enum:
-    ANSWERS_MOST = 8     # receives with data and no offer, beyond the warm-up, after which the peer counts as not shimmed
-    QUESTIONS_MOST = 64  # receives with data after an offer, after which nobody will take it
+    ANSWERS_MOST = 8     # answers and no offer, beyond the warm-up, after which the peer counts as not shimmed
+    ANSWER_PARTS = 16    # receives with nothing sent between that count as an answer: they may be parts of one message
+    QUESTIONS_MOST = 1024  # receives with data after an offer, after which nobody will take it
     WARM_BYTES = 32768   # that make a connection warm, however few calls moved them
 
 
@@ -318,14 +319,16 @@ cdef inline void count_early(conn_t *c, ssize_t sent, ssize_t received) noexcept
     if sent >= 0 and received >= 0:
         kvo_add32(&c.moves, 1)
         early_use()
+    if sent > 0:
+        kvo_store32(&c.asked, 1)
     if state_of(c) == PENDING and received > 0:
-        kvo_add32(&c.answers, 1)
+        kvo_add32(&c.answers, ANSWER_PARTS if kvo_exchange32(&c.asked, 0) else 1)
 
 
 cdef inline void lose_patience(conn_t *c, int fd) noexcept nogil:
     """Under c.lock, no kernel call under way: a client that gets answers and no offer has a peer without the library."""
     cdef uint64_t signals
-    if state_of(c) == PENDING and c.answers >= ANSWERS_MOST + kvo_process.warmup and still_undecided(c, fd):
+    if state_of(c) == PENDING and c.answers >= (ANSWERS_MOST + kvo_process.warmup) * ANSWER_PARTS and still_undecided(c, fd):
         signals = kvo_hold_signals()
         turn_plain(c, fd, KVO_NO_OFFER)
         kvo_release_signals(signals)
