@@ -96,7 +96,7 @@ cdef inline ssize_t receive_on(conn_t *c, int fd, msghdr *m, size_t asked, int f
     cdef bint peek = (flags & MSG_PEEK) != 0
     cdef bint all_of_it = flags & MSG_WAITALL and not peek
     cdef size_t limit
-    cdef bint record = False
+    cdef bint record = False, before_the_cut
     cdef stash_t *descriptors = NULL
     cdef uint64_t gap, now
     cdef long naps = 0
@@ -113,7 +113,8 @@ cdef inline ssize_t receive_on(conn_t *c, int fd, msghdr *m, size_t asked, int f
             if not is_set(&c.recv_back):
                 nap()
             continue
-        if not is_set(&c.recv_ring) and not switch_receiving(c):
+        before_the_cut = not is_set(&c.recv_ring) and not switch_receiving(c)
+        if before_the_cut:
             n = receive_kernel(c, fd, m, got, flags)
             if n == -EINPROGRESS:
                 continue
@@ -157,7 +158,7 @@ cdef inline ssize_t receive_on(conn_t *c, int fd, msghdr *m, size_t asked, int f
         got += <size_t>n
         if n and not peek:
             count(&c.stats.received, <uint64_t>n)
-        if n and got < asked and not is_set(&c.recv_ring) and not peek and not m.msg_controllen and switch_receiving(c) \
+        if n and got < asked and before_the_cut and not peek and not m.msg_controllen and switch_receiving(c) \
                 and ring_readable(c) > 0:
             continue  # the last bytes before the cut: those behind it belong to the same read
         if n and (got == asked or not all_of_it):
