@@ -13,6 +13,4 @@ DIFFERS = {
 }
 
 # Not strict: it depends on the moment of the switch, or on whether other threads are about.
-SOMETIMES = {
-    "epoll_fork": ({WARM}, "a connection of which only the parent has a descriptor, in an epoll set inherited through fork"),
-}
+SOMETIMES = {}

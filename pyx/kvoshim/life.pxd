@@ -5,10 +5,10 @@ from kvoshim.runtime cimport *
 from kvoshim.clock cimport early_use
 from kvoshim.connection cimport *
 from kvoshim.ancillary cimport drop_stash
-from kvoshim.demote cimport attend, follow
+from kvoshim.demote cimport attend, demote, follow
 from kvoshim.doorbell cimport departed, look_at_kernel, ring_bell, rouse
 from kvoshim.negotiate cimport *
-from kvoshim.registration cimport adopt_watched
+from kvoshim.registration cimport adopt_watched, inherited
 from kvoshim.segment cimport *
 from kvoshim.wait cimport nap
 
@@ -343,13 +343,16 @@ cdef inline void life_forked_child() noexcept nogil:
 
 cdef inline void life_before_close(int fd) noexcept nogil:
     """What a peer that has left the ring has not read goes through the kernel before the descriptor is closed (not in a vfork
-    child)."""
+    child). A forked child keeps the registrations in the sets that it has inherited, as long as the parent has its descriptor:
+    what the child can't name it can't have in a ring."""
     cdef int32_t ident = ident_of_fd(fd)
     cdef conn_t *c
     cdef int tries = 0
     if ident >= 0:
         return
     c = conn_at(ident)
+    if kvo_load32(&c.shared) and kvo_load32(<uint32_t *>&c.fds) == 1 and inherited(c):
+        demote(c, fd, KVO_NESTED)
     while state_of(c) == LIVE and departed(c) and not is_set(&c.send_back) and not is_set(&c.gone) and tries < 200:
         follow(c, fd)
         if not is_set(&c.send_back):

@@ -200,6 +200,19 @@ cdef inline void reg_hand_over(reg_t *r, conn_t *c) noexcept nogil:
     r.ident = 0
 
 
+cdef inline bint inherited(conn_t *c) noexcept nogil:
+    """Is it in an epoll set of the process that this one was forked from?"""
+    cdef bint found = False
+    cdef watch_t *w
+    private_lock(&c.watch_lock)
+    w = c.registrations
+    while w != NULL:
+        found = found or kvo_load32(&(<set_t *>(<reg_t *>w).set).pid) != <uint32_t>kvo_process.pid
+        w = w.next
+    private_unlock(&c.watch_lock)
+    return found
+
+
 cdef inline void reg_join(reg_t *r, conn_t *c) noexcept nogil:
     """The connection knows of its registration from here on. Under s.lock."""
     kvo_store32(&c.shadow, 1)
