@@ -2,7 +2,7 @@
 
 import pytest
 import snippetlib
-from known_differences import DIFFERS, HANGS, SOMETIMES
+from known_differences import DIFFERS
 
 
 def _cases():
@@ -14,11 +14,8 @@ def _cases():
 
 
 def _marks(name, state):
-    for table, run, strict in ((HANGS, False, False), (DIFFERS, True, True), (SOMETIMES, True, False)):
-        states, why = table.get(name, ((), ""))
-        if state in states:
-            return [pytest.mark.xfail(reason=why, run=run, strict=strict)]
-    return []
+    states, why = DIFFERS.get(name, ((), ""))
+    return [pytest.mark.xfail(reason=why, strict=True)] if state in states else []
 
 
 @pytest.mark.parametrize("name, mode, warm", list(_cases()))
