@@ -6,7 +6,9 @@
 #   NATIVE  while its connection is not LIVE: the kernel has the program's events; only the data word is ours;
 #   RING    once it is: the kernel has EPOLLIN|EPOLLRDHUP|EPOLLET and so reports each doorbell once, and what the program
 #           asked (level, edge, one-shot, OUT) is computed from the ring;
-#   PASS    a descriptor that is none of ours whose data word looks like one of our tags.
+#   PASS    a descriptor that is none of ours whose data word looks like one of our tags;
+#   DORMANT a RING one that the program has removed: the kernel keeps it, so that a program that adds it again for each
+#           message pays no system call. The first event that it gives rise to ends it.
 #
 # RING registrations whose ring may be ready are on the hot list. epoll_wait looks at the hot ones before it enters the
 # kernel; before it sleeps it arms them, looks again, and takes them off the list. An idle connection is on no list, so
@@ -322,6 +324,11 @@ cdef inline int translate(set_t *s, uint32_t life, epoll_event *events, int n, i
             events[out].data.u64 = r.data
             out += 1
             continue
+        if r.mode == DORMANT:
+            if r.ident < 0:
+                bury(s, index)
+            again[0] = True
+            continue
         c = conn_at(r.ident)
         refresh(c, r.fd)
         if r.mode == RING and goes_back(s, index):
@@ -435,6 +442,8 @@ cdef inline void members_back(set_t *s) noexcept nogil:
         if more and (s.regs[i].mode == RING or s.regs[i].mode == NATIVE):
             ident = s.regs[i].ident
             fd = s.regs[i].fd
+        elif more and s.regs[i].mode == DORMANT and s.regs[i].ident < 0:
+            bury(s, i)
         private_unlock(&s.lock)
         if ident < 0:
             demote(conn_at(ident), fd, KVO_NESTED)

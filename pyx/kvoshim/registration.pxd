@@ -15,6 +15,7 @@ cdef enum:
     NATIVE
     RING
     PASS
+    DORMANT
 
 cdef struct reg_t:
     watch_t watch        # first: the connection's list knows no more of it
@@ -192,11 +193,12 @@ cdef inline void reg_drop(set_t *s, int index) noexcept nogil:
 
 cdef inline void reg_hand_over(reg_t *r, conn_t *c) noexcept nogil:
     """A set that was inherited through fork: the parent's descriptor keeps the registration alive, so what the kernel says
-    of it passes. Under s.lock; the first of the connection's."""
+    of it passes (of a dormant one nothing: the parent has removed it). Under s.lock; the first of the connection's."""
     private_lock(&c.watch_lock)
     kvo_store_pointer(&c.registrations, r.watch.next)
     private_unlock(&c.watch_lock)
-    kvo_store32(&r.mode, PASS)
+    if r.mode != DORMANT:
+        kvo_store32(&r.mode, PASS)
     r.ident = 0
 
 
@@ -335,6 +337,49 @@ cdef inline void unconvert(set_t *s, int index) noexcept nogil:
     private_unlock(&c.watch_lock)
 
 
+cdef inline bint may_sleep(set_t *s, reg_t *r, conn_t *c) noexcept nogil:
+    """The program removes it: may the kernel keep it, for the program to add it again? Not where others would see it."""
+    return (r.mode == RING and state_of(c) == LIVE and not r.events & EPOLLEXCLUSIVE and not r.loose
+            and s.pid == <uint32_t>kvo_process.pid and not kvo_load32(&c.shared) and ident_of_fd(s.epfd) != KVO_EPOLL_INSIDE)
+
+
+cdef inline void lie_dormant(reg_t *r, conn_t *c) noexcept nogil:
+    kvo_store32(&r.mode, DORMANT)
+    private_lock(&c.watch_lock)
+    slot_give(c, r.watch.slot)
+    set_slot(&r.watch, -1)
+    private_unlock(&c.watch_lock)
+
+
+cdef inline void bury(set_t *s, int index) noexcept nogil:
+    """A dormant registration that will not be woken, or has woken somebody for nothing, goes in the kernel too. Under s.lock."""
+    cdef reg_t *r = s.regs[index]
+    if ident_of_fd(r.fd) == r.ident:  # else the number names something else by now
+        kvo_next.epoll_ctl(s.epfd, EPOLL_CTL_DEL, r.fd, NULL)
+    reg_drop(s, index)
+
+
+cdef inline void wake_sleepers(set_t *s, reg_t *r) noexcept nogil:
+    """Other threads may sleep on the set; an event that is true at once has one look at the hot list. Under s.lock."""
+    cdef epoll_event e
+    if kvo_load32(&s.sleepers):
+        e.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET
+        e.data.u64 = tag_of(r.index, r.generation)
+        kvo_next.epoll_ctl(s.epfd, EPOLL_CTL_MOD, r.fd, &e)
+
+
+cdef inline void set_interest(set_t *s, int index, const epoll_event *event) noexcept nogil:
+    """What the program asks of a RING registration from now on. Under s.lock."""
+    cdef reg_t *r = s.regs[index]
+    r.events = event.events
+    r.data = event.data.u64
+    r.fresh = 1
+    r.spent = 0
+    r.hung = 0
+    make_hot(s, index)
+    wake_sleepers(s, r)
+
+
 cdef inline void give_back(conn_t *c) noexcept nogil:
     """The connection is PLAIN: the kernel gets its registrations as the program made them."""
     cdef watch_t *w
@@ -345,7 +390,7 @@ cdef inline void give_back(conn_t *c) noexcept nogil:
         private_lock(&c.watch_lock)
         w = c.registrations
         while w != NULL and s == NULL:
-            if kvo_load32(&(<reg_t *>w).mode) == RING:
+            if kvo_load32(&(<reg_t *>w).mode) == RING or kvo_load32(&(<reg_t *>w).mode) == DORMANT:
                 s = <set_t *>(<reg_t *>w).set
                 index = (<reg_t *>w).index
             w = w.next
@@ -353,9 +398,22 @@ cdef inline void give_back(conn_t *c) noexcept nogil:
         if s == NULL:
             return
         private_lock(&s.lock)
-        if index < s.count and s.regs[index].mode == RING and s.regs[index].ident == ident_of(c):  # else it has gone meanwhile
-            unconvert(s, index)
+        if index < s.count and s.regs[index].ident == ident_of(c):  # else it has gone meanwhile
+            if s.regs[index].mode == RING:
+                unconvert(s, index)
+            elif s.regs[index].mode == DORMANT:
+                bury(s, index)
         private_unlock(&s.lock)
+
+
+cdef inline bint exclusive_allowed(set_t *s, int op, int index, const epoll_event *event) noexcept nogil:
+    """What is EPOLLEXCLUSIVE can't be changed, and has no part in what is oneshot or half-closed (epoll_ctl(2))."""
+    if event == NULL:
+        return True
+    if op == EPOLL_CTL_MOD and index >= 0:
+        return not (s.regs[index].events | event.events) & EPOLLEXCLUSIVE
+    return not (op == EPOLL_CTL_ADD and index < 0 and event.events & EPOLLEXCLUSIVE
+                and event.events & (EPOLLRDHUP | EPOLLONESHOT | EPOLLPRI))
 
 
 cdef inline int epollset_ctl(int epfd, int op, int fd, epoll_event *event) noexcept nogil:
@@ -379,7 +437,20 @@ cdef inline int epollset_ctl(int epfd, int op, int fd, epoll_event *event) noexc
     if s == NULL:  # not one of ours; or closed by another thread since
         return -EBADF if op == EPOLL_CTL_ADD and event != NULL else -EINPROGRESS
     index = find_of(s, c, fd) if c != NULL else find(s, fd)
-    if op == EPOLL_CTL_ADD and index < 0 and event != NULL:
+    if index >= 0 and s.regs[index].mode == DORMANT:
+        if op != EPOLL_CTL_ADD and op != EPOLL_CTL_MOD and op != EPOLL_CTL_DEL or op != EPOLL_CTL_DEL and event == NULL:
+            private_unlock(&s.lock)
+            return -EINPROGRESS
+        if op == EPOLL_CTL_ADD and state_of(c) == LIVE and not kvo_load32(&c.shared) and not event.events & EPOLLEXCLUSIVE:
+            kvo_store32(&s.regs[index].mode, RING)
+            set_interest(s, index, event)
+            private_unlock(&s.lock)
+            return 0
+        bury(s, index)
+        index = -1
+    if c != NULL and not exclusive_allowed(s, op, index, event):
+        result = -EINVAL
+    elif op == EPOLL_CTL_ADD and index < 0 and event != NULL:
         r = reg_new(s, &index)
         if r == NULL:
             private_unlock(&s.lock)
@@ -392,7 +463,12 @@ cdef inline int epollset_ctl(int epfd, int op, int fd, epoll_event *event) noexc
         r.events = event.events
         r.data = event.data.u64
         r.fresh = 1
-        e.events = kernel_events(r) | (event.events & EPOLLEXCLUSIVE)
+        e.events = kernel_events(r)
+        if r.mode == RING:
+            if event.events & EPOLLEXCLUSIVE:
+                e.events = EPOLLIN | EPOLLET | EPOLLEXCLUSIVE  # the kernel allows no EPOLLRDHUP beside it
+            if kvo_load32(&s.sleepers):
+                e.events |= EPOLLOUT  # true at once: has a thread that sleeps on the set look at the hot list
         e.data.u64 = tag_of(index, r.generation)
         if kvo_next.epoll_ctl(epfd, op, fd, &e):
             result = -errno
@@ -404,23 +480,20 @@ cdef inline int epollset_ctl(int epfd, int op, int fd, epoll_event *event) noexc
                 make_hot(s, index)
     elif op == EPOLL_CTL_MOD and index >= 0 and event != NULL:
         r = s.regs[index]
-        r.events = event.events
-        r.data = event.data.u64
-        r.fresh = 1
-        r.spent = 0
-        r.hung = 0
         if r.mode == RING:
-            make_hot(s, index)
-            if s.sleepers:
-                # Another thread sleeps on the set; an event that is true at once wakes it to look at the hot list.
-                e.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET
-                e.data.u64 = tag_of(index, r.generation)
-                kvo_next.epoll_ctl(epfd, op, fd, &e)
+            set_interest(s, index, event)
         else:
+            r.events = event.events
+            r.data = event.data.u64
+            r.fresh = 1
+            r.spent = 0
+            r.hung = 0
             e.events = event.events
             e.data.u64 = tag_of(index, r.generation)
             if kvo_next.epoll_ctl(epfd, op, fd, &e):
                 result = -errno
+    elif op == EPOLL_CTL_DEL and index >= 0 and c != NULL and may_sleep(s, s.regs[index], c):
+        lie_dormant(s.regs[index], c)
     elif op == EPOLL_CTL_DEL and index >= 0:
         if kvo_next.epoll_ctl(epfd, op, fd, event):
             result = -errno
@@ -451,7 +524,8 @@ cdef inline void epollset_forget(conn_t *c, int fd) noexcept nogil:
         r = s.regs[index] if index < s.count else NULL
         if r != NULL and kvo_load_pointer(&c.registrations) == &r.watch:  # else it has gone meanwhile
             if s.pid == <uint32_t>kvo_process.pid:
-                kvo_next.epoll_ctl(s.epfd, EPOLL_CTL_DEL, r.fd, NULL)
+                if r.fd == fd:  # else that number has been closed before
+                    kvo_next.epoll_ctl(s.epfd, EPOLL_CTL_DEL, r.fd, NULL)
                 reg_drop(s, index)
             else:
                 reg_hand_over(r, c)
