@@ -20,31 +20,45 @@ static const char *check(const char *glob) {
   return NULL;
 }
 
+/* Copies the next glob of the text to glob, at most LONGEST + 2 bytes, and moves on behind it. 1, 0 at the text's end, -1: *why not. */
+static int next_glob(const char **text, char *glob, const char **why) {
+  const char *in = *text;
+  size_t length = 0;
+  while (*in == ' ' || *in == ':') in++;
+  if (!*in) return 0;
+  while (*in && *in != ' ' && *in != ':' && length <= LONGEST) {
+    if (*in == '\\') {
+      if (!in[1]) return *why = "it ends in a lone backslash; staying on kernel sockets", -1;
+      if (in[1] == ' ' || in[1] == ':') in++; /* other escapes are the glob's own */
+    }
+    glob[length++] = *in++;
+  }
+  glob[length] = 0;
+  *text = in;
+  return (*why = check(glob)) ? -1 : 1;
+}
+
+const char *kvo_paths_check(const char *text) {
+  char glob[LONGEST + 2];
+  const char *why;
+  int count = 0, more;
+  while ((more = next_glob(&text, glob, &why)) > 0) count++;
+  if (more < 0) return why;
+  return count ? NULL : "it names no path; staying on kernel sockets";
+}
+
 const char *kvo_paths_parse(const char *text, char ***globs) {
-  size_t length = strlen(text), count = 0;
+  const char *why = kvo_paths_check(text);
+  if (why) return why;
+  size_t length = strlen(text);
   char *copy = malloc(length + 1);
   char **list = calloc(length + 2, sizeof *list);
-  if (!copy || !list) return "no memory";
-  char *out = copy;
-  const char *in = text;
-  while (*in) {
-    while (*in == ' ' || *in == ':') in++;
-    if (!*in) break;
-    char *start = out;
-    while (*in && *in != ' ' && *in != ':') {
-      if (*in == '\\') {
-        if (!in[1]) return "it ends in a lone backslash; staying on kernel sockets";
-        if (in[1] == ' ' || in[1] == ':') in++; /* other escapes are the glob's own */
-      }
-      *out++ = *in++;
-    }
-    if (*in) in++;
-    *out++ = 0;
-    const char *why = check(start);
-    if (why) return why;
-    list[count++] = start;
+  if (!copy || !list) {
+    free(copy);
+    free(list);
+    return "no memory";
   }
-  if (!count) return "it names no path; staying on kernel sockets";
+  for (size_t count = 0; next_glob(&text, copy, &why) > 0; copy += strlen(copy) + 1) list[count++] = copy;
   *globs = list;
   return NULL;
 }

@@ -2,6 +2,9 @@
 #pragma once
 #include <stddef.h>
 
+/* NULL, or a sentence that says why the text is unusable. Allocates nothing. */
+const char *kvo_paths_check(const char *text);
+
 /* Splits text at spaces and colons (a backslash makes the next character literal) into a NULL-terminated list of
  * globs. Returns NULL, or a sentence that says why the text is unusable. */
 const char *kvo_paths_parse(const char *text, char ***globs);

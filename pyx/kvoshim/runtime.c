@@ -24,6 +24,7 @@
 #include "atomics.h"
 #include "layout.h"
 #include "paths.h"
+#include "settings.h"
 #include "stats.h"
 
 struct kvo_process kvo_process = {.rendezvous = -1};
@@ -181,39 +182,6 @@ void kvo_log(const char *format, ...) {
   errno = saved;
 }
 
-void kvo_log_config(const char *variable, const char *value, const char *reason) {
-  kvo_log("config variable=%s value=%.200s reason=%s", variable, value, reason);
-}
-
-/* A whole number within [low, high], or fallback with a line in the log. */
-static uint64_t setting(const char *variable, uint64_t low, uint64_t high, uint64_t fallback, int *bad) {
-  const char *text = getenv(variable);
-  if (!text || !*text) return fallback;
-  char *end;
-  errno = 0;
-  unsigned long long value = strtoull(text, &end, 10);
-  if (errno || *end || text[0] == '-' || value < low || value > high) {
-    char reason[96];
-    snprintf(reason, sizeof reason, "not a whole number from %llu to %llu; staying on kernel sockets",
-             (unsigned long long)low, (unsigned long long)high);
-    kvo_log_config(variable, text, reason);
-    *bad = 1;
-    return fallback;
-  }
-  return value;
-}
-
-/* On unless the variable says otherwise. */
-static int switched_on(const char *variable, int *bad) {
-  const char *text = getenv(variable);
-  if (!text || !*text || !strcmp(text, "on")) return 1;
-  if (strcmp(text, "off")) {
-    kvo_log_config(variable, text, "neither 'on' nor 'off'; staying on kernel sockets");
-    *bad = 1;
-  }
-  return 0;
-}
-
 /* The counter's rate. A preemption between two reads of a pair would spoil it many times over (spins would last that much
  * longer), so a pair of reads counts only if they lie close together, and the median of several measurements is taken. */
 static void read_clocks(uint64_t *ticks, uint64_t *ns) {
@@ -250,34 +218,25 @@ static uint64_t measure_ticks_per_us(void) {
 int kvo_start(const char *paths) {
   struct kvo_process *p = &kvo_process;
   if (p->table_len) return 0;
-  int saved = errno, bad = 0;
+  struct kvo_settings settings;
+  int saved = errno;
   const char *level = getenv("KVOSHIM_LOG");
   p->log_level = level && !strcmp(level, "debug");
   /* A copy: programs such as nginx wipe or replace their environment. */
   const char *log_file = getenv("KVOSHIM_LOG_FILE");
   if (log_file && !p->log_file) p->log_file = strdup(log_file);
   p->pid = (int32_t)getpid();
-  const char *variable = "KVOSHIM_PATHS";
-  if (!paths) {
-    paths = getenv(variable);
-    if (!paths || !*paths) paths = getenv(variable = "USE_TSSX");
-  }
-  if (!paths || !*paths) return errno = saved, 0;
-  uint64_t spin_us = setting("KVOSHIM_SPIN_US", 0, 1000000, 50, &bad);
-  uint64_t ring = setting("KVOSHIM_RING_SIZE", KVO_RING_MIN, KVO_RING_MAX, 256 << 10, &bad);
-  uint64_t warmup = setting("KVOSHIM_WARMUP", 0, 1000000, 4, &bad);
-  int shown = switched_on("KVOSHIM_STATS", &bad);
-  if (bad) return errno = saved, 0;
-  p->warmup = (uint32_t)warmup;
-  p->ring_bytes = KVO_RING_MIN;
-  while (p->ring_bytes < ring) p->ring_bytes *= 2;
-  const char *why = kvo_paths_parse(paths, &p->paths);
+  if (!kvo_settings_read(&settings, environ, paths, 1)) return errno = saved, 0;
+  const char *why = kvo_paths_parse(settings.paths, &p->paths);
   if (why) {
-    kvo_log_config(variable, paths, why);
+    kvo_log("plain reason=%s", why);
     return errno = saved, 0;
   }
+  p->warmup = (uint32_t)settings.warmup;
+  p->ring_bytes = KVO_RING_MIN;
+  while (p->ring_bytes < settings.ring_bytes) p->ring_bytes *= 2;
   p->ticks_per_us = measure_ticks_per_us();
-  p->spin_ticks = spin_us * p->ticks_per_us;
+  p->spin_ticks = settings.spin_us * p->ticks_per_us;
   p->pause_ticks = p->ticks_per_us;
   p->expedited = (uint32_t)join_expedited_fences();
   struct rlimit limit;
@@ -292,7 +251,7 @@ int kvo_start(const char *paths) {
   void *sets = mmap(NULL, KVO_SETS_BYTES, PROT_READ | PROT_WRITE, mode, -1, 0);
   void *unreadable = mmap(NULL, 4096, PROT_NONE, mode, -1, 0);
   if (table == MAP_FAILED || slots == MAP_FAILED || sets == MAP_FAILED || unreadable == MAP_FAILED ||
-      kvo_stats_reserve(p->slot_limit, shown)) {
+      kvo_stats_reserve(p->slot_limit, settings.shown)) {
     if (table != MAP_FAILED) munmap(table, descriptors * sizeof(int32_t));
     if (slots != MAP_FAILED) munmap(slots, (size_t)p->slot_limit * KVO_SLOT_BYTES);
     if (sets != MAP_FAILED) munmap(sets, KVO_SETS_BYTES);

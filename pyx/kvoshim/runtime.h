@@ -183,7 +183,6 @@ void kvo_wake_all(uint32_t *word);
 int kvo_cpu(void);
 const char *kvo_reason_name(int reason);
 void kvo_log(const char *format, ...) __attribute__((format(printf, 1, 2)));
-void kvo_log_config(const char *variable, const char *value, const char *reason);
 /* A thread that has been cancelled ends here, before it holds anything, even if its call needs not wait. */
 static inline void kvo_cancellation_point(void) {
   if (__builtin_expect(kvo_load32(&kvo_process.cancelling), 0)) pthread_testcancel();

@@ -1,5 +1,6 @@
 /* exec: a successor with the library takes the connections over; for one without it they go back to the kernel. */
 #include "next.h"
+#include "settings.h"
 
 #include <elf.h>
 #include <fcntl.h>
@@ -14,16 +15,14 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
-/* Would the library go to work in a program with this environment? Where memory is rationed, it may not be able to. */
+/* Would the library go to work in a program with this environment? It reads it as it does its own. Where memory is rationed,
+ * it may not be able to. */
 static int starts_library(char *const environment[]) {
+  struct kvo_settings settings;
   struct rlimit memory;
-  int named = 0, paths = 0;
-  for (; environment && *environment; environment++) {
-    const char *e = *environment;
-    if (!strncmp(e, "LD_PRELOAD=", 11) && strstr(e, "libkvoshim.so")) named = 1;
-    if ((!strncmp(e, "KVOSHIM_PATHS=", 14) && e[14]) || (!strncmp(e, "USE_TSSX=", 9) && e[9])) paths = 1;
-  }
-  return named && paths && getrlimit(RLIMIT_AS, &memory) == 0 && memory.rlim_cur == RLIM_INFINITY;
+  const char *libraries = kvo_nowhere(environment) ? NULL : kvo_variable(environment, "LD_PRELOAD");
+  return libraries && strstr(libraries, "libkvoshim.so") && kvo_settings_read(&settings, environment, NULL, 0) &&
+         getrlimit(RLIMIT_AS, &memory) == 0 && memory.rlim_cur == RLIM_INFINITY;
 }
 
 /* Does the loader put the library into this program? Not into a static one, nor one that runs with others' rights. Where

@@ -247,12 +247,16 @@ static void s_dup(void) {
   turns(3, 8);
 }
 
+/* SETTING: a variable that is another for the successor (NAME=VALUE) or is missing (NAME). */
 static char **environment_of_successor(int shimmed) {
   static char *kept[256], text[4][300];
+  char *setting = getenv("SETTING");
+  size_t name = setting ? strcspn(setting, "=") : 0;
   int n = 0, own = 0;
   for (char **e = environ; *e && n < 240; e++)
-    if (strncmp(*e, "KVO_FAULT=", 10) && (!getenv("NO_PATHS") || strncmp(*e, "KVOSHIM_PATHS=", 14)) &&
-        (shimmed || strncmp(*e, "LD_PRELOAD=", 11))) kept[n++] = *e;
+    if (strncmp(*e, "KVO_FAULT=", 10) && (shimmed || strncmp(*e, "LD_PRELOAD=", 11)) &&
+        !(setting && !strncmp(*e, setting, name) && (*e)[name] == '=')) kept[n++] = *e;
+  if (setting && setting[name]) kept[n++] = setting;
   if (getenv("KVO_FAULT_NEXT")) kept[n++] = text[own], snprintf(text[own++], 300, "KVO_FAULT=%s", getenv("KVO_FAULT_NEXT"));
   kept[n++] = text[own], snprintf(text[own++], 300, "SENT=%lu", sent);
   kept[n++] = text[own], snprintf(text[own++], 300, "RECEIVED=%lu", received);

@@ -65,10 +65,23 @@ def test_exec_where_memory_is_rationed(place):
         assert ends[end].accelerated and ends[end].logged["exec"] == 1
 
 
-def test_exec_into_a_program_that_selects_no_path(place):
-    ends = faultlib.run(place, "exec", NO_PATHS="1")
+@pytest.mark.parametrize("setting", [
+    "KVOSHIM_PATHS", "KVOSHIM_PATHS=", "KVOSHIM_PATHS=/tmp/[unclosed", "KVOSHIM_PATHS=/tmp/" + "x" * 250 + " :: lone\\",
+    "KVOSHIM_RING_SIZE=large", "KVOSHIM_SPIN_US=-1", "KVOSHIM_WARMUP=4x", "KVOSHIM_STATS=sometimes", "LD_PRELOAD="])
+@pytest.mark.parametrize("scene, end", [("exec", SERVER), ("exec_client", CLIENT), ("spawn", SERVER)])
+def test_exec_into_a_program_whose_library_stays_away(place, scene, end, setting):
+    """Its settings select nothing, or are unusable: it goes on through the kernel."""
+    ends = faultlib.run(place, scene, SETTING=setting)
+    faultlib.assert_same(scene, ends)
+    assert ends[end].accelerated and ends[end].logged["exec"] == 1
+    assert not any(" lost " in one.log for one in ends.values())
+
+
+@pytest.mark.parametrize("setting", ["KVOSHIM_PATHS=/nowhere", "KVOSHIM_PATHS=/a\\ b:[c]", "KVOSHIM_RING_SIZE=5000", "KVOSHIM_STATS="])
+def test_exec_into_a_program_with_other_settings(place, setting):
+    ends = faultlib.run(place, "exec", SETTING=setting)
     faultlib.assert_same("exec", ends)
-    assert ends[SERVER].accelerated and ends[SERVER].logged["exec"] == 1
+    assert ends[SERVER].accelerated and not ends[SERVER].logged["exec"]
 
 
 @pytest.mark.parametrize("end", faultlib.ENDS)
