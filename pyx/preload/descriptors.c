@@ -48,10 +48,22 @@ static int duplicated(int old_fd, int new_fd) {
 
 EXPORT int dup(int fd) { return duplicated(fd, MAKE_DESCRIPTOR(NEXT(dup)(fd))); }
 
+/* The program wants a number of ours. Ours moves only if the kernel will not refuse: 1, it has. */
+static int made_way(int old_fd, int new_fd, int flags) {
+  int saved = errno, goes = !(flags & ~O_CLOEXEC) && (unsigned)new_fd < kvo_descriptor_limit() && NEXT(fcntl)(old_fd, F_GETFD) >= 0;
+  if (goes) kvo_move_internal(new_fd);
+  errno = saved;
+  return goes && ident_of(new_fd) != KVO_INTERNAL;
+}
+
 static int duplicate_onto(int old_fd, int new_fd, int flags, int three) {
-  if (unlikely(ident_of(new_fd) == KVO_INTERNAL) && old_fd != new_fd && NEXT(fcntl)(old_fd, F_GETFD) >= 0)
-    kvo_move_internal(new_fd);
+  int moved = unlikely(ident_of(new_fd) == KVO_INTERNAL) && old_fd != new_fd && made_way(old_fd, new_fd, flags);
   int r = three ? NEXT(dup3)(old_fd, new_fd, flags) : NEXT(dup2)(old_fd, new_fd);
+  if (unlikely(moved) && r < 0) { /* refused after all: what lies there still is nobody's */
+    int why = errno;
+    NEXT(close)(new_fd);
+    errno = why;
+  }
   if (r < 0 || old_fd == new_fd) return r;
   if (unlikely(ident_of(new_fd) != 0) || unlikely(kvo_epoll_known(new_fd))) kvo_replaced(new_fd);
   return duplicated(old_fd, r);

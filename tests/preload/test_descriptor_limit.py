@@ -84,9 +84,25 @@ def test_the_limit_without_a_connection(place, paths):
     assert runs[0] == runs[1]
 
 
-def test_a_refused_dup2_moves_nothing(place):
-    program = """
-import errno, os, socket, sys
+REFUSED = """
+import ctypes, errno, os, resource, socket, sys
+libc = ctypes.CDLL(None, use_errno=True)
+
+def opened():
+    return {int(name): os.readlink(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd")
+            if os.path.lexists(f"/proc/self/fd/{name}")}  # not the one by which they are listed
+
+def refused(call, *arguments):
+    ctypes.set_errno(0)
+    assert getattr(libc, call)(*arguments) == -1
+    return ctypes.get_errno()
+
+def echo():
+    client.sendall(b"x")
+    server.sendall(server.recv(1))
+    assert client.recv(1) == b"x"
+
+first = sorted(opened())
 listener = socket.socket(socket.AF_UNIX)
 listener.bind(sys.argv[1])
 listener.listen()
@@ -94,17 +110,36 @@ client = socket.socket(socket.AF_UNIX)
 client.connect(sys.argv[1])
 server, _ = listener.accept()
 for _ in range(3):
-    client.sendall(b"x")
-    server.sendall(server.recv(1))
-    client.recv(1)
-before = sorted(os.listdir("/proc/self/fd"))
-for number in map(int, before):
-    try:
-        os.dup2(999, number)
-    except OSError as error:
-        assert error.errno == errno.EBADF
-assert sorted(os.listdir("/proc/self/fd")) == before, (before, sorted(os.listdir("/proc/self/fd")))
+    echo()
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+before = opened()
+ours = [n for n in before if n > server.fileno() + 20]
+for number in before:
+    assert refused("dup2", 999, number) == errno.EBADF
+    assert refused("dup3", 999, number, os.O_CLOEXEC) == errno.EBADF
+    assert refused("dup3", 0, number, os.O_NONBLOCK) == errno.EINVAL
+    if number in ours:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (number, hard))
+        assert refused("dup2", 0, number) == errno.EBADF
+        assert refused("dup3", 0, number, os.O_CLOEXEC) == errno.EBADF
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert opened() == before, (number, before, opened())
+kept = len(opened())
+for number in ours:                               # a number that is free for the program: ours makes way
+    ctypes.set_errno(77)
+    assert libc.dup2(listener.fileno(), number) == number and ctypes.get_errno() == 77
+    os.close(number)
+    assert len(opened()) == kept
+echo()
+for one in (client, server, listener):
+    one.close()
+assert sorted(opened()) == first, (first, opened())
+print(len(ours))
 """
+
+
+def test_a_refused_dup2_moves_nothing(place):
     shim = place.shim()
-    shimlib.run([sys.executable, "-c", program, str(place / "s")], shim).check()
+    done = shimlib.run([sys.executable, "-c", REFUSED, str(place / "s")], shim).check()
     assert shim.log.accelerated() == 2
+    assert int(done.out) >= 2  # the segment's, at both ends
