@@ -1,6 +1,7 @@
 /* What one process knows: the calls below us, the settings, the descriptor table. The only mutable module state of the
  * core is the two structs declared here. */
 #pragma once
+#include <dirent.h>
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
@@ -74,6 +75,27 @@ struct kvo_next {
   void (*_exit)(int);
   long (*syscall)(long, ...);
   int (*pthread_cancel)(pthread_t);
+  int (*open)(const char *, int, ...);
+  int (*open64)(const char *, int, ...);
+  int (*openat)(int, const char *, int, ...);
+  int (*openat64)(int, const char *, int, ...);
+  int (*__open_2)(const char *, int);
+  int (*__open64_2)(const char *, int);
+  int (*__openat_2)(int, const char *, int);
+  int (*__openat64_2)(int, const char *, int);
+  int (*creat)(const char *, mode_t);
+  int (*creat64)(const char *, mode_t);
+  FILE *(*fopen)(const char *, const char *);
+  FILE *(*fopen64)(const char *, const char *);
+  DIR *(*opendir)(const char *);
+  int (*pipe)(int[2]);
+  int (*pipe2)(int[2], int);
+  int (*socketpair)(int, int, int, int[2]);
+  int (*eventfd)(unsigned, int);
+  int (*timerfd_create)(clockid_t, int);
+  int (*signalfd)(int, const sigset_t *, int);
+  int (*inotify_init)(void);
+  int (*inotify_init1)(int);
 };
 extern struct kvo_next kvo_next;
 

@@ -30,7 +30,7 @@ static int starts_library(char *const environment[]) {
 static int loads_library(const char *path, int depth) {
   char head[4096];
   struct stat info;
-  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  int fd = NEXT(open)(path, O_RDONLY | O_CLOEXEC);
   if (fd < 0) return errno == ENOENT || errno == ENOTDIR || errno == EACCES; /* exec will tell */
   ssize_t n = NEXT(read)(fd, head, sizeof head - 1);
   int rights = n < 0 || fstat(fd, &info) ||
@@ -191,7 +191,7 @@ EXPORT int system(const char *command) {
 
 EXPORT FILE *popen(const char *command, const char *mode) {
   int inherit = prepare_shell();
-  FILE *stream = NEXT(popen)(command, mode);
+  FILE *stream = MAKE(NEXT(popen)(command, mode), NULL);
   done(inherit);
   return stream;
 }

@@ -29,6 +29,9 @@ void kvo_resolve(void) {
   FIND(epoll_create1), FIND(epoll_ctl), FIND(epoll_pwait), FIND(epoll_pwait2), FIND(fdopen);
   FIND(execve), FIND(execvpe), FIND(fexecve), FIND(posix_spawn), FIND(posix_spawnp);
   FIND(posix_spawn_file_actions_adddup2), FIND(system), FIND(popen), FIND(_exit), FIND(syscall), FIND(pthread_cancel);
+  FIND(open), FIND(open64), FIND(openat), FIND(openat64), FIND(__open_2), FIND(__open64_2), FIND(__openat_2), FIND(__openat64_2);
+  FIND(creat), FIND(creat64), FIND(fopen), FIND(fopen64), FIND(opendir), FIND(pipe), FIND(pipe2), FIND(socketpair);
+  FIND(eventfd), FIND(timerfd_create), FIND(signalfd), FIND(inotify_init), FIND(inotify_init1);
   errno = saved;
 }
 
@@ -56,7 +59,7 @@ static void look_at(int fd) {
 static void look_at_descriptors(void) {
   struct rlimit limit = {1024, 1024};
   struct dirent *entry;
-  DIR *directory = opendir("/proc/self/fd");
+  DIR *directory = NEXT(opendir)("/proc/self/fd");
   while (directory && (entry = readdir(directory)))
     if (entry->d_name[0] != '.' && atoi(entry->d_name) != dirfd(directory)) look_at(atoi(entry->d_name));
   if (directory) {
@@ -73,7 +76,7 @@ static void end_connection(int fd) {
   int pair[2], flags = NEXT(fcntl)(fd, F_GETFL);
   char bells[256];
   kvo_log("lost fd=%d", fd);
-  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0) {
+  if (NEXT(socketpair)(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0) {
     NEXT(dup2)(pair[0], fd);
     if (flags >= 0) NEXT(fcntl)(fd, F_SETFL, flags);
     NEXT(close)(pair[0]), NEXT(close)(pair[1]);

@@ -18,16 +18,19 @@ static inline int32_t ident_of(int fd) {
   return (unsigned)fd < kvo_process.table_len ? (int32_t)kvo_load32((const uint32_t *)&kvo_process.table[fd]) : 0;
 }
 
-/* A call that makes a descriptor. When the program has used up its numbers, it gets those of ours that it can have. */
-#define MAKE_DESCRIPTOR(call) \
+/* A call that makes a descriptor. When the program has used up its numbers, it gets those of ours that it can have: the kept
+ * memfds first, then the rendezvous. */
+#define MAKE(call, failure) \
   ({ \
-    int saved_ = errno, made_ = (call); \
-    if (unlikely(made_ < 0) && errno == EMFILE && kvo_spare_descriptors()) { \
+    int saved_ = errno; \
+    __auto_type made_ = (call); \
+    for (int twice_ = 2; unlikely(made_ == (failure)) && errno == EMFILE && twice_-- && kvo_spare_descriptors();) { \
       errno = saved_; \
       made_ = (call); \
     } \
     made_; \
   })
+#define MAKE_DESCRIPTOR(call) MAKE(call, -1)
 
 /* Core results to C library results; errno is touched only on failure. */
 static inline ssize_t result(ssize_t r, int saved) {

@@ -74,12 +74,18 @@ static void prepare(void) {
   dl_iterate_phdr(look, NULL);
 }
 
+/* By the library's own function of that name: the program's call, handed on. */
+static int handed_on(const char *name, void *caller) {
+  Dl_info info;
+  return dladdr(caller, &info) && info.dli_sname && !strcmp(info.dli_sname, name);
+}
+
 static int fails(const char *name, void *caller) {
   if (!prepared) prepare();
   if ((uintptr_t)caller < low || (uintptr_t)caller >= high) return 0;
   for (int i = 0; i < count; i++) {
     struct fault *f = &faults[i];
-    if (strcmp(f->name, name)) continue;
+    if (strcmp(f->name, name) || handed_on(name, caller)) continue;
     unsigned n = __atomic_add_fetch(&f->seen, 1, __ATOMIC_RELAXED);
     if (n < f->first || n > f->last) continue;
     char line[96];

@@ -149,7 +149,9 @@ EXEMPT = {
     _HANDED_ON: "pthread_cancel read write readv writev preadv2 pwritev2 recv recvfrom sendto recvmmsg sendmmsg splice "
                 "sendfile vmsplice dup close_range poll ppoll select pselect epoll_create1 "
                 "epoll_pwait epoll_pwait2 fdopen execve execvpe fexecve "
-                "posix_spawn posix_spawnp posix_spawn_file_actions_adddup2 system popen _exit syscall SYS_io_uring_setup",
+                "posix_spawn posix_spawnp posix_spawn_file_actions_adddup2 system popen _exit syscall SYS_io_uring_setup "
+                "open64 openat openat64 __open_2 __open64_2 __openat_2 __openat64_2 creat creat64 fopen fopen64 pipe pipe2 eventfd "
+                "timerfd_create signalfd inotify_init inotify_init1",
     "a relative path is not selected then": "getcwd",
     "what it looks for is not there, then": "access fgetxattr",
     "the connection is shut down instead": "socketpair",

@@ -1,5 +1,6 @@
 """A program has all the descriptors that it has on kernel sockets, and what it hands to a successor is not lost for want of one."""
 
+import re
 import sys
 
 import pytest
@@ -59,6 +60,72 @@ def test_connections_up_to_the_limit(place, count, exec):
         outputs.append((client.check().out, server.output.read_bytes()))
     assert outputs[0] == outputs[1]
     assert shim.log.accelerated("client") > count // 4
+
+
+MAKERS = """
+import ctypes, errno, os, socket, sys
+libc = ctypes.CDLL(None, use_errno=True)
+null, here, root = b"/dev/null", -100, b"/"
+STREAMS = {"fopen": "fclose", "fopen64": "fclose", "opendir": "closedir", "popen": "pclose"}
+for name in STREAMS:
+    getattr(libc, name).restype = ctypes.c_void_p
+pair, mask = (ctypes.c_int * 2)(), bytes(128)
+MAKERS = {
+    "open": (null, 0), "open64": (null, 0), "openat": (here, null, 0), "openat64": (here, null, 0),
+    "__open_2": (null, 0), "__open64_2": (null, 0), "__openat_2": (here, null, 0), "__openat64_2": (here, null, 0),
+    "creat": (null, 0), "creat64": (null, 0), "fopen": (null, b"r"), "fopen64": (null, b"r"), "opendir": (root,),
+    "pipe": (pair,), "pipe2": (pair, 0), "socketpair": (socket.AF_UNIX, socket.SOCK_DGRAM, 0, pair),
+    "eventfd": (0, 0), "timerfd_create": (1, 0), "signalfd": (-1, mask, 0), "inotify_init": (), "inotify_init1": (0,),
+    "epoll_create": (1,), "epoll_create1": (0,), "socket": (socket.AF_UNIX, socket.SOCK_DGRAM, 0), "dup": (0,),
+    "popen": (b"read x", b"w"),
+}
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(sys.argv[1])
+listener.listen()
+for name in sys.argv[2].split():
+    client = socket.socket(socket.AF_UNIX)
+    client.connect(sys.argv[1])
+    server, _ = listener.accept()
+    for _ in range(5):
+        client.sendall(b"x")
+        server.sendall(server.recv(1))
+        client.recv(1)
+    make, before, streams = getattr(libc, name), set(os.listdir("/proc/self/fd")), []
+    ctypes.set_errno(0)
+    while (made := make(*MAKERS[name])) not in (-1, None):
+        assert ctypes.get_errno() == 0
+        streams.append(made)
+    failed = ctypes.get_errno()
+    print(name, len(streams), errno.errorcode[failed])
+    if name in STREAMS:
+        for stream in streams:
+            getattr(libc, STREAMS[name])(ctypes.c_void_p(stream))
+    else:
+        os.closerange(server.fileno() + 1, 128)
+    client.sendall(b"still")
+    print(server.recv(9))
+    client.close()
+    server.close()
+assert set(MAKERS) == set(sys.argv[2].split())
+"""
+
+
+def _makers():
+    """All calls of the table in docs/shim.md that only make a descriptor, and others that may."""
+    row = next(line for line in (shimlib.ROOT / "docs/shim.md").read_text().splitlines() if line.startswith("| `open`, "))
+    return [*re.findall(r"`(\w+)`", row.split("|")[1]), "epoll_create", "epoll_create1", "socket", "dup", "popen"]
+
+
+def test_each_call_that_makes_a_descriptor_has_all_numbers(place):
+    """It gets as many as on kernel sockets, though each connection keeps two numbers at first, and its process one."""
+    outputs = []
+    for shim in (None, place.shim()):
+        path = place / f"{'shim' if shim else 'plain'}.sock"
+        command = ["prlimit", "--nofile=128:128", sys.executable, "-c", MAKERS, str(path), " ".join(_makers())]
+        outputs.append(shimlib.run(command, shim).check().out)
+    assert outputs[0].decode() == outputs[1].decode()
+    assert outputs[0].count(b" EMFILE") == len(_makers())
+    assert shim.log.accelerated() == 2 * len(_makers())
 
 
 UNUSED = """
