@@ -8,7 +8,7 @@ ROWS = {
     "path selection": "paths preload/test_launcher.py::*",
     "connect before accept, non-blocking connect, full backlog": "connect_order nonblock_birth server_first",
     "accept and accept4 with flags; names hide the mark": "nonblock_birth names",
-    "peers of other kinds": "exec_plain preload/test_mixed.py::*",
+    "peers of other kinds": "served:* preload/test_mixed.py::*",
     "all calls that read and write": "io_calls iovecs fortify efault efault_wild calls:mmsg_waits calls:mmsg_many calls:position "
                                      "calls:not_for_sockets",
     "flags of receives and sends": "msg_flags peek_wait oob",
@@ -23,7 +23,7 @@ ROWS = {
                  "epoll_before_connect epoll_readd",
     "descriptor numbers": "dup close_range fd_numbers fd_reuse files calls:no_numbers calls:swap_numbers calls:proc_link",
     "fork, vfork, posix_spawn": "fork_readers fork_share prefork spawn",
-    "exec": "exec_inetd exec_self exec_plain spawn_plain demote",
+    "exec": "exec_self served:* demote",
     "descriptors and credentials in the stream": "scm_rights scm_credentials",
     "an accelerated descriptor sent to another process": "scm_self",
     "threads": "threads_close threads_duplex threads_epoll_close threads_early threads_readers threads_writers churn shutdown_wakes "
