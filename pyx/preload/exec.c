@@ -25,20 +25,19 @@ static int starts_library(char *const environment[]) {
          getrlimit(RLIMIT_AS, &memory) == 0 && memory.rlim_cur == RLIM_INFINITY;
 }
 
+static int loads_library(const char *path, int depth);
+
 /* Does the loader put the library into this program? Not into a static one, nor one that runs with others' rights. Where
  * that can't be found out, no: on the kernel the connections go on with any program. */
-static int loads_library(const char *path, int depth) {
-  char head[4096];
+static int program_loads_library(int fd, int depth) {
+  _Alignas(Elf64_Ehdr) char head[4096];
   struct stat info;
-  int fd = NEXT(open)(path, O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return errno == ENOENT || errno == ENOTDIR || errno == EACCES; /* exec will tell */
-  ssize_t n = NEXT(read)(fd, head, sizeof head - 1);
-  int rights = n < 0 || fstat(fd, &info) ||
-               ((info.st_mode & S_ISUID && info.st_uid != geteuid()) || (info.st_mode & S_ISGID && info.st_gid != getegid()) ||
-                (geteuid() && fgetxattr(fd, "security.capability", NULL, 0) > 0));
-  NEXT(close)(fd);
-  if (rights) return 0;
-  head[n > 0 ? n : 0] = 0;
+  ssize_t n = pread(fd, head, sizeof head - 1, 0);
+  if (n < 0 || fstat(fd, &info) ||
+      ((info.st_mode & S_ISUID && info.st_uid != geteuid()) || (info.st_mode & S_ISGID && info.st_gid != getegid()) ||
+       (geteuid() && fgetxattr(fd, "security.capability", NULL, 0) > 0)))
+    return 0;
+  head[n] = 0;
   if (n > 2 && head[0] == '#' && head[1] == '!') {
     char *at = head + 2 + strspn(head + 2, " \t");
     at[strcspn(at, " \t\n")] = 0;
@@ -47,17 +46,25 @@ static int loads_library(const char *path, int depth) {
   const Elf64_Ehdr *elf = (const Elf64_Ehdr *)head;
   if (n < (ssize_t)sizeof *elf || memcmp(elf->e_ident, ELFMAG, SELFMAG)) return 1; /* what else runs, a shell runs */
   if (elf->e_ident[EI_CLASS] != ELFCLASS64) return 0;
-  if (elf->e_phoff + (size_t)elf->e_phnum * sizeof(Elf64_Phdr) > (size_t)n) return 1;
+  if (elf->e_phoff > (size_t)n || elf->e_phnum * sizeof(Elf64_Phdr) > (size_t)n - elf->e_phoff) return 1;
   const Elf64_Phdr *part = (const Elf64_Phdr *)(head + elf->e_phoff);
   for (int i = 0; i < elf->e_phnum; i++)
     if (part[i].p_type == PT_INTERP) return 1;
   return 0;
 }
 
+static int loads_library(const char *path, int depth) {
+  int fd = NEXT(open)(path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return errno == ENOENT || errno == ENOTDIR || errno == EFAULT; /* exec will tell */
+  int loads = program_loads_library(fd, depth);
+  NEXT(close)(fd);
+  return loads;
+}
+
 /* As execvp() looks for it. */
 static int loads_library_in_path(const char *file) {
   const char *list = getenv("PATH");
-  if (strchr(file, '/') || !list) return loads_library(file, 0);
+  if (kvo_nowhere(file) || strchr(file, '/') || !list) return loads_library(file, 0);
   while (*list) {
     size_t n = strcspn(list, ":");
     char path[PATH_MAX];
@@ -67,6 +74,9 @@ static int loads_library_in_path(const char *file) {
   }
   return 1;
 }
+
+/* A question whose answer is no matter of the program's errno. */
+#define ASK(question) ({ int saved_ = errno, answer_ = (question); errno = saved_; answer_; })
 
 /* Before a successor starts: 1 if it takes the connections over. last: the highest descriptor that it inherits, -1: all. */
 static int prepare(int shimmed, int last) {
@@ -91,19 +101,19 @@ static int failed(int inherit) {
 }
 
 EXPORT int execve(const char *path, char *const argv[], char *const environment[]) {
-  int inherit = prepare(starts_library(environment) && path && loads_library(path, 0), -1);
+  int inherit = prepare(ASK(starts_library(environment) && loads_library(path, 0)), -1);
   NEXT(execve)(path, argv, environment);
   return failed(inherit);
 }
 
 EXPORT int execvpe(const char *file, char *const argv[], char *const environment[]) {
-  int inherit = prepare(starts_library(environment) && file && loads_library_in_path(file), -1);
+  int inherit = prepare(ASK(starts_library(environment) && loads_library_in_path(file)), -1);
   NEXT(execvpe)(file, argv, environment);
   return failed(inherit);
 }
 
 EXPORT int fexecve(int fd, char *const argv[], char *const environment[]) {
-  int inherit = prepare(starts_library(environment), -1);
+  int inherit = prepare(ASK(starts_library(environment) && program_loads_library(fd, 0)), -1);
   NEXT(fexecve)(fd, argv, environment);
   return failed(inherit);
 }
@@ -161,7 +171,7 @@ static int prepare_spawn(int shimmed, const posix_spawn_file_actions_t *actions)
 EXPORT int posix_spawn(pid_t *restrict pid, const char *restrict path, const posix_spawn_file_actions_t *actions,
                        const posix_spawnattr_t *restrict attributes, char *const argv[restrict],
                        char *const environment[restrict]) {
-  int inherit = prepare_spawn(starts_library(environment) && path && loads_library(path, 0), actions);
+  int inherit = prepare_spawn(ASK(starts_library(environment) && loads_library(path, 0)), actions);
   int r = NEXT(posix_spawn)(pid, path, actions, attributes, argv, environment);
   done(inherit);
   return r;
@@ -170,7 +180,7 @@ EXPORT int posix_spawn(pid_t *restrict pid, const char *restrict path, const pos
 EXPORT int posix_spawnp(pid_t *restrict pid, const char *restrict file, const posix_spawn_file_actions_t *actions,
                         const posix_spawnattr_t *restrict attributes, char *const argv[restrict],
                         char *const environment[restrict]) {
-  int inherit = prepare_spawn(starts_library(environment) && file && loads_library_in_path(file), actions);
+  int inherit = prepare_spawn(ASK(starts_library(environment) && loads_library_in_path(file)), actions);
   int r = NEXT(posix_spawnp)(pid, file, actions, attributes, argv, environment);
   done(inherit);
   return r;

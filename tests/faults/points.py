@@ -100,7 +100,7 @@ POINTS = [
     # fork and exec.
     Point("mmap.forked", "ENOMEM", "kvo_stats_forked", _both(ACCELERATED), "late_fork"),
     Point("open", "EMFILE ENFILE ENOMEM", "loads_library", {"server": "exec"}, "exec"),
-    Point("read.program", "EIO EINTR", "loads_library", {"server": "exec"}, "exec"),
+    Point("pread.program", "EIO EINTR", "program_loads_library", {"server": "exec"}, "exec"),
     Point("fcntl.F_DUPFD_CLOEXEC", "EMFILE EINVAL", "part_with", {"server": "exec"}, "exec"),
     Point("fcntl.F_DUPFD_CLOEXEC", "EMFILE EINVAL", "part_with", {"server": "exec"}, "spawn"),
     Point("fcntl.F_DUPFD_CLOEXEC", "EMFILE EINVAL", "inherit", {"server": ACCELERATED}, "exec", successor=True),
