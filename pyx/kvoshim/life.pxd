@@ -117,14 +117,8 @@ cdef inline int life_accept(int fd, sockaddr *address, socklen_t *length, int fl
     cdef bint selected = listener_selected(fd)
     kvo_set_errno(saved)
     if not selected:
-        new = kvo_next.accept4(fd, address, length, flags)
-        if new < 0 and errno == EMFILE and drop_memfds():
-            kvo_set_errno(saved)
-            new = kvo_next.accept4(fd, address, length, flags)
-        return new
+        return kvo_next.accept4(fd, address, length, flags)
     new = kvo_next.accept4(fd, <sockaddr *>peer, &n, flags)
-    if new < 0 and errno == EMFILE and drop_memfds():
-        new = kvo_next.accept4(fd, <sockaddr *>peer, &n, flags)
     if new < 0:
         return new
     if life_accepted(fd, new, peer, n):
@@ -172,6 +166,7 @@ cdef inline void move_internal(int fd) noexcept nogil:
     cdef uint32_t i
     cdef conn_t *c
     cdef int32_t *held = NULL
+    cdef bint kept = False
     if ident_of_fd(fd) != KVO_INTERNAL or in_vfork_child():
         return
     if kvo_process.rendezvous == fd:
@@ -182,11 +177,14 @@ cdef inline void move_internal(int fd) noexcept nogil:
             held = &c.offering
         elif state_of(c) != FREE and c.memfd == fd:
             held = &c.memfd
+            kept = True
     table_set(fd, 0)
     if held != NULL:
         held[0] = kvo_next.fcntl(fd, F_DUPFD_CLOEXEC, kvo_process.internal_from)
         if held[0] >= 0:
             table_set(held[0], KVO_INTERNAL)
+        elif kept:
+            kvo_add32(&kvo_process.memfds, <uint32_t>-1)
 
 
 cdef inline void life_dup(int old, int new) noexcept nogil:

@@ -22,7 +22,7 @@ EXPORT int bind(int fd, const struct sockaddr *address, socklen_t length) {
 
 EXPORT int accept4(int fd, struct sockaddr *restrict address, socklen_t *restrict length, int flags) {
   if (!kvo_process.table_len) return NEXT(accept4)(fd, address, length, flags);
-  return kvo_accept(fd, address, length, flags);
+  return MAKE_DESCRIPTOR(kvo_accept(fd, address, length, flags));
 }
 
 EXPORT int accept(int fd, struct sockaddr *restrict address, socklen_t *restrict length) {
