@@ -8,7 +8,7 @@ from kvoshim.ancillary cimport drop_stash
 from kvoshim.demote cimport attend, demote, follow
 from kvoshim.doorbell cimport departed, look_at_kernel, ring_bell, rouse
 from kvoshim.negotiate cimport *
-from kvoshim.registration cimport adopt_watched, inherited
+from kvoshim.registration cimport adopt_watched, bury_all, inherited
 from kvoshim.segment cimport *
 from kvoshim.wait cimport nap
 
@@ -193,6 +193,7 @@ cdef inline void life_dup(int old, int new) noexcept nogil:
     if <uint32_t>new >= kvo_process.table_len or in_vfork_child():
         return
     if ident < 0:
+        bury_all(conn_at(ident))
         kvo_add32(<uint32_t *>&conn_at(ident).fds, 1)
     table_set(new, ident)
 
@@ -302,6 +303,7 @@ cdef inline void life_before_fork() noexcept nogil:
     for i in range(kvo_acquire32(&kvo_process.slot_high)):
         c = (<conn_t *>kvo_process.slots) + i
         kvo_store32(&c.shared, 1)
+        bury_all(c)
         fd = fd_of(c)
         if fd < 0:
             continue

@@ -340,7 +340,8 @@ cdef inline void unconvert(set_t *s, int index) noexcept nogil:
 cdef inline bint may_sleep(set_t *s, reg_t *r, conn_t *c) noexcept nogil:
     """The program removes it: may the kernel keep it, for the program to add it again? Not where others would see it."""
     return (r.mode == RING and state_of(c) == LIVE and not r.events & EPOLLEXCLUSIVE and not r.loose
-            and s.pid == <uint32_t>kvo_process.pid and not kvo_load32(&c.shared) and ident_of_fd(s.epfd) != KVO_EPOLL_INSIDE)
+            and s.pid == <uint32_t>kvo_process.pid and not kvo_load32(&c.shared)
+            and kvo_load32(<uint32_t *>&c.fds) == 1 and ident_of_fd(s.epfd) != KVO_EPOLL_INSIDE)
 
 
 cdef inline void lie_dormant(reg_t *r, conn_t *c) noexcept nogil:
@@ -354,8 +355,7 @@ cdef inline void lie_dormant(reg_t *r, conn_t *c) noexcept nogil:
 cdef inline void bury(set_t *s, int index) noexcept nogil:
     """A dormant registration that will not be woken, or has woken somebody for nothing, goes in the kernel too. Under s.lock."""
     cdef reg_t *r = s.regs[index]
-    if ident_of_fd(r.fd) == r.ident:  # else the number names something else by now
-        kvo_next.epoll_ctl(s.epfd, EPOLL_CTL_DEL, r.fd, NULL)
+    kvo_next.epoll_ctl(s.epfd, EPOLL_CTL_DEL, r.fd, NULL)
     reg_drop(s, index)
 
 
@@ -380,30 +380,48 @@ cdef inline void set_interest(set_t *s, int index, const epoll_event *event) noe
     wake_sleepers(s, r)
 
 
-cdef inline void give_back(conn_t *c) noexcept nogil:
-    """The connection is PLAIN: the kernel gets its registrations as the program made them."""
+cdef inline set_t *set_with(conn_t *c, uint32_t mode, int *index) noexcept nogil:
+    """A set, locked, in which the connection has a registration of that mode; NULL: none."""
     cdef watch_t *w
     cdef set_t *s
-    cdef int index = 0
     while kvo_load_pointer(&c.registrations) != NULL:
         s = NULL
         private_lock(&c.watch_lock)
         w = c.registrations
         while w != NULL and s == NULL:
-            if kvo_load32(&(<reg_t *>w).mode) == RING or kvo_load32(&(<reg_t *>w).mode) == DORMANT:
+            if kvo_load32(&(<reg_t *>w).mode) == mode:
                 s = <set_t *>(<reg_t *>w).set
-                index = (<reg_t *>w).index
+                index[0] = (<reg_t *>w).index
             w = w.next
         private_unlock(&c.watch_lock)
         if s == NULL:
-            return
+            return NULL
         private_lock(&s.lock)
-        if index < s.count and s.regs[index].ident == ident_of(c):  # else it has gone meanwhile
-            if s.regs[index].mode == RING:
-                unconvert(s, index)
-            elif s.regs[index].mode == DORMANT:
-                bury(s, index)
+        if index[0] < s.count and s.regs[index[0]].mode == mode and s.regs[index[0]].ident == ident_of(c):
+            return s
+        private_unlock(&s.lock)  # it has gone meanwhile
+    return NULL
+
+
+cdef inline void bury_all(conn_t *c) noexcept nogil:
+    """Its dormant registrations, before others can see them: another descriptor, another process."""
+    cdef int index = 0
+    cdef set_t *s = set_with(c, DORMANT, &index)
+    while s != NULL:
+        bury(s, index)
         private_unlock(&s.lock)
+        s = set_with(c, DORMANT, &index)
+
+
+cdef inline void give_back(conn_t *c) noexcept nogil:
+    """The connection is PLAIN: the kernel gets its registrations as the program made them."""
+    cdef int index = 0
+    cdef set_t *s = set_with(c, RING, &index)
+    while s != NULL:
+        unconvert(s, index)
+        private_unlock(&s.lock)
+        s = set_with(c, RING, &index)
+    bury_all(c)
 
 
 cdef inline bint exclusive_allowed(set_t *s, int op, int index, const epoll_event *event) noexcept nogil:
