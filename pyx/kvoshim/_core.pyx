@@ -66,7 +66,7 @@ cdef public int kvo_close(int fd) noexcept nogil:
     kvo_cancellation_point()
     life_before_close(fd)
     if ident_of_fd(fd) == KVO_WATCHED:
-        drop_watched(fd)
+        leave_watch(fd, NULL)
     c = life_forget(fd)
     epollset_close(fd)
     if c == NULL:
@@ -83,7 +83,7 @@ cdef public void kvo_replaced(int fd) noexcept nogil:
         return
     epollset_close(fd)
     if ident_of_fd(fd) == KVO_WATCHED:
-        drop_watched(fd)
+        leave_watch(fd, NULL)
     c = life_forget(fd)
     if c != NULL:
         epollset_forget(c, fd)

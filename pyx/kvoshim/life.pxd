@@ -8,7 +8,7 @@ from kvoshim.ancillary cimport drop_stash
 from kvoshim.demote cimport attend, demote, follow
 from kvoshim.doorbell cimport departed, look_at_kernel, ring_bell, rouse
 from kvoshim.negotiate cimport *
-from kvoshim.registration cimport adopt_watched, bury_all, inherited
+from kvoshim.registration cimport bury_all, inherited, leave_watch
 from kvoshim.segment cimport *
 from kvoshim.wait cimport nap
 
@@ -37,7 +37,7 @@ cdef inline int life_connect(int fd, const sockaddr *address, socklen_t length) 
         else:
             mark(fd, un, length)
         if ident == KVO_WATCHED and ident_of_fd(fd) < 0:
-            adopt_watched(conn_at(ident_of_fd(fd)), fd)
+            leave_watch(fd, conn_at(ident_of_fd(fd)))
     kvo_set_errno(saved)
     r = kvo_next.connect(fd, address, length)
     ident = ident_of_fd(fd)

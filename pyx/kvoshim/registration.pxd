@@ -291,8 +291,9 @@ cdef inline void convert(set_t *s, int index) noexcept nogil:
     make_hot(s, index)
 
 
-cdef inline void adopt_watched(conn_t *c, int fd) noexcept nogil:
-    """The socket was put into epoll sets before it was connected (or marked): its registrations become the connection's."""
+cdef inline void leave_watch(int fd, conn_t *c) noexcept nogil:
+    """A socket that was put into epoll sets before it was connected (or marked): its registrations become those of its
+    connection. NULL: it has none, and is about to be closed."""
     cdef uint32_t i
     cdef set_t *s
     cdef reg_t *r
@@ -302,26 +303,13 @@ cdef inline void adopt_watched(conn_t *c, int fd) noexcept nogil:
         if s == NULL:
             continue
         index = find(s, fd)
-        if index >= 0 and s.regs[index].mode == PASS:
+        if index >= 0 and s.regs[index].mode == PASS and c == NULL:
+            reg_drop(s, index)
+        elif index >= 0 and s.regs[index].mode == PASS:
             r = s.regs[index]
             kvo_store32(&r.mode, NATIVE)
             r.ident = ident_of(c)
             reg_join(r, c)
-        private_unlock(&s.lock)
-
-
-cdef inline void drop_watched(int fd) noexcept nogil:
-    """A watched socket that was never connected to a selected path is about to be closed."""
-    cdef uint32_t i
-    cdef set_t *s
-    cdef int index
-    for i in range(kvo_acquire32(&kvo_process.sets_high)):
-        s = set_locked(<int>i)
-        if s == NULL:
-            continue
-        index = find(s, fd)
-        if index >= 0 and s.regs[index].mode == PASS:
-            reg_drop(s, index)
         private_unlock(&s.lock)
 
 
