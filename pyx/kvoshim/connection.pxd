@@ -318,11 +318,10 @@ cdef inline conn_t *conn_new(int fd, uint32_t state, int role) noexcept nogil:
 
 
 cdef inline void slot_free(conn_t *c) noexcept nogil:
-    """The slot may be used again, but not at once where there are threads: one that was in the middle of a call on the
-    connection finds the state FREE, in memory that is still there. Signals are held back."""
+    """The slot, FREE, may be used again, but not at once where there are threads: one that was in the middle of a call on the
+    connection finds that state, in memory that is still there. Signals are held back."""
     cdef int32_t place = <int32_t>(c - <conn_t *>kvo_process.slots) + 1
     private_lock(&kvo_process.slot_lock)
-    enter(c, FREE)
     if kvo_single_threaded():
         conn_unmap(c)
     c.next_free = 0

@@ -199,8 +199,13 @@ cdef inline void life_dup(int old, int new) noexcept nogil:
 
 
 cdef inline void dispose(conn_t *c) noexcept nogil:
-    """The last descriptor of this process is closed."""
-    cdef uint64_t signals
+    """The last descriptor of this process is closed. What another thread is at that changes the state (it takes or makes an
+    offer, goes live, goes back) ends first, and afterwards nobody changes it."""
+    cdef uint64_t signals = kvo_hold_signals()
+    cdef bint locked = own_lock(&c.lock), unused
+    if state_of(c) != LIVE and state_of(c) != PLAIN:
+        decide(c, PLAIN)
+    drop_memfd(c)
     if c.header != NULL:
         if state_of(c) == LIVE and not kvo_load32(&c.shared):
             kvo_or32(&c.me.flags, KVO_CLOSED)
@@ -210,12 +215,13 @@ cdef inline void dispose(conn_t *c) noexcept nogil:
                 ident_of(c), &c.path[0], kvo_load64(&c.stats.sent), kvo_load64(&c.stats.received),
                 kvo_load64(&c.stats.sleeps), kvo_load64(&c.stats.bells), kvo_load64(&c.stats.spins_won),
                 kvo_load64(&c.stats.spins_lost))
-    signals = kvo_hold_signals()
-    if state_of(c) == MARKED or state_of(c) == PENDING:
-        decide(c, PLAIN)
-    drop_memfd(c)
+    unused = not kvo_load32(&c.sleepers)  # else a thread sleeps on it: its memory stays, the slot is not used again
+    if unused:
+        enter(c, FREE)
+    if locked:
+        private_unlock(&c.lock)  # before the slot may be used again
     drop_stash(c)
-    if not kvo_load32(&c.sleepers):  # else a thread sleeps on it: its memory stays, the slot is not used again
+    if unused:
         slot_free(c)
     kvo_release_signals(signals)
 

@@ -94,8 +94,8 @@ cdef inline void go_live_locked(conn_t *c, int fd) noexcept nogil:
     the PENDING counts; OFFERED ones hold my send lock. So the count is final."""
     cdef ucred who
     cdef bint first
-    if state_of(c) == LIVE or state_of(c) == PLAIN or side_lock(c, &c.me.send_lock):
-        return
+    if state_of(c) == LIVE or state_of(c) == PLAIN or state_of(c) == FREE or side_lock(c, &c.me.send_lock):
+        return  # FREE: closed by another thread
     first = not (kvo_load32(&c.me.flags) & KVO_CUT)
     if first:
         kvo_store64(&c.me.cut, kvo_load64(&c.me.kernel_sent))

@@ -2,6 +2,7 @@
  * Preloaded behind libkvoshim.so, so that its own calls and the next symbols that it looks up end here.
  *
  *   KVO_FAULT=NAME:WHICH:ERRNO[,...]   the calls of a name to fail: "3" the third, "3+" from the third on, "3-5"
+ *                                      ERRNO SLOW: they succeed, but take a while (meanwhile.c)
  *   KVO_FAULT_HITS=FILE                a line for each call that was failed
  *
  * Many of the library's calls are the program's own, handed on. So a name says what the call is for as well, which its
@@ -23,6 +24,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 extern void *__libc_malloc(size_t), *__libc_calloc(size_t, size_t), *__libc_realloc(void *, size_t);
@@ -50,6 +52,7 @@ static int look(struct dl_phdr_info *object, size_t size, void *unused) {
 }
 
 static int number_of(const char *name) {
+  if (!strcmp(name, "SLOW")) return 0;
   for (int i = 1; i < 134; i++)
     if (strerrorname_np(i) && !strcmp(strerrorname_np(i), name)) return i;
   return EINVAL;
@@ -89,11 +92,12 @@ static int fails(const char *name, void *caller) {
     unsigned n = __atomic_add_fetch(&f->seen, 1, __ATOMIC_RELAXED);
     if (n < f->first || n > f->last) continue;
     char line[96];
-    int bytes = snprintf(line, sizeof line, "%s %u %s\n", name, n, strerrorname_np(f->error));
+    int bytes = snprintf(line, sizeof line, "%s %u %s\n", name, n, f->error ? strerrorname_np(f->error) : "SLOW");
     int fd = *hits ? (int)bare(SYS_openat, AT_FDCWD, hits, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666) : -1;
     if (fd >= 0) bare(SYS_write, fd, line, bytes), bare(SYS_close, fd);
     errno = f->error;
-    return 1;
+    if (!f->error) bare(SYS_nanosleep, &(struct timespec){0, 60000000}, NULL);
+    return f->error != 0;
   }
   return 0;
 }

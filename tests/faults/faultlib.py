@@ -42,6 +42,12 @@ def refuse() -> Path:
 
 
 @functools.cache
+def meanwhile() -> Path:
+    """Two threads with one connection (meanwhile.c)."""
+    return _built("meanwhile", "meanwhile.c", "-O1")
+
+
+@functools.cache
 def library() -> Path:
     """The library that fails calls (fault.c)."""
     return _built("fault.so", "fault.c", "-O1", "-fPIC", "-shared", "-fno-builtin")
