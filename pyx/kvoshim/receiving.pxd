@@ -96,7 +96,7 @@ cdef inline ssize_t receive_on(conn_t *c, int fd, msghdr *m, size_t asked, int f
     cdef bint peek = (flags & MSG_PEEK) != 0
     cdef bint all_of_it = flags & MSG_WAITALL and not peek
     cdef size_t limit
-    cdef bint record = False, before_the_cut
+    cdef bint record = False, before_the_cut, leaving
     cdef stash_t *descriptors = NULL
     cdef uint64_t gap, now
     cdef long naps = 0
@@ -176,7 +176,8 @@ cdef inline ssize_t receive_on(conn_t *c, int fd, msghdr *m, size_t asked, int f
             return <ssize_t>got if got else -EFAULT
         if got and not all_of_it:
             return <ssize_t>got
-        if departed(c):
+        leaving = departed(c)
+        if leaving:
             attend(c, fd)
             if state_of(c) != LIVE or is_set(&c.recv_back) or ring_readable(c):
                 continue
@@ -189,8 +190,11 @@ cdef inline ssize_t receive_on(conn_t *c, int fd, msghdr *m, size_t asked, int f
         if kvo_load32(&c.peer.closing) != kvo_load32(&c.closing_seen):
             look_at_kernel(c, fd)
         if receive_ended(c):
-            if ring_readable(c):
+            # An end that has begun to go back since the look at that has sent its last bytes through the kernel.
+            if ring_readable(c) or not leaving and departed(c):
                 continue
+            if leaving and not is_set(&c.gone):
+                return <ssize_t>got if got else -EAGAIN  # they lie behind a bell that is on its way
             return <ssize_t>got if got else receive_end(c)
         if flags & MSG_DONTWAIT or kvo_load32(&c.me.flags) & KVO_NONBLOCK:
             if got:

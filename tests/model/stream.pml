@@ -887,7 +887,10 @@ inline receive_on() {
         if
         :: v & SHUT_WR ->
           load(TAIL(peer), t); load(HEAD(side), h);
-          ended = (t == h)
+#if defined(GOES_BACK) && !defined(NO_LOOK_BEFORE_END)
+          departed();
+#endif
+          ended = (t == h && !dep)
         :: else -> t = 0; h = 0; wait_data()
         fi
       fi

@@ -5,6 +5,7 @@ import spinlib
 
 # The client sends, the server receives, unless said otherwise. SL: a thread that sends, and one that may leave.
 SENDER, RECEIVER, ONE_BYTE = "CLIENT_LEAVES", "SERVER_LEAVES", "CLIENT_SENDS=1"
+READER = [RECEIVER, "SERVER=RL", ONE_BYTE, "STRONG"]  # with the second look: too many states to search them all
 THREADS = [SENDER, "CLIENT=SL", "CLIENT_SENDS=0", "STRONG"]
 FAITHFUL = {
     "the sender leaves": [SENDER], "the receiver leaves": [RECEIVER], "both want to leave": [SENDER, RECEIVER, ONE_BYTE],
@@ -16,7 +17,7 @@ FAITHFUL = {
 MUTANTS = {
     "RUNG_FIRST": [RECEIVER], "TAKE_COUNTED": [RECEIVER], "NOT_RESENT": [RECEIVER], "BELLS_TO_THE_LEFT": [RECEIVER],
     "LEFT_LATE": [RECEIVER], "BELLS_LEFT": [SENDER], "SWAP_BEFORE_LOCK": [RECEIVER, "UNREAD=1"],
-    "BOTH_LEAVE": [SENDER, RECEIVER, ONE_BYTE],
+    "BOTH_LEAVE": [SENDER, RECEIVER, ONE_BYTE], "NO_LOOK_BEFORE_END": READER,
 }
 
 
