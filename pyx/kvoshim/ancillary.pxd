@@ -9,6 +9,7 @@ from libc.stdlib cimport malloc, free
 from kvoshim.layout cimport *
 from kvoshim.runtime cimport *
 from kvoshim.connection cimport conn_t, stash_t, table_set
+from kvoshim.lock cimport side_lock, side_unlock
 
 cdef enum:
     CONTROL_BYTES = 1152  # room for 253 descriptors (the kernel's most) and credentials
@@ -91,11 +92,13 @@ cdef inline bint has_rights(const msghdr *m) noexcept nogil:
 
 cdef inline ssize_t send_record(conn_t *c, int fd, const msghdr *m, size_t total) noexcept nogil:
     """Sends the control data of m ahead of its bytes. Under my send lock, with room in the ring. 0 or -errno; -EAGAIN:
-    too many records are under way; -EINPROGRESS: the peer has left."""
+    too many records are under way, or the peer may be leaving; -EINPROGRESS: it has left."""
     cdef msghdr one
     cdef iovec v
     cdef char byte = 1
-    cdef uint32_t number = kvo_load32(&c.me.records)
+    cdef bint locked
+    cdef int result = 0
+    cdef uint32_t flags, number = kvo_load32(&c.me.records)
     if not has_rights(m):
         return 0  # credentials alone: the kernel has those of the peer
     if number - kvo_acquire32(&c.peer.records_taken) >= KVO_RECORDS:
@@ -107,17 +110,27 @@ cdef inline ssize_t send_record(conn_t *c, int fd, const msghdr *m, size_t total
     one.msg_iovlen = 1
     one.msg_control = m.msg_control
     one.msg_controllen = m.msg_controllen
+    # Under the bell lock, so that an end that is about to leave knows of a record on its way (can_leave); unless this is a signal
+    # handler of the thread that holds it: then it keeps the end from leaving.
+    locked = side_lock(c, &c.me.bell_lock) == 0
     kvo_add32(&c.peer.rung, 1)
-    if kvo_acquire32(&c.peer.flags) & KVO_LEFT:  # SYNC POINT left: as for a bell
+    kvo_fence_after_rmw()
+    flags = kvo_acquire32(&c.peer.flags)  # SYNC POINT left, as for a bell; SYNC POINT leaving
+    if flags & KVO_LEFT:
+        result = -EINPROGRESS
+    elif flags & KVO_LEAVING:
+        result = -EAGAIN
+    elif kvo_next.sendmsg(fd, &one, MSG_DONTWAIT | MSG_NOSIGNAL) != 1:
+        result = -errno
+    if result:
         kvo_add32(&c.peer.drained, 1)
-        return -EINPROGRESS
-    if kvo_next.sendmsg(fd, &one, MSG_DONTWAIT | MSG_NOSIGNAL) != 1:
-        kvo_add32(&c.peer.drained, 1)
-        return -errno
-    kvo_store64(&c.me.record_at[number % KVO_RECORDS], kvo_load64(&c.me.tail))
-    kvo_store32(&c.me.record_bytes[number % KVO_RECORDS], <uint32_t>(total if total < 0x7fffffff else 0x7fffffff))
-    kvo_release32(&c.me.records, number + 1)  # SYNC POINT record: place and length become visible with the count
-    return 0
+    else:
+        kvo_store64(&c.me.record_at[number % KVO_RECORDS], kvo_load64(&c.me.tail))
+        kvo_store32(&c.me.record_bytes[number % KVO_RECORDS], <uint32_t>(total if total < 0x7fffffff else 0x7fffffff))
+        kvo_release32(&c.me.records, number + 1)  # SYNC POINT record: place and length become visible with the count
+    if locked:
+        side_unlock(&c.me.bell_lock)
+    return result
 
 
 cdef inline size_t record_limit(conn_t *c, size_t want, uint64_t *gap) noexcept nogil:

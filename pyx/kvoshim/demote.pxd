@@ -156,12 +156,30 @@ cdef inline void attend(conn_t *c, int fd) noexcept nogil:
 
 cdef inline bint can_leave(conn_t *c, int fd) noexcept nogil:
     """Under the receive and kernel locks. Not with bytes in the ring of a peer that has closed, not while a record (descriptors)
-    is on its way, nor with bells behind data that
-    have not been read: those can't be taken out. Disarms, so that no further bell comes."""
-    cdef uint32_t bits
+    is on its way, nor with bells behind data that have not been read: those can't be taken out. Keeps the peer from sending
+    more of either, while True."""
     look_at_kernel(c, fd)
     if is_set(&c.gone) and ring_readable(c) > 0:
         return False  # nobody would send it through the kernel
+    # SYNC POINT leaving: pairs with send_record(), which takes its bell lock and counts first and looks at the flag then.
+    kvo_or32(&c.me.flags, KVO_LEAVING)
+    kvo_fence_after_rmw()
+    if none_under_way(c):
+        return True
+    kvo_and32(&c.me.flags, ~KVO_LEAVING)
+    return False
+
+
+cdef inline bint none_under_way(conn_t *c) noexcept nogil:
+    """No record, nor a bell that would lie behind data. Disarms then, so that no further one comes."""
+    cdef uint32_t bits
+    cdef int tries = 0
+    # Whoever is sending a record holds its bell lock, or has counted it. Most often it is a bell.
+    while kvo_acquire32(&c.peer.bell_lock) and not is_set(&c.gone):
+        if tries == PATIENCE:
+            return False
+        nap()
+        tries += 1
     if c.stash != NULL or kvo_load32(&c.me.records_taken) != kvo_acquire32(&c.peer.records):
         return False
     if switch_receiving(c):

@@ -38,6 +38,7 @@ enum {
   KVO_LEFT = 32,      /* I read my incoming ring no further than head: send the rest through the kernel */
   KVO_BACK = 64,      /* behind tail my bytes come through the kernel again, and no bells any more */
   KVO_CLOSED = 128,   /* the only process that had me has closed me */
+  KVO_LEAVING = 256,  /* I look whether I can leave: no record (descriptors) may be sent now */
 };
 
 /* side.wait: what that side wants a doorbell for. Set by the side, cleared by the peer that rings. */

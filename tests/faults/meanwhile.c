@@ -4,6 +4,7 @@
  * usage: meanwhile PATH SCENE */
 #include <dirent.h>
 #include <err.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,7 +15,7 @@
 
 #define TRY(call) ({ long r_ = (long)(call); if (r_ < 0) err(1, "line %d: %s", __LINE__, #call); r_; })
 
-static int server, client;
+static int server, client, passed;
 
 /* Until the other thread is there. */
 static void wait_for_the_slow_call(void) {
@@ -25,6 +26,23 @@ static void *looks(void *fd) {
   char byte;
   recv(*(int *)fd, &byte, 1, MSG_DONTWAIT);
   return NULL;
+}
+
+static void *passes(void *unused) {
+  char byte = 7, control[CMSG_SPACE(sizeof(int))] = {0};
+  struct iovec v = {&byte, 1};
+  struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+  struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+  c->cmsg_level = SOL_SOCKET, c->cmsg_type = SCM_RIGHTS, c->cmsg_len = CMSG_LEN(sizeof(int));
+  memcpy(CMSG_DATA(c), &passed, sizeof(int));
+  TRY(sendmsg(client, &m, 0));
+  return unused;
+}
+
+static void exchange(int a, int b) {
+  char byte = 0;
+  TRY(send(a, &byte, 1, 0));
+  TRY(recv(b, &byte, 1, 0));
 }
 
 static void kept_memfds(void) {
@@ -49,6 +67,22 @@ static void s_offering(void) {
   kept_memfds();
 }
 
+static void s_passing(void) {
+  pthread_t thread;
+  char byte, control[CMSG_SPACE(sizeof(int))];
+  struct iovec v = {&byte, 1};
+  struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+  for (int i = 0; i < 10; i++) exchange(client, server), exchange(server, client);
+  passed = TRY(open("/dev/null", O_RDONLY));
+  pthread_create(&thread, NULL, passes, NULL);
+  wait_for_the_slow_call();
+  TRY(fcntl(server, F_SETFL, O_ASYNC));
+  TRY(recvmsg(server, &m, 0));
+  pthread_join(thread, NULL);
+  struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+  printf("byte %d %s descriptor\n", byte, c && c->cmsg_type == SCM_RIGHTS ? "with its" : "without its");
+}
+
 int main(int argc, char **argv) {
   struct sockaddr_un at = {.sun_family = AF_UNIX};
   int listener = TRY(socket(AF_UNIX, SOCK_STREAM, 0));
@@ -60,5 +94,6 @@ int main(int argc, char **argv) {
   TRY(connect(client, (struct sockaddr *)&at, sizeof at));
   server = TRY(accept(listener, NULL, NULL));
   if (!strcmp(argv[2], "offering")) s_offering();
+  if (!strcmp(argv[2], "passing")) s_passing();
   return 0;
 }

@@ -21,3 +21,7 @@ def outcome(place, scene, slow):
 def test_closing_waits_for_an_offer(place):
     """The segment does not outlive the connection."""
     assert outcome(place, "offering", "sendmsg.offer") == "0 memfds are left\n"
+
+
+def test_no_way_back_while_descriptors_are_sent(place):
+    assert outcome(place, "passing", "sendmsg.record") == "byte 7 with its descriptor\n"
