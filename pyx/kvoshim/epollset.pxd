@@ -30,6 +30,7 @@ from kvoshim.arrival cimport ORDERED, put_in_order, since
 cdef enum:
     FAIR_EVERY = 16     # waits with hot rings, between two that ask the kernel first
     SLICE_MS = 100      # longest sleep while a registration has no waiting slot
+    LENT_MOST = 64      # registrations of a set that gives the slots of shared connections back after each wait
 
 
 cdef inline uint32_t in_question(reg_t *r, conn_t *c, uint64_t tail, uint32_t full) noexcept nogil:
@@ -176,6 +177,8 @@ cdef inline void hold_slot(set_t *s, reg_t *r, conn_t *c) noexcept nogil:
             kvo_store32(&s.slices, 1)
     else:
         kvo_store32(&c.me.slot_floor[r.watch.slot], kvo_load32(&c.me.rung))
+    if kvo_load32(&c.shared):
+        s.lent = True
     private_unlock(&c.watch_lock)
 
 
@@ -185,6 +188,22 @@ cdef inline void drop_slot(reg_t *r, conn_t *c) noexcept nogil:
         slot_give(c, r.watch.slot)
         set_slot(&r.watch, -1)
         private_unlock(&c.watch_lock)
+
+
+cdef inline void give_slots_back(set_t *s) noexcept nogil:
+    """Nobody sleeps on the set any more, and its process may never come back to it: the bells of connections that other
+    processes share must not stay for that. They are hot until the next wait takes slots again. A large set keeps them: one fork
+    shares all its connections for good, and each wait would cost as much as there are. Under s.lock."""
+    cdef int i
+    cdef reg_t *r
+    s.lent = False
+    if s.count > LENT_MOST:
+        return
+    for i in range(s.count):
+        r = s.regs[i]
+        if r.mode == RING and slot_of(&r.watch) >= 0 and kvo_load32(&conn_at(r.ident).shared):
+            drop_slot(r, conn_at(r.ident))
+            make_hot(s, i)
 
 
 cdef inline void look_again(set_t *s, reg_t *r) noexcept nogil:
@@ -559,7 +578,8 @@ cdef inline int epollset_wait(int epfd, epoll_event *events, int most, const tim
                 ms = SLICE_MS
             n = ask_kernel_set(s, life, epfd, events, most, ms, mask, False)
         private_lock(&s.lock)
-        kvo_add32(&s.sleepers, <uint32_t>-1)
+        if kvo_add32(&s.sleepers, <uint32_t>-1) == 1 and s.lent:
+            give_slots_back(s)
         private_unlock(&s.lock)
         if n:
             return n

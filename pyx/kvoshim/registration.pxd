@@ -50,6 +50,7 @@ cdef struct set_t:
     uint32_t pid         # who made it: a forked child shares the kernel's set and must not change it by closing
     uint32_t shared      # such a child waits on it
     uint32_t slices      # some registration found no waiting slot: sleep in slices
+    bint lent            # some registration holds a waiting slot that other processes have to heed
     uint32_t turn
     uint32_t crowded_out # the last wait had no room for rings
     int32_t hot_list, hot_last  # index + 1 of the first and the last hot one; whoever was told of last is last
@@ -117,7 +118,7 @@ cdef inline void set_make(int epfd) noexcept nogil:
     if s == NULL:
         return
     s.epfd = epfd
-    s.scan = False
+    s.scan = s.lent = False
     kvo_store32(&s.pid, <uint32_t>kvo_process.pid)
     kvo_store32(&s.shared, 0)
     kvo_store32(&s.slices, 0)

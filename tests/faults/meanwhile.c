@@ -1,14 +1,16 @@
 /* One thread is in the midst of something that takes a while (fault.c: SLOW), another does something to the same connection.
- * Both ends are here. Prints what came of it.
+ * (s_forked: a process.) Both ends are here. Prints what came of it.
  *
  * usage: meanwhile PATH SCENE */
 #include <dirent.h>
 #include <err.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -83,6 +85,37 @@ static void s_passing(void) {
   printf("byte %d %s descriptor\n", byte, c && c->cmsg_type == SCM_RIGHTS ? "with its" : "without its");
 }
 
+static void *receives(void *bytes) {
+  char byte;
+  for (int i = 0; i < *(int *)bytes; i++) TRY(recv(server, &byte, 1, 0));
+  return NULL;
+}
+
+/* A child has waited once on a set of its own, and does something else. */
+static void s_forked(void) {
+  pthread_t thread;
+  int ready[2], bytes = 50;
+  char byte;
+  for (int i = 0; i < 10; i++) exchange(client, server), exchange(server, client);
+  TRY(pipe(ready));
+  pid_t child = TRY(fork());
+  if (child == 0) {
+    struct epoll_event event = {EPOLLIN, {.fd = server}};
+    int set = TRY(epoll_create1(0));
+    TRY(epoll_ctl(set, EPOLL_CTL_ADD, server, &event));
+    TRY(epoll_wait(set, &event, 1, 20));
+    TRY(write(ready[1], "", 1));
+    while (1) pause();
+  }
+  TRY(read(ready[0], &byte, 1));
+  exchange(client, server);
+  pthread_create(&thread, NULL, receives, &bytes);
+  for (int i = 0; i < bytes; i++) usleep(5000), TRY(send(client, "", 1, 0));
+  pthread_join(thread, NULL);
+  kill(child, SIGKILL);
+  TRY(close(client)), TRY(close(server));
+}
+
 int main(int argc, char **argv) {
   struct sockaddr_un at = {.sun_family = AF_UNIX};
   int listener = TRY(socket(AF_UNIX, SOCK_STREAM, 0));
@@ -94,6 +127,7 @@ int main(int argc, char **argv) {
   TRY(connect(client, (struct sockaddr *)&at, sizeof at));
   server = TRY(accept(listener, NULL, NULL));
   if (!strcmp(argv[2], "offering")) s_offering();
+  if (!strcmp(argv[2], "forked")) s_forked();
   if (!strcmp(argv[2], "passing")) s_passing();
   return 0;
 }
