@@ -193,8 +193,8 @@ cdef inline void life_dup(int old, int new) noexcept nogil:
     if <uint32_t>new >= kvo_process.table_len or in_vfork_child():
         return
     if ident < 0:
-        bury_all(conn_at(ident))
         kvo_add32(<uint32_t *>&conn_at(ident).fds, 1)
+        bury_all(conn_at(ident))
     table_set(new, ident)
 
 
