@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import time
 
 import posix_ipc
 
@@ -13,6 +14,7 @@ from kvoshim import _core
 DIRECTORY = "/dev/shm"
 _NAME = re.compile(r"kvoshim-stats-(\d{1,10})-(\d{1,10})-(\d{1,20})")
 _LARGEST = 32 << 20  # bytes; none of ours is longer
+_MAKING = 1.0  # seconds that a process may take between making its segment and mapping it
 
 
 def _read(name: str) -> tuple[os.stat_result, bytes, bytes] | None:
@@ -54,12 +56,15 @@ def _mapped(pid: int, info: os.stat_result) -> bool | None:
         return None
 
 
-def _owner_lives(pid: int, started: int, info: os.stat_result) -> bool:
-    """The PID exists, was not given to another process since, and has not forgotten the segment by exec."""
+def _owner_lives(pid: int, started: int, info: os.stat_result) -> bool | None:
+    """The PID exists, was not given to another process since, and has not forgotten the segment by exec. None: it has not
+    mapped the segment, perhaps not yet."""
     now = start_ticks(pid)
     if now is None or (started and now != started):
         return False
-    return _mapped(pid, info) is not False
+    if _mapped(pid, info) is not False:
+        return True
+    return None if abs(time.time() - info.st_ctime) < _MAKING else False
 
 
 def program(pid: int) -> str:
@@ -95,9 +100,10 @@ def processes() -> list[dict]:
             one = _core.read_statistics(data, again)
         except ValueError:
             one = None  # of another version, or just being made
-        if not _owner_lives(pid, one["start_ticks"] if one else 0, info):
+        lives = _owner_lives(pid, one["start_ticks"] if one else 0, info)
+        if lives is False:
             _remove(name)
-        elif one is not None and one["pid"] == pid:
+        elif lives and one is not None and one["pid"] == pid:
             one["program"] = program(pid)
             for connection in one["connections"]:
                 connection["peer_program"] = program(connection["peer_pid"]) if connection["peer_pid"] > 0 else ""

@@ -5,11 +5,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import shimlib
 import snippetlib
+from kvoshim import statistics
 
 KVOSHIM = str(Path(sys.executable).parent / "kvoshim")
 
@@ -52,7 +54,22 @@ def test_exec_into_another_program_forgets_it(place):
         rows = json.loads(subprocess.run([KVOSHIM, "connections", "--json", "--all"], check=True, capture_output=True,
                                          timeout=60).stdout)
         assert server.pid not in [row["pid"] for row in rows]
-        assert not Path("/dev/shm", name).exists()
+        server.wait_until(lambda: statistics.processes() is None or not Path("/dev/shm", name).exists())
+
+
+def test_a_segment_that_is_about_to_be_mapped_stays(place):
+    """Between its making and its mapping a segment looks as one that exec has left behind."""
+    with subprocess.Popen(["sleep", "100"]) as maker:
+        path = Path(f"/dev/shm/kvoshim-stats-{os.getuid()}-{maker.pid}-{os.stat('/proc/self/ns/pid').st_ino}")
+        path.touch()
+        try:
+            assert maker.pid not in [one["pid"] for one in statistics.processes()] and path.exists()
+            while path.exists():
+                statistics.processes()
+                time.sleep(0.05)
+        finally:
+            path.unlink(missing_ok=True)
+            maker.kill()
 
 
 def private_shm(size) -> list[str]:
