@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import shimlib
 import snippetlib
+
 from kvoshim import statistics
 
 KVOSHIM = str(Path(sys.executable).parent / "kvoshim")
