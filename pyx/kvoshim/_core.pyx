@@ -70,9 +70,9 @@ cdef public int kvo_close(int fd) noexcept nogil:
     c = life_forget(fd)
     epollset_close(fd)
     if c == NULL:
-        return kvo_next.close(fd)
+        return kvo_close_now(fd)
     epollset_forget(c, fd)
-    r = kvo_next.close(fd)
+    r = kvo_close_now(fd)
     dispose(c)
     return r
 

@@ -48,7 +48,7 @@ cdef inline void stash(conn_t *c, msghdr *m) noexcept nogil:
                 kvo_store_pointer(end, s)
             for i in range(count):
                 if s == NULL:
-                    kvo_next.close((<int *>CMSG_DATA(part))[i])
+                    kvo_close_now((<int *>CMSG_DATA(part))[i])
                 else:
                     table_set(s.fds[i], KVO_INTERNAL)
         part = CMSG_NXTHDR(m, part)
@@ -72,7 +72,7 @@ cdef inline ssize_t take_bytes(conn_t *c, int fd, char *scratch, size_t most, in
     m.msg_iovlen = 1
     m.msg_control = control
     m.msg_controllen = sizeof(control)
-    n = kvo_next.recvmsg(fd, &m, flags | MSG_CMSG_CLOEXEC)
+    n = kvo_recvmsg_now(fd, &m, flags | MSG_CMSG_CLOEXEC)  # without MSG_DONTWAIT: the one thread of a process sleeps here
     if n < 0:
         return -errno
     if m.msg_controllen or m.msg_flags & MSG_CTRUNC:
@@ -120,7 +120,7 @@ cdef inline ssize_t send_record(conn_t *c, int fd, const msghdr *m, size_t total
         result = -EINPROGRESS
     elif flags & KVO_LEAVING:
         result = -EAGAIN
-    elif kvo_next.sendmsg(fd, &one, MSG_DONTWAIT | MSG_NOSIGNAL) != 1:
+    elif kvo_sendmsg_now(fd, &one, MSG_DONTWAIT | MSG_NOSIGNAL) != 1:
         result = -errno
     if result:
         kvo_add32(&c.peer.drained, 1)
@@ -162,7 +162,7 @@ cdef inline void deliver(stash_t *s, msghdr *m, int flags) noexcept nogil:
     for i in range(s.count):
         table_set(s.fds[i], 0)
         if i >= fit:
-            kvo_next.close(s.fds[i])
+            kvo_close_now(s.fds[i])
         elif not flags & MSG_CMSG_CLOEXEC:
             kvo_next.fcntl(s.fds[i], F_SETFD, 0)
     if fit < s.count or s.cut_off:
@@ -209,5 +209,5 @@ cdef inline void drop_stash(conn_t *c) noexcept nogil:
         c.stash = s.next
         for i in range(s.count):
             table_set(s.fds[i], 0)
-            kvo_next.close(s.fds[i])
+            kvo_close_now(s.fds[i])
         free(s)

@@ -364,7 +364,7 @@ cdef inline void close_quietly(int32_t *fd) noexcept nogil:
     cdef int saved = errno
     if fd[0] >= 0:
         table_set(fd[0], 0)
-        kvo_next.close(fd[0])
+        kvo_close_now(fd[0])
         fd[0] = -1
         kvo_set_errno(saved)
 
@@ -376,7 +376,7 @@ cdef inline int32_t make_internal(int fd) noexcept nogil:
     if fd < 0:
         return -1
     high = kvo_next.fcntl(fd, F_DUPFD_CLOEXEC, kvo_process.internal_from)
-    kvo_next.close(fd)
+    kvo_close_now(fd)
     if high >= 0:
         table_set(high, KVO_INTERNAL)
     kvo_set_errno(saved)
@@ -389,7 +389,7 @@ cdef inline void keep_memfd(conn_t *c, int memfd) noexcept nogil:
     if kvo_add32(&kvo_process.memfds, 1) < kvo_descriptor_limit() // 4:
         c.memfd = make_internal(memfd)
     else:
-        kvo_next.close(memfd)
+        kvo_close_now(memfd)
     if c.memfd < 0:
         kvo_add32(&kvo_process.memfds, <uint32_t>-1)
 

@@ -49,7 +49,7 @@ cdef inline bint resend(conn_t *c, int fd) noexcept nogil:
     cdef int before = 0, why
     while left > 0:
         offset = at & (c.size - 1)
-        n = kvo_next.send(fd, c.out + offset, least(<size_t>left, c.size - offset), MSG_DONTWAIT | MSG_NOSIGNAL)
+        n = kvo_send_now(fd, c.out + offset, least(<size_t>left, c.size - offset), MSG_DONTWAIT | MSG_NOSIGNAL)
         if n < 0:
             why = errno
             if why == EAGAIN and before == 0 and widen(fd, c.size, &before):

@@ -65,7 +65,7 @@ cdef inline void look_at_kernel(conn_t *c, int fd) noexcept nogil:
     p.fd = fd
     p.events = POLLRDHUP
     p.revents = 0
-    if kvo_next.poll(&p, 1, 0) == 1 and p.revents & POLLHUP and not kvo_load32(&c.native_shut):
+    if kvo_poll_now(&p, 1) == 1 and p.revents & POLLHUP and not kvo_load32(&c.native_shut):
         set_flag(&c.gone, 1)
     kvo_set_errno(saved)
 
@@ -79,7 +79,7 @@ cdef inline bint ring_harder(int fd) noexcept nogil:
     if errno != EAGAIN or kvo_next.getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, &n):
         return False
     kvo_next.setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(int))  # the kernel doubles it
-    return kvo_next.send(fd, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1
+    return kvo_send_now(fd, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1
 
 
 cdef inline bint departed(conn_t *c) noexcept nogil:
@@ -94,7 +94,7 @@ cdef inline bint put_bell(conn_t *c, int fd) noexcept nogil:
     cdef int tries = 0
     while True:
         drained = kvo_load32(&c.peer.drained)
-        if kvo_next.send(fd, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1 or ring_harder(fd):
+        if kvo_send_now(fd, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1 or ring_harder(fd):
             return True
         # Full of bells: they wake everybody as long as they lie. Whoever takes some out has the lock, or has had it and changed
         # the count (then there is room now); or it comes later, finds this bell counted, and looks again instead (drain).

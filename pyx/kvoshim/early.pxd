@@ -74,7 +74,7 @@ cdef inline ssize_t take_parts(int fd, msghdr *m, size_t limit, int flags) noexc
             continue
         v.iov_len = least(v.iov_len, limit - done)
         part.msg_controllen = m.msg_controllen
-        n = kvo_next.recvmsg(fd, &part, flags & ~MSG_WAITALL | MSG_DONTWAIT)
+        n = kvo_recvmsg_now(fd, &part, flags & ~MSG_WAITALL | MSG_DONTWAIT)
         if n <= 0:
             part.msg_controllen = 0
             break
@@ -93,19 +93,19 @@ cdef inline ssize_t take_data(conn_t *c, int fd, msghdr *m, int flags) noexcept 
     memset(&look, 0, sizeof(look))
     look.msg_iov = m.msg_iov
     look.msg_iovlen = m.msg_iovlen
-    n = kvo_next.recvmsg(fd, &look, MSG_PEEK | MSG_DONTWAIT)
+    n = kvo_recvmsg_now(fd, &look, MSG_PEEK | MSG_DONTWAIT)
     if n <= 0:
         return -errno if n < 0 else 0
     n = data_of(c, n)
     if n == 0:
         return -EINPROGRESS
     if flags & MSG_PEEK:
-        ahead = kvo_next.recvmsg(fd, m, flags & ~MSG_WAITALL | MSG_DONTWAIT)  # once more, for the control data
+        ahead = kvo_recvmsg_now(fd, m, flags & ~MSG_WAITALL | MSG_DONTWAIT)  # once more, for the control data
         return -errno if ahead < 0 else n if n < ahead else ahead
     if <size_t>n < total_of(m):
         n = take_parts(fd, m, <size_t>n, flags)
     else:
-        n = kvo_next.recvmsg(fd, m, flags & ~MSG_WAITALL | MSG_DONTWAIT)
+        n = kvo_recvmsg_now(fd, m, flags & ~MSG_WAITALL | MSG_DONTWAIT)
     if n < 0:
         return -errno
     kvo_store64(&c.me.kernel_read, kvo_load64(&c.me.kernel_read) + <uint64_t>n)
@@ -114,26 +114,45 @@ cdef inline ssize_t take_data(conn_t *c, int fd, msghdr *m, int flags) noexcept 
 
 cdef inline int wait_kernel_data(conn_t *c, int fd) noexcept nogil:
     """The kernel socket is empty, data or a bell will come. 0 or -errno."""
-    cdef timespec span
-    cdef int r, slot
-    kvo_add32(&c.sleepers, 1)
-    slot = slot_take(c, <uint32_t>kvo_tid())
-    if state_of(c) == LIVE:
-        want(c, KVO_WANT_DATA)
-    refresh(c, fd)
-    if switch_receiving(c):
-        r = 0
-    elif slot < 0:
-        slice_of(&span)
-        r = sleep_for(c, fd, &span, 0)
-    else:
-        r = sleep_peeking(c, fd)
-    slot_give(c, slot)
-    kvo_add32(&c.sleepers, <uint32_t>-1)
+    cdef sleeper_t s
+    cdef int r
+    begin_sleep(&s, c, fd, 0, False)
+    s.slot = slot_take(c, <uint32_t>kvo_tid())
+    r = kvo_asleep(sleep_for_kernel_data, sleep_over, &s)
     if r == -ECONNRESET and state_of(c) == LIVE:
         look_at_kernel(c, fd)
         return 0
     return r
+
+
+cdef inline int sleep_for_kernel_data(void *about) noexcept nogil:
+    cdef sleeper_t *s = <sleeper_t *>about
+    cdef timespec span
+    if state_of(s.c) == LIVE:
+        want(s.c, KVO_WANT_DATA)
+    refresh(s.c, s.fd)
+    if switch_receiving(s.c):
+        return 0
+    if s.slot < 0:
+        slice_of(&span)
+        return sleep_for(s.c, s.fd, &span, 0)
+    return sleep_peeking(s.c, s.fd)
+
+
+cdef inline int sleep_undecided(void *about) noexcept nogil:
+    cdef char byte
+    return -errno if kvo_next.recv((<sleeper_t *>about).fd, &byte, 1, MSG_PEEK) < 0 else 0
+
+
+cdef inline void undecided_sleep_over(void *about) noexcept nogil:
+    cdef conn_t *c = (<sleeper_t *>about).c
+    private_lock(&c.lock)
+    c.early_sleepers -= 1
+    if c.early_sleepers == 0 and c.early_slot >= 0:
+        slot_give(c, c.early_slot)
+        c.early_slot = -1
+    private_unlock(&c.lock)
+    sleep_over(about)
 
 
 cdef inline ssize_t receive_undecided(conn_t *c, int fd, msghdr *m, int flags) noexcept nogil:
@@ -141,7 +160,7 @@ cdef inline ssize_t receive_undecided(conn_t *c, int fd, msghdr *m, int flags) n
     c.lock is given up (or holds up the switch, see may_block), so any thread can switch at any time between two of them. A
     signal handler that has interrupted such a call makes its own."""
     cdef ssize_t n
-    cdef char byte
+    cdef sleeper_t s
     cdef bint blocks, direct, locked
     while True:
         locked = own_lock(&c.lock)
@@ -153,7 +172,10 @@ cdef inline ssize_t receive_undecided(conn_t *c, int fd, msghdr *m, int flags) n
         if direct and locked:
             kvo_add32(&c.calls, 1)
             private_unlock(&c.lock)
-        n = kvo_next.recvmsg(fd, m, flags if direct else flags & ~MSG_WAITALL | MSG_DONTWAIT)
+        if direct:
+            n = kvo_next.recvmsg(fd, m, flags)
+        else:
+            n = kvo_recvmsg_now(fd, m, flags & ~MSG_WAITALL | MSG_DONTWAIT)
         if n < 0:
             n = -errno
         if n > 0 and not flags & MSG_PEEK:
@@ -169,16 +191,8 @@ cdef inline ssize_t receive_undecided(conn_t *c, int fd, msghdr *m, int flags) n
         private_unlock(&c.lock)
         if not blocks:
             return n
-        kvo_add32(&c.sleepers, 1)
-        n = kvo_next.recv(fd, &byte, 1, MSG_PEEK)
-        n = -errno if n < 0 else 0
-        private_lock(&c.lock)
-        c.early_sleepers -= 1
-        if c.early_sleepers == 0 and c.early_slot >= 0:
-            slot_give(c, c.early_slot)
-            c.early_slot = -1
-        private_unlock(&c.lock)
-        kvo_add32(&c.sleepers, <uint32_t>-1)
+        begin_sleep(&s, c, fd, 0, False)
+        n = kvo_asleep(sleep_undecided, undecided_sleep_over, &s)
         if n < 0 and not (n == -ECONNRESET and state_of(c) == LIVE):
             return n
 

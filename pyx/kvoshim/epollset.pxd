@@ -33,6 +33,16 @@ cdef enum:
     LENT_MOST = 64      # registrations of a set that gives the slots of shared connections back after each wait
 
 
+cdef struct set_sleeper_t:  # one call's sleep
+    set_t *s
+    uint32_t life
+    int epfd
+    epoll_event *events
+    int most
+    int ms
+    const sigset_t *mask
+
+
 cdef inline uint32_t in_question(reg_t *r, conn_t *c, uint64_t tail, uint32_t full) noexcept nogil:
     """The events that would be reported now, by level or edge, with the peer's tail and the count of full rings as they
     were before the look; 0: none."""
@@ -378,15 +388,32 @@ cdef inline int translate(set_t *s, uint32_t life, epoll_event *events, int n, i
 
 cdef inline int ask_kernel_set(set_t *s, uint32_t life, int epfd, epoll_event *events, int most, int timeout_ms,
                                const sigset_t *mask, bint collected) noexcept nogil:
-    cdef int n = kvo_next.epoll_pwait(epfd, events, most, timeout_ms, mask)
+    cdef int n
     cdef bint again = False
+    if timeout_ms:
+        n = kvo_next.epoll_pwait(epfd, events, most, timeout_ms, mask)
+    else:
+        n = kvo_epoll_now(epfd, events, most, mask)  # the events of rings may be in hand, which must not get lost
     if n > 0:
         n = translate(s, life, events, n, most, collected, &again)
         if n == 0 and again:
-            n = kvo_next.epoll_pwait(epfd, events, most, 0, mask)
+            n = kvo_epoll_now(epfd, events, most, mask)
             if n > 0:
                 n = translate(s, life, events, n, most, collected, &again)
     return -errno if n < 0 else n
+
+
+cdef inline int set_asleep(void *about) noexcept nogil:
+    cdef set_sleeper_t *p = <set_sleeper_t *>about
+    return ask_kernel_set(p.s, p.life, p.epfd, p.events, p.most, p.ms, p.mask, False)
+
+
+cdef inline void set_sleep_over(void *about) noexcept nogil:
+    cdef set_t *s = (<set_sleeper_t *>about).s
+    private_lock(&s.lock)
+    if kvo_add32(&s.sleepers, <uint32_t>-1) == 1 and s.lent:
+        give_slots_back(s)
+    private_unlock(&s.lock)
 
 
 cdef inline int spin_on_set(set_t *s, uint32_t life, int epfd, epoll_event *events, int most) noexcept nogil:
@@ -512,7 +539,8 @@ cdef inline int epollset_wait(int epfd, epoll_event *events, int most, const tim
     cdef set_t *s = set_at(epfd)
     cdef uint32_t life = kvo_acquire32(&s.life) if s != NULL else 0
     cdef timespec deadline, left
-    cdef int n, more, ms = -1
+    cdef set_sleeper_t sleep
+    cdef int n, more
     cdef bint spun = False, hot, ready, at_once
     if most <= 0:
         return -EINVAL
@@ -570,17 +598,22 @@ cdef inline int epollset_wait(int epfd, epoll_event *events, int most, const tim
         ready = arm_hot(s)
         private_unlock(&s.lock)
         n = 0
-        if not ready:
+        sleep.s = s
+        if ready:
+            set_sleep_over(&sleep)
+        else:
+            sleep.life = life
+            sleep.epfd = epfd
+            sleep.events = events
+            sleep.most = most
+            sleep.ms = -1
+            sleep.mask = mask
             if timeout != NULL:
                 time_left(&deadline, &left)
-                ms = <int>(left.tv_sec * 1000 + (left.tv_nsec + 999999) // 1000000)
-            if kvo_load32(&s.slices) and (ms < 0 or ms > SLICE_MS):
-                ms = SLICE_MS
-            n = ask_kernel_set(s, life, epfd, events, most, ms, mask, False)
-        private_lock(&s.lock)
-        if kvo_add32(&s.sleepers, <uint32_t>-1) == 1 and s.lent:
-            give_slots_back(s)
-        private_unlock(&s.lock)
+                sleep.ms = <int>(left.tv_sec * 1000 + (left.tv_nsec + 999999) // 1000000)
+            if kvo_load32(&s.slices) and (sleep.ms < 0 or sleep.ms > SLICE_MS):
+                sleep.ms = SLICE_MS
+            n = kvo_asleep(set_asleep, set_sleep_over, &sleep)
         if n:
             return n
         if timeout != NULL and not ready:

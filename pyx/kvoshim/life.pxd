@@ -262,7 +262,7 @@ cdef inline int life_unmark(int fd) noexcept nogil:
             dispose(c)
         unmarked = True
     if fresh >= 0:
-        kvo_next.close(fresh)
+        kvo_close_now(fresh)
     kvo_set_errno(saved)
     return 0 if unmarked else -ENOMEM
 

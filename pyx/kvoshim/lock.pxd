@@ -1,6 +1,6 @@
 # Locks in the segment. They serialise the threads and forked processes of one side; the peer never takes them. The word
 # holds the holder's thread id, so that a lock whose holder has died can be taken over. Held only across memory copies
-# and non-blocking calls.
+# and calls that do not wait, which are made so that no cancellation acts in them (cancel.c).
 from libc.stdint cimport int32_t, uint32_t
 from kvoshim.layout cimport *
 from kvoshim.runtime cimport *
@@ -17,7 +17,7 @@ cdef inline bint nap() noexcept nogil:
     cdef timespec span
     span.tv_sec = 0
     span.tv_nsec = NAP_NS
-    return kvo_next.ppoll(NULL, 0, &span, NULL) < 0
+    return kvo_ppoll_now(NULL, 0, &span, NULL) < 0
 
 
 cdef inline bint owner_is_gone(conn_t *c, uint32_t owner) noexcept nogil:

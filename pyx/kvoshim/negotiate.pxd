@@ -166,7 +166,7 @@ cdef inline int read_offer(conn_t *c, offer_t *offer) noexcept nogil:
     m.msg_iovlen = 1
     m.msg_control = control
     m.msg_controllen = CMSG_LEN(sizeof(int))  # one descriptor and no more
-    n = kvo_next.recvmsg(offering_of(c), &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC)
+    n = kvo_recvmsg_now(offering_of(c), &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC)
     if n < 0:
         return -errno
     part = CMSG_FIRSTHDR(&m)
@@ -176,7 +176,7 @@ cdef inline int read_offer(conn_t *c, offer_t *offer) noexcept nogil:
         return -EPROTO
     cdef int memfd = (<int *>CMSG_DATA(part))[0]
     if n != sizeof(offer_t) or m.msg_flags & (MSG_TRUNC | MSG_CTRUNC):
-        kvo_next.close(memfd)
+        kvo_close_now(memfd)
         return -EPROTO
     return memfd
 
@@ -251,7 +251,7 @@ cdef inline int send_offer(conn_t *c, int fd, int memfd) noexcept nogil:
     part.cmsg_type = SCM_RIGHTS
     part.cmsg_len = CMSG_LEN(sizeof(int))
     memcpy(CMSG_DATA(part), &memfd, sizeof(int))
-    if kvo_next.sendmsg(s, &m, MSG_DONTWAIT | MSG_NOSIGNAL) != sizeof(offer):
+    if kvo_sendmsg_now(s, &m, MSG_DONTWAIT | MSG_NOSIGNAL) != sizeof(offer):
         reason = KVO_NO_RENDEZVOUS
     close_quietly(&s)
     return reason

@@ -20,9 +20,9 @@ static int ask(int diag, uint32_t inode, uint32_t show, uint16_t attribute, uint
       .body = {.sdiag_family = AF_UNIX, .udiag_states = ~0u, .udiag_ino = inode, .udiag_show = show,
                .udiag_cookie = {~0u, ~0u}},
   };
-  if (kvo_next.send(diag, &question, sizeof question, MSG_NOSIGNAL) != sizeof question) return -EPROTO;
+  if (kvo_send_now(diag, &question, sizeof question, MSG_NOSIGNAL) != sizeof question) return -EPROTO;
   _Alignas(struct nlmsghdr) char answer[512];
-  ssize_t n = kvo_next.recv(diag, answer, sizeof answer, MSG_DONTWAIT); /* the kernel answers within send() */
+  ssize_t n = kvo_recv_now(diag, answer, sizeof answer, MSG_DONTWAIT); /* the kernel answers within send() */
   const struct nlmsghdr *header = (const struct nlmsghdr *)answer;
   size_t at = NLMSG_LENGTH(sizeof(struct unix_diag_msg));
   if (n < (ssize_t)at || header->nlmsg_type != SOCK_DIAG_BY_FAMILY || header->nlmsg_len > (size_t)n) return -EPROTO;
@@ -46,6 +46,6 @@ int kvo_peer_user(int fd, uint32_t *user) {
   if (diag < 0) return -errno;
   int r = ask(diag, (uint32_t)own.st_ino, UDIAG_SHOW_PEER, UNIX_DIAG_PEER, &peer);
   if (r == 0) r = peer ? ask(diag, peer, UDIAG_SHOW_UID, UNIX_DIAG_UID, user) : -ENOTCONN;
-  kvo_next.close(diag);
+  kvo_close_now(diag);
   return r;
 }

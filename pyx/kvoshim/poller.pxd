@@ -27,6 +27,15 @@ cdef struct waiting_t:
     uint32_t target  # bells rung before arming
 
 
+cdef struct polling_t:  # one call's sleep
+    pollfd *fds
+    pollfd *copy
+    waiting_t *w
+    nfds_t n
+    const timespec *left
+    const sigset_t *mask
+
+
 cdef inline conn_t *live_at(int fd) noexcept nogil:
     """The LIVE connection of a descriptor, or NULL."""
     cdef int32_t ident = ident_of_fd(fd)
@@ -138,7 +147,10 @@ cdef inline int ask_kernel(pollfd *fds, pollfd *copy, nfds_t n, const timespec *
         c = live_at(fds[i].fd)
         if c != NULL:
             copy[i].events = POLLIN | POLLRDHUP
-    r = kvo_next.ppoll(copy, n, left, mask)
+    if left != NULL and left.tv_sec == 0 and left.tv_nsec == 0:
+        r = kvo_ppoll_now(copy, n, left, mask)
+    else:
+        r = kvo_next.ppoll(copy, n, left, mask)
     if r <= 0:
         return -errno if r < 0 else 0
     for i in range(n):
@@ -154,6 +166,16 @@ cdef inline int ask_kernel(pollfd *fds, pollfd *copy, nfds_t n, const timespec *
         else:
             drop_surplus(c, fds[i].fd)
     return ready
+
+
+cdef inline int poll_asleep(void *about) noexcept nogil:
+    cdef polling_t *p = <polling_t *>about
+    return ask_kernel(p.fds, p.copy, p.n, p.left, p.mask)
+
+
+cdef inline void poll_over(void *about) noexcept nogil:
+    cdef polling_t *p = <polling_t *>about
+    leave_all(p.w, p.n)
 
 
 cdef inline bint spin_on_rings(pollfd *fds, pollfd *copy, nfds_t n, conn_t *first, bint others) noexcept nogil:
@@ -201,6 +223,7 @@ cdef inline bint spin_on_rings(pollfd *fds, pollfd *copy, nfds_t n, conn_t *firs
 cdef inline int poll_mixed(pollfd *fds, pollfd *copy, waiting_t *w, nfds_t n, conn_t *first, nfds_t ours,
                            const timespec *timeout, const sigset_t *mask) noexcept nogil:
     cdef timespec deadline, left, zero, slice
+    cdef polling_t sleep
     cdef nfds_t i
     cdef conn_t *c
     cdef int ready, others
@@ -233,14 +256,19 @@ cdef inline int poll_mixed(pollfd *fds, pollfd *copy, waiting_t *w, nfds_t n, co
         if not settle_all(fds, w, n, &slices):
             leave_all(w, n)
             zero.tv_sec = zero.tv_nsec = 0
+            kvo_cancellation_point()
             others = -EINTR if breathe() else ask_kernel(fds, copy, n, &zero, mask)
-        elif slices and (timeout == NULL or left.tv_sec or left.tv_nsec > SLICE_NS):
-            slice_of(&slice)
-            others = ask_kernel(fds, copy, n, &slice, mask)
-            leave_all(w, n)
         else:
-            others = ask_kernel(fds, copy, n, &left if timeout != NULL else NULL, mask)
-            leave_all(w, n)
+            sleep.fds = fds
+            sleep.copy = copy
+            sleep.w = w
+            sleep.n = n
+            sleep.left = &left if timeout != NULL else NULL
+            sleep.mask = mask
+            if slices and (timeout == NULL or left.tv_sec or left.tv_nsec > SLICE_NS):
+                slice_of(&slice)
+                sleep.left = &slice
+            others = kvo_asleep(poll_asleep, poll_over, &sleep)
         if others < 0:
             return others
         # Revents of the others are in place; now those of ours, without clearing them.

@@ -15,7 +15,7 @@ cdef inline short kernel_ready(int fd, short events) noexcept nogil:
     p.fd = fd
     p.events = events
     p.revents = 0
-    r = kvo_next.poll(&p, 1, 0)
+    r = kvo_poll_now(&p, 1)
     kvo_set_errno(saved)
     return p.revents & events if r == 1 else 0
 

@@ -52,6 +52,7 @@ cdef inline int settle_accounts(conn_t *c, int fd) noexcept nogil:
     the peer has left in my ring. A receive that blocks must not keep that back: the peer may answer to it. 0 or -EINTR."""
     cdef int naps = 0
     while state_of(c) == LIVE and is_set(&c.recv_back) and not is_set(&c.send_back) and not kernel_ready(fd, POLLIN | POLLRDHUP):
+        kvo_cancellation_point()
         follow(c, fd)
         naps += 1
         if not is_set(&c.send_back) and nap() and naps > 100:

@@ -74,7 +74,7 @@ cdef inline bint peer_closed(int fd) noexcept nogil:
     cdef pollfd p
     p.fd = fd
     p.events = p.revents = 0
-    return kvo_next.poll(&p, 1, 0) == 1 and p.revents & POLLHUP
+    return kvo_poll_now(&p, 1) == 1 and p.revents & POLLHUP
 
 
 # ---- client ----
@@ -161,7 +161,7 @@ cdef inline int collect_offers() noexcept nogil:
         if kvo_process.rendezvous < 0:
             break
         n = sizeof(name)
-        fd = kvo_next.accept4(kvo_process.rendezvous, <sockaddr *>&name, &n, SOCK_CLOEXEC | SOCK_NONBLOCK)
+        fd = kvo_accept_now(kvo_process.rendezvous, <sockaddr *>&name, &n, SOCK_CLOEXEC | SOCK_NONBLOCK)
         if fd < 0 and not scarce(errno):
             break
         fd = make_internal(fd)
@@ -200,7 +200,7 @@ cdef inline int32_t call_client(conn_t *c, int fd, int *reason) noexcept nogil:
     if s < 0:
         return -1
     if (kvo_next.bind(s, <sockaddr *>&at, name_of(&at, c.nonce, c'o')) == 0
-            and kvo_next.connect(s, <sockaddr *>&at, name_of(&at, c.nonce, c'r')) == 0):
+            and kvo_connect_now(s, <sockaddr *>&at, name_of(&at, c.nonce, c'r')) == 0):
         # The same process; or root, from which nothing is hidden: a client may have given up its rights since.
         if (credentials(s, &listener) and credentials(fd, &peer) and listener.pid == peer.pid
                 and (listener.uid == peer.uid or listener.uid == 0)):

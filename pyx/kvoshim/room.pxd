@@ -28,23 +28,28 @@ cdef inline bint room_awaited(conn_t *c, ssize_t need) noexcept nogil:
 cdef inline int wait_space(conn_t *c, int fd, ssize_t need, bint part_sent) noexcept nogil:
     """For need bytes of room in my outgoing ring (at most half of it: that much is rung for). 0 when there is something to
     look at, -EAGAIN after SO_SNDTIMEO, -EINTR."""
-    cdef timespec limit
-    cdef int slot
-    cdef int r = -EINPROGRESS
+    cdef sleeper_t s
     if spin_until(c, &c.sending, &c.peer.head, kvo_load64(&c.me.head_cache)):
         return 0
-    kvo_add32(&c.sleepers, 1)
+    begin_sleep(&s, c, fd, need, part_sent)
+    return kvo_asleep(sleep_for_space, sleep_over, &s)
+
+
+cdef inline int sleep_for_space(void *about) noexcept nogil:
+    cdef sleeper_t *s = <sleeper_t *>about
+    cdef conn_t *c = s.c
+    cdef int fd = s.fd
+    cdef timespec limit
+    cdef int r = -EINPROGRESS
     # SO_RCVTIMEO would keep the kernel from restarting a receive.
     if alone(c) and socket_timeout(fd, SO_SNDTIMEO, &limit) == NULL \
-            and (part_sent or socket_timeout(fd, SO_RCVTIMEO, &limit) == NULL):
-        slot = slot_take(c, <uint32_t>kvo_tid())
-        if slot >= 0:
-            r = sleep_on_socket(c, fd, slot, need, part_sent)
-        slot_give(c, slot)
-    if r == -EINPROGRESS:
-        r = sleep_on_segment(c, fd, need, part_sent)
-    kvo_add32(&c.sleepers, <uint32_t>-1)
-    return r
+            and (s.part or socket_timeout(fd, SO_RCVTIMEO, &limit) == NULL):
+        s.slot = slot_take(c, <uint32_t>kvo_tid())
+        if s.slot >= 0:
+            r = sleep_on_socket(c, fd, s.slot, s.need, s.part)
+        slot_give(c, s.slot)
+        s.slot = -1
+    return sleep_on_segment(c, fd, s.need, s.part) if r == -EINPROGRESS else r
 
 
 cdef inline int sleep_on_socket(conn_t *c, int fd, int slot, ssize_t need, bint part_sent) noexcept nogil:
@@ -91,15 +96,22 @@ cdef inline int sleep_on_segment(conn_t *c, int fd, ssize_t need, bint part_sent
 cdef inline int wait_kernel_room(conn_t *c, int fd, bint part_sent) noexcept nogil:
     """The same for room in the kernel socket, before the switch or after the way back, without sending a byte that counts.
     0: look again, or -errno."""
+    cdef sleeper_t s
+    begin_sleep(&s, c, fd, 0, part_sent)
+    return kvo_asleep(sleep_for_kernel_room, sleep_over, &s)
+
+
+cdef inline int sleep_for_kernel_room(void *about) noexcept nogil:
+    cdef sleeper_t *s = <sleeper_t *>about
+    cdef int fd = s.fd
     cdef pollfd p
     cdef timespec limit
     cdef timespec *span
     cdef bint sliced = False
     cdef int r
-    kvo_add32(&c.sleepers, 1)
-    if part_sent:
+    if s.part:
         span = socket_timeout(fd, SO_SNDTIMEO, &limit)
-        if span == NULL and not alone(c):  # another thread may shut it down, which no poll for room reports
+        if span == NULL and not alone(s.c):  # another thread may shut it down, which no poll for room reports
             sliced = True
             slice_of(&limit)
             span = &limit
@@ -112,5 +124,4 @@ cdef inline int wait_kernel_room(conn_t *c, int fd, bint part_sent) noexcept nog
         r = -errno if kvo_next.send(fd, kvo_process.unreadable, 1, MSG_NOSIGNAL) < 0 else 0
         if r == -EFAULT or r == -EPIPE:
             r = 0
-    kvo_add32(&c.sleepers, <uint32_t>-1)
     return r

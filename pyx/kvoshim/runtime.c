@@ -49,7 +49,9 @@ void kvo_fence_everywhere(void) {
     /* No memory, or a filter forbids it by now. A writer that relies on it has stored its index before it looked: no
      * store stays in its processor for this long. */
     struct timespec left = {0, 1000000};
+    int before = kvo_put_off_cancellation();
     while (clock_nanosleep(CLOCK_MONOTONIC, 0, &left, &left) == EINTR) {}
+    kvo_allow_cancellation(before);
   }
   errno = saved;
 }
@@ -107,11 +109,6 @@ void kvo_wake_all(uint32_t *word) {
   errno = saved;
 }
 
-ssize_t kvo_unless_cancelled(int32_t ident, int fd, struct msghdr *message, int flags, kvo_transfer *go_on) {
-  pthread_testcancel();
-  return go_on(ident, fd, message, flags);
-}
-
 int kvo_single_threaded(void) { return __libc_single_threaded; }
 
 void kvo_forked_child(void) {
@@ -137,7 +134,10 @@ int kvo_file_may_have(uint64_t bytes) {
 }
 
 int kvo_random(void *buffer, size_t length) {
-  return getrandom(buffer, length, GRND_NONBLOCK) == (ssize_t)length ? 0 : -EAGAIN;
+  int before = kvo_put_off_cancellation();
+  ssize_t n = getrandom(buffer, length, GRND_NONBLOCK);
+  kvo_allow_cancellation(before);
+  return n == (ssize_t)length ? 0 : -EAGAIN;
 }
 
 static const char *const reason_names[KVO_REASONS] = {

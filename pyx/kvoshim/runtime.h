@@ -209,9 +209,32 @@ void kvo_log(const char *format, ...) __attribute__((format(printf, 1, 2)));
 static inline void kvo_cancellation_point(void) {
   if (__builtin_expect(kvo_load32(&kvo_process.cancelling), 0)) pthread_testcancel();
 }
-/* The same for the calls whose every instruction counts: out of their way. */
+/* The same for the calls whose every instruction counts: out of their way (cancel.c). */
 typedef ssize_t kvo_transfer(int32_t ident, int fd, struct msghdr *message, int flags);
 ssize_t kvo_unless_cancelled(int32_t ident, int fd, struct msghdr *message, int flags, kvo_transfer *go_on);
+/* Calls of the C library that are cancellation points, made in the middle of something: a cancellation waits for its end. */
+static inline int kvo_put_off_cancellation(void) {
+  int before = PTHREAD_CANCEL_DISABLE;
+  if (!kvo_single_threaded()) pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
+  return before;
+}
+static inline void kvo_allow_cancellation(int before) {
+  if (before != PTHREAD_CANCEL_DISABLE) pthread_setcancelstate(before, NULL);
+}
+ssize_t kvo_send_now(int fd, const void *buffer, size_t n, int flags);
+ssize_t kvo_recv_now(int fd, void *buffer, size_t n, int flags);
+ssize_t kvo_sendmsg_now(int fd, const struct msghdr *m, int flags);
+ssize_t kvo_recvmsg_now(int fd, struct msghdr *m, int flags);
+int kvo_connect_now(int fd, const struct sockaddr *address, socklen_t n);
+int kvo_accept_now(int fd, struct sockaddr *address, socklen_t *n, int flags);
+int kvo_close_now(int fd);
+int kvo_poll_now(struct pollfd *fds, nfds_t n);
+int kvo_ppoll_now(struct pollfd *fds, nfds_t n, const struct timespec *span, const sigset_t *mask);
+int kvo_epoll_now(int epfd, struct epoll_event *events, int most, const sigset_t *mask);
+/* Sleeps, with nothing locked, and then calls over: also if the thread is cancelled in its sleep. What sleep returns. */
+typedef int kvo_sleep(void *about);
+typedef void kvo_sleep_over(void *about);
+int kvo_asleep(kvo_sleep *sleep, kvo_sleep_over *over, void *about);
 static inline void kvo_set_errno(int value) { errno = value; }
 /* Addresses that hold no program's data: those of the kernel's half, which it refuses before it does anything, and with them the
  * first page, where NULL leads. (On aarch64 the upper bits may be a tag.) Others are used as they are, see docs/shim.md. */

@@ -216,6 +216,19 @@ cdef extern from "runtime.h" nogil:
     void kvo_cancellation_point()
     ctypedef ssize_t (*transfer_t "kvo_transfer *")(int32_t, int, msghdr *, int) noexcept nogil
     ssize_t kvo_unless_cancelled(int32_t ident, int fd, msghdr *message, int flags, transfer_t go_on)
+    ssize_t kvo_send_now(int fd, const void *buffer, size_t n, int flags)
+    ssize_t kvo_recv_now(int fd, void *buffer, size_t n, int flags)
+    ssize_t kvo_sendmsg_now(int fd, const msghdr *m, int flags)
+    ssize_t kvo_recvmsg_now(int fd, msghdr *m, int flags)
+    int kvo_connect_now(int fd, const sockaddr *address, socklen_t n)
+    int kvo_accept_now(int fd, sockaddr *address, socklen_t *n, int flags)
+    int kvo_close_now(int fd)
+    int kvo_poll_now(pollfd *fds, nfds_t n)
+    int kvo_ppoll_now(pollfd *fds, nfds_t n, const timespec *span, const sigset_t *mask)
+    int kvo_epoll_now(int epfd, epoll_event *events, int most, const sigset_t *mask)
+    ctypedef int (*sleep_t "kvo_sleep *")(void *) noexcept nogil
+    ctypedef void (*sleep_over_t "kvo_sleep_over *")(void *) noexcept nogil
+    int kvo_asleep(sleep_t sleep, sleep_over_t over, void *about)
     void kvo_set_errno(int value)
     bint kvo_outside(const void *p)
     bint kvo_nowhere(const void *p)

@@ -173,7 +173,10 @@ cdef inline ssize_t send_changing(conn_t *c, int fd, const msghdr *m, int flags,
             if direct and locked:
                 kvo_add32(&c.calls, 1)
                 private_unlock(&c.lock)
-            n = kvo_next.sendmsg(fd, &part, flags if direct else flags | MSG_DONTWAIT)
+            if direct:
+                n = kvo_next.sendmsg(fd, &part, flags)
+            else:
+                n = kvo_sendmsg_now(fd, &part, flags | MSG_DONTWAIT)
             if n < 0:
                 n = -errno
             count_early(c, n, 0)
@@ -187,7 +190,7 @@ cdef inline ssize_t send_changing(conn_t *c, int fd, const msghdr *m, int flags,
             if kvo_load32(&c.me.flags) & KVO_CUT:  # another process of my side has switched
                 side_unlock(&c.me.send_lock)
                 continue
-            n = kvo_next.sendmsg(fd, &part, flags | MSG_DONTWAIT)
+            n = kvo_sendmsg_now(fd, &part, flags | MSG_DONTWAIT)
             if n < 0:
                 n = -errno
             else:

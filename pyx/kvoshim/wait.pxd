@@ -13,6 +13,14 @@ cdef enum:
     SLICE_NS = 100000000
 
 
+cdef struct sleeper_t:  # one call's sleep, what it takes back afterwards (sleep_over)
+    conn_t *c
+    int fd
+    int slot      # its waiting slot, -1: none
+    ssize_t need  # bytes of room that it waits for
+    bint part     # bytes have been moved already, so a signal ends the wait even if its handler restarts calls
+
+
 cdef inline bint receive_ended(conn_t *c) noexcept nogil:
     """Nothing more will come once the ring is empty."""
     # SYNC POINT shut: the bytes before the flag are visible with it, so an empty ring after this look is the end.
@@ -112,22 +120,36 @@ cdef inline int nap_within(int fd, int option, bint begun, long *naps) noexcept 
     return kvo_sleep_on(&nobody, 0, NAP_NS, not timed and not begun)
 
 
+cdef inline void begin_sleep(sleeper_t *s, conn_t *c, int fd, ssize_t need, bint part) noexcept nogil:
+    kvo_add32(&c.sleepers, 1)
+    s.c = c
+    s.fd = fd
+    s.slot = -1
+    s.need = need
+    s.part = part
+
+
+cdef inline void sleep_over(void *about) noexcept nogil:
+    cdef sleeper_t *s = <sleeper_t *>about
+    slot_give(s.c, s.slot)
+    kvo_add32(&s.c.sleepers, <uint32_t>-1)
+
+
 cdef inline int wait_data(conn_t *c, int fd, bint part_read) noexcept nogil:
     """Returns 0 when there is something to look at, -EAGAIN after SO_RCVTIMEO, -EINTR; -EINPROGRESS: it can't sleep for a bell
-    now. part_read: bytes have been read already, so a signal ends the wait even if its handler restarts calls."""
-    cdef int slot
-    cdef int r = 0
+    now."""
+    cdef sleeper_t s
     if spin_until(c, &c.receiving, &c.peer.tail, kvo_load64(&c.me.head)):
         return 0
-    kvo_add32(&c.sleepers, 1)
-    slot = slot_take(c, <uint32_t>kvo_tid())
-    r = wait_data_with(c, fd, part_read, slot)
-    slot_give(c, slot)
-    kvo_add32(&c.sleepers, <uint32_t>-1)
-    return r
+    begin_sleep(&s, c, fd, 0, part_read)
+    s.slot = slot_take(c, <uint32_t>kvo_tid())
+    return kvo_asleep(sleep_for_data, sleep_over, &s)
 
 
-cdef inline int wait_data_with(conn_t *c, int fd, bint part_read, int slot) noexcept nogil:
+cdef inline int sleep_for_data(void *about) noexcept nogil:
+    cdef sleeper_t *s = <sleeper_t *>about
+    cdef conn_t *c = s.c
+    cdef int fd = s.fd, slot = s.slot
     cdef char byte
     cdef timespec span
     cdef ssize_t n
@@ -145,7 +167,7 @@ cdef inline int wait_data_with(conn_t *c, int fd, bint part_read, int slot) noex
     if slot < 0:
         slice_of(&span)
         return sleep_for(c, fd, &span, 0)
-    if part_read:
+    if s.part:
         return sleep_for(c, fd, socket_timeout(fd, SO_RCVTIMEO, &span), -EAGAIN)
     if kvo_process.foreign_wait or not alone(c):
         return sleep_peeking(c, fd)

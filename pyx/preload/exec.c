@@ -75,8 +75,15 @@ static int loads_library_in_path(const char *file) {
   return 1;
 }
 
-/* A question whose answer is no matter of the program's errno. */
-#define ASK(question) ({ int saved_ = errno, answer_ = (question); errno = saved_; answer_; })
+/* A question whose answer is no matter of the program's errno; nor is a thread cancelled over it, since exec is no cancellation
+ * point. */
+#define ASK(question) \
+  ({ \
+    int saved_ = errno, before_ = kvo_put_off_cancellation(), answer_ = (question); \
+    kvo_allow_cancellation(before_); \
+    errno = saved_; \
+    answer_; \
+  })
 
 /* Before a successor starts: 1 if it takes the connections over. last: the highest descriptor that it inherits, -1: all. */
 static int prepare(int shimmed, int last) {

@@ -53,6 +53,18 @@ def library() -> Path:
     return _built("fault.so", "fault.c", "-O1", "-fPIC", "-shared", "-fno-builtin")
 
 
+@functools.cache
+def cancelled() -> Path:
+    """The program one thread of which is cancelled (cancelled.c)."""
+    return _built("cancelled", "cancelled.c", "-O1")
+
+
+@functools.cache
+def cancelling() -> Path:
+    """The library that cancels it (cancel.c)."""
+    return _built("cancel.so", "cancel.c", "-O1", "-fPIC", "-shared", "-fno-builtin")
+
+
 @dataclass
 class End:
     """What one end did: exit status and output; with a fault also which calls were failed, and why it stayed plain."""

@@ -143,7 +143,8 @@ EXEMPT = {
     _PURE: "__chk_fail __cxa_finalize __environ environ __errno_location __libc_single_threaded clock_gettime closedir dirfd "
            "dlsym fnmatch free getegid getenv geteuid getpid memcpy memset memcmp sched_getcpu sched_yield setvbuf snprintf "
            "vsnprintf strchr strcmp strcspn strlen strncmp strnlen strrchr strspn strstr strtol strtoull stderr stdin stdout "
-           "sysconf __stack_chk_fail readdir SYS_gettid SYS_rt_sigprocmask pthread_setcanceltype pthread_testcancel",
+           "sysconf __stack_chk_fail readdir SYS_gettid SYS_rt_sigprocmask pthread_setcanceltype pthread_setcancelstate "
+           "pthread_testcancel",
     _OPEN: "munmap SYS_close close SYS_read SYS_write pread lseek getsockname getpeername shutdown ioctl dup2",
     _HARMLESS: "unlink unlinkat kill clock_nanosleep",
     _HANDED_ON: "pthread_cancel read write readv writev preadv2 pwritev2 recv recvfrom sendto recvmmsg sendmmsg splice "

@@ -18,7 +18,7 @@
  * settled             settled, drainable, drain    doorbell.pxd
  * drop_surplus        drop_surplus                 doorbell.pxd
  * sleep_peeking       sleep_peeking                wait.pxd
- * wait_data           wait_data_with               wait.pxd
+ * wait_data           sleep_for_data               wait.pxd
  * wait_kernel_data    wait_kernel_data             early.pxd
  * take_data           take_data, data_of           early.pxd
  * receive_kernel      receive_kernel               early.pxd

@@ -18,7 +18,7 @@
  * drain               drain, take_bytes            doorbell.pxd, ancillary.pxd
  * settled             settled                      doorbell.pxd
  * settle              settle                       doorbell.pxd
- * wait_data           wait_data_with               wait.pxd
+ * wait_data           sleep_for_data               wait.pxd
  * wait_space          wait_space                   room.pxd        (as unlimited as poll_mixed, poller.pxd, for POLLOUT)
  *
  * Abstracted away: spinning (another look at the ring); the caches of the peer's index; one message is one byte;
