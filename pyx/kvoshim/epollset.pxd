@@ -29,6 +29,8 @@ from kvoshim.arrival cimport ORDERED, put_in_order, since
 
 cdef enum:
     FAIR_EVERY = 16     # waits with hot rings, between two that ask the kernel first
+    CROWD = 32          # quiet rings on the hot list, for which it is worth their while to arm some
+    IDLE_MOST = 64      # times that one of them was asked in vain
     SLICE_MS = 100      # longest sleep while a registration has no waiting slot
     LENT_MOST = 64      # registrations of a set that gives the slots of shared connections back after each wait
 
@@ -109,7 +111,7 @@ cdef inline int collect(set_t *s, epoll_event *events, int most) noexcept nogil:
     cdef int32_t found[ORDERED]
     cdef bint more = s.hot_list != 0, several = s.hot_list != last
     cdef reg_t *r
-    cdef uint32_t mask, began = stamp_now() if several else 0
+    cdef uint32_t mask, idle = 0, began = stamp_now() if several else 0
     while more and n < most:
         more = s.hot_list != last
         index = s.hot_list - 1
@@ -121,11 +123,16 @@ cdef inline int collect(set_t *s, epoll_event *events, int most) noexcept nogil:
         make_hot(s, index)
         mask = due(r, conn_at(r.ident))
         if mask:
+            r.idle = 0
             if n < ORDERED:
                 found[n] = index
             events[n].events = mask
             events[n].data.u64 = r.data
             n += 1
+        else:
+            r.idle += 1
+            idle += 1
+    kvo_store32(&s.idle, idle)
     if several and 0 < n < ORDERED:
         if since(s, found, n, began):
             n = collect_late(s, events, found, n, least(most, ORDERED))
@@ -253,9 +260,9 @@ cdef inline void take_kicks(set_t *s) noexcept nogil:
                 look_again(s, s.regs[i])
 
 
-cdef inline bint arm_hot(set_t *s) noexcept nogil:
-    """Arms every hot ring, looks again, empties the list of those that stay quiet. True: one is ready after all.
-    Under s.lock."""
+cdef inline bint arm_hot(set_t *s, uint32_t idle) noexcept nogil:
+    """Arms every hot ring that has been asked in vain so many times, looks again, empties the list of those that stay quiet.
+    True: one is ready after all. Under s.lock."""
     cdef int32_t *link = &s.hot_list
     cdef int32_t index, last = 0
     cdef reg_t *r
@@ -267,6 +274,8 @@ cdef inline bint arm_hot(set_t *s) noexcept nogil:
     while at:
         r = s.regs[at - 1]
         at = r.next_hot
+        if r.idle < idle:
+            continue
         if r.mode == RING and not r.spent:
             c = conn_at(r.ident)
             hold_slot(s, r, c)
@@ -277,6 +286,11 @@ cdef inline bint arm_hot(set_t *s) noexcept nogil:
     while link[0]:
         index = link[0] - 1
         r = s.regs[index]
+        if r.idle < idle:
+            last = index + 1
+            link = &r.next_hot
+            continue
+        r.idle = 0
         if r.mode == RING and not r.spent:
             c = conn_at(r.ident)
             # The same question as collect() will ask: a different one would go round in circles without sleeping.
@@ -288,7 +302,8 @@ cdef inline bint arm_hot(set_t *s) noexcept nogil:
                 last = index + 1
                 link = &r.next_hot
                 continue
-            count_sleep(c)
+            if idle == 0:
+                count_sleep(c)
             # Bells are edges here, so old ones may lie; but they must not fill the socket.
             slot = slot_of(&r.watch)
             target = kvo_load32(&c.me.slot_floor[slot]) if slot >= 0 else kvo_load32(&c.me.drained)
@@ -320,7 +335,7 @@ cdef inline bint set_ready(set_t *s) noexcept nogil:
 
 cdef inline void set_arm(set_t *s) noexcept nogil:
     private_lock(&s.lock)
-    arm_hot(s)
+    arm_hot(s, 0)
     private_unlock(&s.lock)
 
 
@@ -568,6 +583,8 @@ cdef inline int epollset_wait(int epfd, epoll_event *events, int most, const tim
             return -EBADF
         take_kicks(s)
         n = collect(s, events, most) if s.hot_list else 0
+        if n and kvo_load32(&s.idle) >= CROWD and kvo_load32(&s.turn) % FAIR_EVERY == 1:
+            arm_hot(s, IDLE_MOST)  # a busy set never sleeps: those that stay quiet would be asked at each wait
         hot = s.hot_list != 0
         private_unlock(&s.lock)
         at_once = timeout != NULL and timeout.tv_sec == 0 and timeout.tv_nsec == 0
@@ -595,7 +612,7 @@ cdef inline int epollset_wait(int epfd, epoll_event *events, int most, const tim
             kvo_store32(&s.slices, 0)
             s.scan = True
         take_kicks(s)
-        ready = arm_hot(s)
+        ready = arm_hot(s, 0)
         private_unlock(&s.lock)
         n = 0
         sleep.s = s

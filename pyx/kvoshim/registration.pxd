@@ -35,6 +35,7 @@ cdef struct reg_t:
     uint64_t kernel_seen # and up to where data had come through the kernel, while they did
     int32_t index
     int32_t next_hot     # index + 1
+    uint32_t idle        # times in a row that it was asked in vain while hot
     int32_t next_free
     void *set
 
@@ -52,6 +53,7 @@ cdef struct set_t:
     uint32_t slices      # some registration found no waiting slot: sleep in slices
     bint lent            # some registration holds a waiting slot that other processes have to heed
     uint32_t turn
+    uint32_t idle        # hot ones that the last look has found quiet
     uint32_t crowded_out # the last wait had no room for rings
     int32_t hot_list, hot_last  # index + 1 of the first and the last hot one; whoever was told of last is last
     spin_t spin          # so far, also looked at without the lock, maybe in a life that is over
