@@ -69,3 +69,13 @@ def time_batch():
     if failed:
         raise RuntimeError(f"{failed} of {BATCH} passes failed")
     return (between - start) / <double>BATCH, (end - between) / <double>BATCH
+
+
+def pass_batches(bint locked, int batches):
+    """So many batches with look-up and lock, or empty ones, for who counts their instructions."""
+    cdef int i
+    cdef uint32_t failed = 0
+    for i in range(batches):
+        failed += locked_batch() if locked else empty_batch()
+    if failed:
+        raise RuntimeError(f"{failed} passes failed")
