@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ROOT / "bench" / "c"
 INNER = ROOT / "bench" / "inner" / "core_lock.pyx"
 CORE = ROOT / "pyx" / "kvoshim"
-CORE_SOURCES = tuple(CORE / f"{name}.c" for name in ("runtime", "paths", "stats", "peer", "libc_next"))
+CORE_SOURCES = tuple(CORE.glob("*.c"))
 OUTPUT = ROOT / "build" / "bench"
 PROGRAMS = ("server", "client", "floor", "calls", "crowd")
 MODULE = "core_lock.so"
@@ -71,5 +71,5 @@ def build(output: Path = OUTPUT) -> Path:
     drivers = list(SOURCES.iterdir())
     for program in PROGRAMS:
         fresh(output / program, drivers, lambda target, name=program: compile_program(SOURCES / f"{name}.c", target))
-    fresh(output / MODULE, [INNER, *CORE.iterdir()], compile_module)
+    fresh(output / MODULE, [INNER, Path(__file__), *CORE.iterdir()], compile_module)
     return output
