@@ -68,7 +68,8 @@ def counted(run: Stage, command: list[str | Path], environment: dict[str, str], 
 
 
 def run_driver(driver: Path, library: Path | None, connections: int) -> dict[str, float]:
-    """Instructions of one call of each case, with the library or without it. Raises RunError if a connection stayed plain."""
+    """Instructions of one call of each case, beyond those of an empty call, with the library or without it. Raises RunError if
+    a connection stayed plain."""
     with stage() as run:
         path, log = run.folder / "s", run.folder / "log"
         environment = clean_environment()
@@ -80,7 +81,7 @@ def run_driver(driver: Path, library: Path | None, connections: int) -> dict[str
         found = read_log(log, str(path))
         if library and not found.holds(connections + 1):
             raise RunError(f"of {connections + 1} connections {found.words()} were accelerated")
-    around = counts.pop("nothing")
+    around = counts.pop("empty call")
     counts.pop("", None)
     return {name: (total - around) / OPERATIONS for name, total in counts.items()}
 
