@@ -21,8 +21,8 @@ PYTHON_LAYERS = [
 
 CORE_ORDER = [
     "layout", "runtime", "clock", "connection", "segment", "lock", "ring", "spin", "ancillary", "doorbell", "rendezvous",
-    "negotiate", "wait", "room", "readiness", "registration", "arrival", "demote", "early", "receiving", "sending", "life",
-    "inherit", "epollset", "poller", "_core",
+    "negotiate", "wait", "room", "readiness", "epolltable", "registration", "arrival", "demote", "early", "receiving",
+    "sending", "life", "inherit", "hotlist", "epollset", "poller", "_core",
 ]
 
 

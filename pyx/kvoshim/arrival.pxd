@@ -5,7 +5,7 @@ from libc.stdint cimport int32_t, uint32_t, uint64_t
 from kvoshim.layout cimport *
 from kvoshim.runtime cimport *
 from kvoshim.connection cimport *
-from kvoshim.registration cimport *
+from kvoshim.epolltable cimport *
 
 cdef enum:
     ORDERED = 64  # events at a time; the rest comes in the order of the set

@@ -10,8 +10,9 @@ from kvoshim.clock cimport *
 from kvoshim.connection cimport *
 from kvoshim.demote cimport attend
 from kvoshim.doorbell cimport *
+from kvoshim.epolltable cimport set_at, set_t
+from kvoshim.hotlist cimport set_arm, set_ready
 from kvoshim.lock cimport NAP_NS
-from kvoshim.epollset cimport set_at, set_ready, set_arm, set_t
 from kvoshim.readiness cimport *
 from kvoshim.spin cimport crowded, spin_worth, spin_learn
 from kvoshim.wait cimport SLICE_NS, breathe, slice_of
