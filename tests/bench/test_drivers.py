@@ -20,9 +20,9 @@ def check_figures(figures: dict, size: int) -> None:
     """What holds of any measured stretch, however fast the machine."""
     assert figures["count"] > 0 and figures["seconds"] > 0
     assert 0 < figures["min_ns"] <= figures["median_ns"] <= figures["p99_ns"]
-    assert figures["messages_per_s"] == pytest.approx(figures["count"] / figures["seconds"], rel=1e-3)
-    assert figures["bytes_per_s"] == pytest.approx(figures["messages_per_s"] * size, rel=1e-3)
-    assert figures["mean_ns"] == pytest.approx(1e9 / figures["messages_per_s"], rel=1e-3)
+    assert figures["messages_per_s"] == pytest.approx(figures["count"] / figures["seconds"], rel=1e-2)
+    assert figures["bytes_per_s"] == pytest.approx(figures["messages_per_s"] * size, rel=1e-2)
+    assert figures["mean_ns"] == pytest.approx(1e9 / figures["messages_per_s"], rel=1e-2)
     assert figures["cpu_client_s"] >= 0 and figures["cpu_server_s"] >= 0
     assert figures["time_ns"] > 0
 
