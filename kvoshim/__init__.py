@@ -4,9 +4,10 @@ Layers; each imports only layers below it (tests/test_layers.py):
 
     cli, demo               what a person touches
     kvo                     observation: controller, observables, observers
+    process                 what daemons are made of: configuration, signals, control channel
     patching                the drop-in modules for a whole program
     socket, select, selectors, transport    drop-in modules, native interface
-    launcher, settings, errors
+    launcher, settings, errors, identity, directories
     _core, _store, ...      the Cython core (pyx/kvoshim)
 """
 

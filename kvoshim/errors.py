@@ -19,6 +19,12 @@ KvoshimError
   UnknownSubjectError (LookupError)     no process, no path and no program of that name
   ForkedError                           the object belongs to the process that this one was forked from
   TooLateError (RuntimeError)           patch() was called after a module had taken the standard socket class
+  ConfigurationError (ValueError)       a configuration is not valid
+    PartlyAppliedError                  it could neither be applied nor taken back
+  ControlError                          a command was refused; .result says how
+    ControlUnavailableError (ConnectionError)    no daemon answers at the control socket
+  DirectoryError                        the user's own directory for sockets is not to be trusted
+  LaunchError                           a daemon did not come up or did not end well: a kind for each step (process/launch.py)
 """
 
 
@@ -99,3 +105,39 @@ class ForkedError(KvoshimError, RuntimeError):
 
 class TooLateError(KvoshimError, RuntimeError):
     """Modules hold the standard socket class already, which patch() cannot take from them; the message names them."""
+
+
+class ConfigurationError(KvoshimError, ValueError):
+    """A configuration is not valid. The message begins with `place`, file:line:column, where that is known."""
+
+    def __init__(self, problem: str, place: str = "") -> None:
+        super().__init__(f"{place}: {problem}" if place else problem)
+        self.problem = problem
+        self.place = place
+
+
+class PartlyAppliedError(ConfigurationError):
+    """A configuration failed while it was applied, and the one before could not be applied again."""
+
+
+class ControlError(KvoshimError):
+    """A command on the control channel was refused. result: the code of the answer, 1 to 5."""
+
+    def __init__(self, problem: str, result: int = 1) -> None:
+        super().__init__(problem)
+        self.result = result
+
+
+class ControlUnavailableError(ControlError, ConnectionError):
+    """No daemon answers at the control socket, or it broke off."""
+
+
+class DirectoryError(KvoshimError):
+    """The directory for the user's sockets cannot be made, or belongs to somebody else."""
+
+
+class LaunchError(KvoshimError):
+    """A daemon did not come up, or did not end well. The kinds are in kvoshim/process/launch.py, one a step."""
+
+    step = 0
+    exit_code = 1

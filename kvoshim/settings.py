@@ -21,8 +21,13 @@ VARIABLES = (
     Variable("KVOSHIM_SPIN_US", "50", "longest spin before sleeping, in microseconds, 0 to 1000000; 0: never spin"),
     Variable("KVOSHIM_WARMUP", "4", "calls that move bytes on each end of a connection before it gets a segment, 0 to "
              "1000000; short connections cost less so"),
-    Variable("KVOSHIM_LOG", "", "'debug': log what was accelerated, and why not"),
+    Variable("KVOSHIM_LOG", "", "'debug': log what was accelerated, and why not; a daemon's log level: debug, info, warning, "
+             "error"),
     Variable("KVOSHIM_LOG_FILE", "", "file that the log is appended to; '-' or 'stderr': standard error"),
     Variable("KVOSHIM_STATS", "on", "'off': keep no statistics segment for `kvoshim connections`"),
+    Variable("XDG_RUNTIME_DIR", "", "directory for the sockets of your daemons, in its folder kvoshim; else /tmp/kvoshim-UID"),
+    Variable("NOTIFY_SOCKET", "", "set by a service manager that a daemon is to tell when it is ready (sd_notify)"),
+    Variable("WATCHDOG_USEC", "", "set by a service manager that wants signs of life so often, in microseconds"),
+    Variable("WATCHDOG_PID", "", "the process that WATCHDOG_USEC is meant for"),
     Variable("KVOSHIM_CONTROLLER", "", "socket path of the observation controller, instead of the user's own"),
 )

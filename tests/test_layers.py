@@ -11,9 +11,9 @@ ROOT = pathlib.Path(__file__).parents[1]
 # Lowest first. A module belongs to the first entry that is its name or a package above it.
 PYTHON_LAYERS = [
     ["kvoshim._core", "kvoshim._memory", "kvoshim._values", "kvoshim._table", "kvoshim._store", "kvoshim._monitor"],
-    ["kvoshim.errors", "kvoshim.settings", "kvoshim.launcher"],
+    ["kvoshim.errors", "kvoshim.settings", "kvoshim.launcher", "kvoshim.identity", "kvoshim.directories"],
     ["kvoshim.socket", "kvoshim.select", "kvoshim.selectors", "kvoshim.transport", "kvoshim.statistics", "kvoshim.elf"],
-    ["kvoshim.patching", "kvoshim.doctor"],
+    ["kvoshim.patching", "kvoshim.doctor", "kvoshim.process"],
     ["kvoshim.kvo"],
     ["kvoshim"],  # the package's own file: the names that users import
     ["kvoshim.demo", "kvoshim.cli", "kvoshim.__main__"],
@@ -23,6 +23,12 @@ CORE_ORDER = [
     "layout", "runtime", "clock", "connection", "segment", "lock", "ring", "spin", "ancillary", "doorbell", "rendezvous",
     "negotiate", "wait", "room", "readiness", "epolltable", "registration", "arrival", "demote", "early", "receiving",
     "sending", "life", "inherit", "hotlist", "epollset", "poller", "_core",
+]
+
+# The process layer's own files, lowest first.
+PROCESS_ORDER = [
+    "launch", "jsontext", "model", "redaction", "logs", "manager", "loop", "signals", "pidfile", "readiness", "statistics",
+    "envelope", "access", "command", "client", "channel", "builtin", "process", "controller", "main", "__init__",
 ]
 
 
@@ -64,6 +70,18 @@ def test_python_imports_point_down():
             if other is None or other > level:
                 wrong.append(f"{module} imports {target}")
     assert not wrong, wrong
+
+
+def test_the_process_layers_imports_point_down():
+    folder = ROOT / "kvoshim" / "process"
+    assert {path.stem for path in folder.glob("*.py")} == set(PROCESS_ORDER)
+    for name in PROCESS_ORDER:
+        tree = ast.parse((folder / f"{name}.py").read_text())
+        for node in tree.body:  # what only a type checker reads (if TYPE_CHECKING) is no dependency
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("kvoshim.process"):
+                module = node.module.removeprefix("kvoshim.process").lstrip(".")
+                for target in [module] if module else [alias.name for alias in node.names]:
+                    assert PROCESS_ORDER.index(target) < PROCESS_ORDER.index(name), f"{name} uses {target}"
 
 
 @pytest.mark.parametrize("name", CORE_ORDER)

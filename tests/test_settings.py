@@ -12,7 +12,7 @@ def test_every_variable_is_in_the_table():
     used = set()
     for pattern in ("kvoshim/**/*.py", "pyx/**/*.c", "pyx/**/*.pxi", "pyx/**/*.pyx"):
         for path in ROOT.glob(pattern):
-            used |= set(re.findall(r'"(KVOSHIM_[A-Z_]+|USE_TSSX)"', path.read_text()))
+            used |= set(re.findall(r'"(KVOSHIM_[A-Z_]+|USE_TSSX|XDG_[A-Z_]+|NOTIFY_SOCKET|WATCHDOG_[A-Z]+)"', path.read_text()))
     assert used == {variable.name for variable in VARIABLES}
 
 

@@ -18,10 +18,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kvoshim import _memory
+from kvoshim import _memory, identity
 from kvoshim._store import Reader
 from kvoshim.errors import ClosedError, ControllerUnavailableError, ForkedError, KvoshimError, ProtocolError
-from kvoshim.kvo import identity, launch, paths, wire
+from kvoshim.kvo import launch, paths, wire
 from kvoshim.kvo.link import Link, LinkLost
 
 if TYPE_CHECKING:

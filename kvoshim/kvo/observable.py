@@ -9,10 +9,11 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from kvoshim import identity
 from kvoshim._store import Reader, Writer
 from kvoshim._values import check_name
 from kvoshim.errors import ClosedError, KvoshimError, LimitError
-from kvoshim.kvo import identity, wire
+from kvoshim.kvo import wire
 from kvoshim.kvo.client import Client
 from kvoshim.kvo.link import Link
 

@@ -19,10 +19,10 @@ import signal
 import socket as kernel
 import time
 
-from kvoshim import socket
+from kvoshim import identity, socket
 from kvoshim._table import TableWriter
 from kvoshim.errors import ControllerUnavailableError, KvoshimError, LimitError, ProtocolError
-from kvoshim.kvo import identity, paths, wire
+from kvoshim.kvo import paths, wire
 from kvoshim.kvo.controller.catalog import Catalog, Limits, Store
 from kvoshim.kvo.controller.session import Session
 

@@ -10,9 +10,9 @@ import socket as kernel
 import time
 from collections import deque
 
-from kvoshim import socket
+from kvoshim import identity, socket
 from kvoshim.errors import ProtocolError
-from kvoshim.kvo import identity, wire
+from kvoshim.kvo import wire
 from kvoshim.kvo.fdchannel import Channel
 
 log = logging.getLogger("kvoshim.controller")
