@@ -64,7 +64,7 @@ class Frames:
     """Cuts a stream into commands. The bounds may be changed at any time."""
 
     def __init__(self, limit: int) -> None:
-        self.limit = limit  # bytes of one command, with the comments before it
+        self.limit = limit  # bytes of one command, or of one comment before it
         self._buffer = bytearray()
         self._at = 0  # looked at up to here
         self._depth = 0
@@ -111,13 +111,16 @@ class Frames:
             at, byte = found.start(), found.group()
             self._at = at + 1
             if byte == b"{" or byte == b"[" and self._depth:
+                if not self._depth:
+                    del buffer[:at]  # comments and space before it
+                    self._at = 1
                 self._depth += 1
                 if self._depth > DEPTH_MAX:
                     raise ControlError(f"a command may have {DEPTH_MAX} levels")
             elif byte in b"}]" and self._depth:
                 self._depth -= 1
                 if not self._depth:
-                    return at + 1
+                    return self._at
             elif byte == b'"' and self._depth:
                 self._until = b'"'
             elif byte == b"#":

@@ -144,19 +144,24 @@ def _value(document: Document) -> object:
             parse_constant=lambda _: next(values).value,
         )
         if _SURROGATE.search(document.text):
-            _raise_flaw(document)
+            _look_again(document)
         return value
     except json.JSONDecodeError as error:
         raise ConfigurationError(error.msg, document.place(error.pos)) from None
     except _Flaw:
-        _raise_flaw(document)
-        raise AssertionError("the second look found no flaw") from None
+        _look_again(document)
+        raise ConfigurationError("a number is too large, or a key stands twice", document.place(0)) from None
 
 
-def _raise_flaw(document: Document) -> None:
+def _look_again(document: Document) -> None:
+    """Raises the ConfigurationError of the first flaw, if there is one."""
     for _, offset, _, flaw in _walk(document.text):
         if flaw:
             raise ConfigurationError(flaw, document.place(offset))
+    try:
+        json.loads(document.text)  # the flaw may be part of what is no JSON at all, such as 1e999-1
+    except json.JSONDecodeError as error:
+        raise ConfigurationError(error.msg, document.place(error.pos)) from None
 
 
 _PIECE = re.compile(rf"(?P<string>{_STRING})|(?P<open>[\[{{])|(?P<close>[\]}}])|(?P<comma>,)|(?P<scalar>[^\s,:\[\]{{}}\"]+)")

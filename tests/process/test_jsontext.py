@@ -38,6 +38,7 @@ def test_comments_of_all_kinds_and_none_inside_strings():
         ("[-Infinity]", "1:2", "-Infinity is no JSON"),
         ("[1,\n1e999]", "2:1", "a number is too large"),
         ("[" + "9" * 401 + "]", "1:2", "a number has more than 400 digits"),
+        ("[1e999-1]", "1:7", "Expecting ',' delimiter"),
         ('["\\ud800x"]', "1:2", "a string is no Unicode"),
         ('{"\\udfff": 1}', "1:2", "a string is no Unicode"),
         ("\n" + "[" * 65 + "]" * 65, "2:65", "more than 64 levels"),
