@@ -31,7 +31,7 @@ class Statistics:
 
     def keep(self, samples: int) -> None:
         self._keep = samples
-        self._figures = {name: deque(history, samples) for name, history in self._figures.items()}
+        self._figures = {name: deque(list(history)[:samples], samples) for name, history in self._figures.items()}
 
     def set(self, name: str, value: Number) -> None:
         history = self._figures.get(name)
