@@ -33,6 +33,10 @@ def path_of(daemon: str) -> str:
     """The control socket of a daemon of this user."""
     if "/" in daemon:
         return daemon
+    if daemon == "controller":
+        from kvoshim.kvo.paths import control_path, controller_path
+
+        return control_path(controller_path())
     from kvoshim.directories import private_directory
 
     return os.path.join(private_directory(), f"{daemon}.ctl")

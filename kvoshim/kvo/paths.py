@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import stat
 
-from kvoshim.errors import ControllerUnavailableError
+from kvoshim.directories import private_directory
+from kvoshim.errors import ControllerUnavailableError, DirectoryError
 
 _PATH_MAX = 107 - len(".start")  # bytes of a Unix socket's path, with room for our suffixes
 
@@ -19,7 +19,10 @@ def controller_path(path: str | os.PathLike[str] | None = None) -> str:
     """
     chosen = os.fspath(path) if path is not None else os.environ.get("KVOSHIM_CONTROLLER", "")
     if not chosen:
-        chosen = os.path.join(_private_directory(), "controller.sock")
+        try:
+            chosen = os.path.join(private_directory(), "controller.sock")
+        except DirectoryError as error:
+            raise ControllerUnavailableError(f"{error}; or set KVOSHIM_CONTROLLER") from None
     chosen = os.path.abspath(chosen)
     if len(os.fsencode(chosen)) > _PATH_MAX:
         raise ControllerUnavailableError(
@@ -29,32 +32,18 @@ def controller_path(path: str | os.PathLike[str] | None = None) -> str:
     return chosen
 
 
-def _private_directory() -> str:
-    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    directory = os.path.join(runtime, "kvoshim") if os.path.isdir(runtime) else f"/tmp/kvoshim-{os.geteuid()}"
-    try:
-        os.mkdir(directory, 0o700)
-    except FileExistsError:
-        pass
-    except OSError as error:
-        raise ControllerUnavailableError(f"the controller's directory cannot be made: {error}") from None
-    facts = os.lstat(directory)
-    if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.geteuid() or facts.st_mode & 0o077:
-        raise ControllerUnavailableError(
-            f"{directory} is not a directory of yours alone (owner {facts.st_uid}, "
-            f"mode {facts.st_mode & 0o7777:o}); "
-            "remove it, or set KVOSHIM_CONTROLLER to a socket's path elsewhere"
-        )
-    return directory
-
-
 def channel_path(path: str) -> str:
     """The descriptor channel's socket."""
     return path + ".fds"
 
 
+def control_path(path: str) -> str:
+    """The control channel's socket."""
+    return path + ".ctl"
+
+
 def life_lock(path: str) -> str:
-    """Locked by the controller as long as it lives."""
+    """The PID file: locked by the controller as long as it lives."""
     return path + ".lock"
 
 

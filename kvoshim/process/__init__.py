@@ -4,7 +4,7 @@
     controller                           launch, configuration, events, the end
     process                              what a daemon's author subclasses
     builtin                              the commands that every daemon has
-    channel, client                      the control channel's two ends
+    channel, connection, client          the control channel: its server, one client there, the caller's end
     command, access, envelope            what a command is, who may give it, how it travels
     loop, signals, pidfile, readiness, statistics
     manager, logs                        the configuration in force; the log

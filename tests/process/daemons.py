@@ -1,6 +1,7 @@
 """A daemon that the tests of the process layer start as a program of its own: `python daemons.py KIND [OPTIONS]`."""
 
 import asyncio
+import selectors as standard
 import signal
 import sys
 
@@ -98,13 +99,21 @@ class OnAsyncio(Greeter):
         return asyncio.SelectorEventLoop(selectors.DefaultSelector())
 
 
+class OnStandardSelector(Greeter):
+    """The same on a loop that cannot see whether a ring has room."""
+
+    @staticmethod
+    def loop_factory():
+        return process.Loop(standard.DefaultSelector())
+
+
 class Optional(Greeter):
     """The same, but it can run without a file."""
 
     needs_file = False
 
 
-KINDS = {"greeter": Greeter, "asyncio": OnAsyncio, "optional": Optional}
+KINDS = {"greeter": Greeter, "asyncio": OnAsyncio, "standard": OnStandardSelector, "optional": Optional}
 
 if __name__ == "__main__":
     sys.exit(process.main(KINDS[sys.argv[1]], sys.argv[2:]))

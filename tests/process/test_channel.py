@@ -66,8 +66,8 @@ def alive(daemon, clients=1):
     until(lambda: daemon.call("status-get")["control"]["clients"] == clients)
 
 
-@pytest.mark.parametrize("kind", ["greeter", "asyncio"])
-def test_on_both_kinds_of_loop(place, kind):
+@pytest.mark.parametrize("kind", ["greeter", "asyncio", "standard"])
+def test_on_all_kinds_of_loop(place, kind):
     daemon = place.start(kind=kind)
     with daemon.client() as client, Raw(daemon.path) as raw:
         for _ in range(3):

@@ -1,2 +1,3 @@
-"""The controller process: IPC listener (loop.py), sessions with clients (session.py), registration manager
-and monitoring engine (catalog.py). One thread, one event loop, no client that can hold up another."""
+"""The controller process, a daemon of the process layer (daemon.py): IPC listener (listener.py, service.py),
+sessions with clients (session.py), registration manager and monitoring engine (catalog.py). One thread, one event
+loop, no client that can hold up another."""

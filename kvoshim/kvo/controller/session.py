@@ -44,7 +44,6 @@ class Session:
         self.registrations: dict[int, object] = {}
         self.names: set[str] = set()  # claimed or published
         self.given: dict[str, bytes] = {}  # name -> instance of the store it holds
-        self.wants_write = False
         self._frames = wire.Frames(wire.CLIENT_MESSAGES, wire.CLIENT_MAX)
         self._out: deque[bytes] = deque()
         self._out_size = 0
