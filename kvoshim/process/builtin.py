@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 import sys
@@ -38,16 +37,16 @@ def list_commands(controller: Controller, arguments: ListCommands, caller: Calle
 
 
 @command("config-get", access="read", brief="Gives the configuration in force, defaults included.",
-         returns="{module: section, hash}; secrets are masked unless the caller may write")  # fmt: skip
+         returns="{module: section, hash}; for callers that may not write, secrets are masked, and the hash is that of the "
+         "masked configuration")  # fmt: skip
 def config_get(controller: Controller, arguments: NoArguments, caller: Caller) -> dict[str, Any]:
-    manager = controller.manager
     whole = controller.role_of(caller) >= Role.WRITE
-    return {**manager.shown(manager.current, whole=whole), "hash": manager.current.hash}
+    return {**controller.manager.shown(whole=whole), "hash": controller.manager.hash(whole=whole)}
 
 
 @command("config-hash-get", access="read", brief="Gives the hash of the configuration in force.", returns="{hash}")
 def config_hash_get(controller: Controller, arguments: NoArguments, caller: Caller) -> dict[str, str]:
-    return {"hash": controller.manager.current.hash}
+    return {"hash": controller.manager.hash(whole=controller.role_of(caller) >= Role.WRITE)}
 
 
 def _proposed(controller: Controller, given: dict[str, Any]) -> Context:
@@ -117,7 +116,7 @@ def status_get(controller: Controller, arguments: NoArguments, caller: Caller) -
         "state": controller.state,
         "configuration": {
             "source": manager.current.source,
-            "hash": manager.current.hash,
+            "hash": manager.hash(whole=controller.role_of(caller) >= Role.WRITE),
             "failure": controller.log.clean(manager.failure),
         },
         "control": {
@@ -132,8 +131,7 @@ def status_get(controller: Controller, arguments: NoArguments, caller: Caller) -
 
 @command("version-get", access="read", brief="Tells the version.", returns="the version as text; {extended}")
 def version_get(controller: Controller, arguments: NoArguments, caller: Caller) -> Answer:
-    version = importlib.metadata.version("kvoshim")
-    return Answer(Result.OK, version, {"extended": f"{controller.process.name} of kvoshim {version}"})
+    return Answer(Result.OK, version_of("kvoshim"), {"extended": version_text(controller.kind)})
 
 
 @command("build-report", access="read", brief="Tells what the daemon is made of.", returns="lines of text")
@@ -141,12 +139,22 @@ def build_report(controller: Controller, arguments: NoArguments, caller: Caller)
     return Answer(Result.OK, build_text(type(controller.process)))
 
 
+def version_of(package: str) -> str:
+    import importlib.metadata  # takes longer than all else that a daemon loads
+
+    return importlib.metadata.version(package)
+
+
+def version_text(kind: type) -> str:
+    return f"{kind.name} of kvoshim {version_of('kvoshim')}"
+
+
 def build_text(kind: type) -> str:
     """What a daemon is made of, a line a fact."""
     facts = {
         kind.name: f"{kind.__module__}.{kind.__qualname__}",
-        "kvoshim": importlib.metadata.version("kvoshim"),
-        "msgspec": importlib.metadata.version("msgspec"),
+        "kvoshim": version_of("kvoshim"),
+        "msgspec": version_of("msgspec"),
         "Python": f"{platform.python_version()} ({sys.executable})",
         "system": platform.platform(),
     }

@@ -98,7 +98,7 @@ class Channel:
         """Listens at `path` by these settings; connections stay. ConfigurationError; all stays as it was then."""
         policy = Policy(settings.access)
         mode = 0o666 if policy.for_others else 0o600
-        if path != self.path:
+        if path != self.path or not os.path.exists(path):  # somebody has tidied up
             listener = Listener(path, mode)
             self._listen(False)
             if self._listener:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import os
 import sys
 
 from kvoshim.errors import LaunchError
-from kvoshim.process.builtin import build_text
+from kvoshim.process.builtin import build_text, version_text
 from kvoshim.process.controller import Controller
 from kvoshim.process.launch import Exit
 from kvoshim.process.process import Process
@@ -24,21 +23,21 @@ def add_options(kind: type[Process], parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pid-file", metavar="FILE", help="locked while the daemon lives (default: beside its control socket)")
     parser.add_argument("--ready-fd", type=int, default=-1, metavar="N", help="descriptor that gets a newline when it is ready")
     parser.add_argument("--build-report", action="store_true", help="tell what the daemon is made of, and do nothing else")
+    parser.add_argument("--version", action="store_true", help="tell the version, and do nothing else")
     kind.add_options(parser)
 
 
 def main(kind: type[Process], arguments: list[str] | None = None) -> int:
     """Runs a daemon from its command line to its exit code."""
     parser = argparse.ArgumentParser(prog=kind.name, description=kind.__doc__, allow_abbrev=False)
-    parser.add_argument("--version", action="version", version=f"{kind.name} of kvoshim {importlib.metadata.version('kvoshim')}")
     add_options(kind, parser)
     return run(kind, parser.parse_args(arguments), kind.name)
 
 
 def run(kind: type[Process], arguments: argparse.Namespace, prog: str) -> int:
     """The same with a command line that was parsed. prog: how the daemon is called in messages."""
-    if arguments.build_report:
-        print(build_text(kind))
+    if arguments.build_report or arguments.version:
+        print(build_text(kind) if arguments.build_report else version_text(kind))
         return Exit.ENDED
     controller = Controller(kind, arguments, prog)
     try:
@@ -48,10 +47,19 @@ def run(kind: type[Process], arguments: argparse.Namespace, prog: str) -> int:
             return Exit.ENDED
         if arguments.detach:
             return _in_background(controller)
-        return controller.run(lambda: print(f"{prog}: {controller.process.announcement()}", file=sys.stderr, flush=True))
+        return controller.run(lambda: _say(f"{prog}: {controller.process.announcement()}"))
     except LaunchError as error:
-        print(f"{prog}: {controller.log.clean(str(error))}", file=sys.stderr)
+        _say(f"{prog}: {controller.log.clean(str(error))}")
         return error.exit_code
+
+
+def _say(text: str) -> None:
+    """A line on standard error, if there is anybody to read it."""
+    try:
+        if sys.stderr is not None:
+            print(text, file=sys.stderr, flush=True)
+    except OSError:
+        pass
 
 
 def _in_background(controller: Controller) -> int:
@@ -66,7 +74,7 @@ def _in_background(controller: Controller) -> int:
             code, _, text = answer.read().decode(errors="replace").partition(" ")
         if code != "0":
             _, status = os.waitpid(pid, 0)
-            print(f"{controller.prog}: {text or 'it ended before it was ready'}", file=sys.stderr)
+            _say(f"{controller.prog}: {text or 'it ended before it was ready'}")
             return int(code) if code else os.waitstatus_to_exitcode(status) or Exit.NOT_STARTED
         return Exit.ENDED
     code = int(Exit.RUN)

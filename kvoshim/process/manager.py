@@ -61,9 +61,10 @@ class ConfigurationManager(Generic[model.Model]):
     def prepare(self, document: jsontext.Document, source: str) -> Context[model.Model]:
         """A checked context. ConfigurationError."""
         settings = model.convert(document, self.module, self._kind)
-        if any(value == MASK for value in self._redactor.secrets(model.plain(settings))):
+        section = model.plain(settings)
+        if any(value == MASK for value in self._redactor.secrets(section)):
             raise ConfigurationError(f"a secret is {MASK}: this configuration was redacted and is not to be put in force")
-        context = Context(settings, document.value, source, model.hash_of(settings))
+        context = Context(settings, document.value, source, model.hash_of(section))
         self._guard(lambda: self._check(context))
         return context
 
@@ -91,7 +92,7 @@ class ConfigurationManager(Generic[model.Model]):
     def _in_force(self, context: Context[model.Model]) -> None:
         self.current = context
         self.failure = ""
-        log.info("configuration %s from %s is in force: %s", context.hash[:12], context.source, self.shown(context))
+        log.info("configuration from %s is in force: %s", context.source, self.shown())
 
     def change(self, prepare: Callable[[], Context[model.Model]]) -> Context[model.Model]:
         """prepare() and install(), with a failure on record. ConfigurationError."""
@@ -116,10 +117,14 @@ class ConfigurationManager(Generic[model.Model]):
             log.exception("a configuration could not be checked or applied")
             raise ConfigurationError(f"{type(error).__name__}: {error}") from error
 
-    def shown(self, context: Context[model.Model], *, whole: bool = False) -> dict[str, Any]:
-        """{module: section}, with secrets only if `whole`."""
-        section = model.plain(context.settings)
+    def shown(self, *, whole: bool = False) -> dict[str, Any]:
+        """{module: section} of the configuration in force, with secrets only if `whole`."""
+        section = model.plain(self.current.settings)
         return {self.module: section if whole else self._redactor.redact(section)}
+
+    def hash(self, *, whole: bool = False) -> str:
+        """Its hash; not `whole`: of what shown() gives, for a hash of all would tell whether a guessed secret is right."""
+        return self.current.hash if whole else model.hash_of(self.shown()[self.module])
 
     def write(self, name: str) -> str:
         """Writes the configuration in force to a file beside the one that was read (default: that one), in one

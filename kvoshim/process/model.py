@@ -121,7 +121,6 @@ def plain(settings: msgspec.Struct) -> dict[str, Any]:
     return msgspec.to_builtins(settings, str_keys=True)
 
 
-def hash_of(settings: msgspec.Struct) -> str:
-    """SHA-256 of the settings in one fixed order: equal settings have equal hashes, however they were written."""
-    text = json.dumps(plain(settings), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+def hash_of(section: dict[str, Any]) -> str:
+    """SHA-256 of a section in one fixed order: equal settings have equal hashes, however they were written."""
+    return hashlib.sha256(json.dumps(section, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -27,6 +27,7 @@ class Event(NamedTuple):
     time: float
 
 
+_NOTED_MAX = 32
 Handler = Callable[[Event], None]
 
 
@@ -61,7 +62,10 @@ class SignalQueue:
             self._old.setdefault(number, old)
 
     def _note(self, number: int, frame) -> None:
+        if len(self._noted) >= _NOTED_MAX and any(number == noted for noted, _ in self._noted):
+            return  # a flood: one that waits stands for all, as in the kernel
         self._noted.append((number, time.time()))
+        self._loop.call_soon_threadsafe(self._dispatch)  # for loops that have a wake-up descriptor of their own
 
     def _dispatch(self) -> None:
         try:

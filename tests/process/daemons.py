@@ -107,13 +107,29 @@ class OnStandardSelector(Greeter):
         return process.Loop(standard.DefaultSelector())
 
 
+class OnUvloop(Greeter):
+    """The same on uvloop, which has its own ways with signals and descriptors."""
+
+    @staticmethod
+    def loop_factory():
+        import uvloop
+
+        return uvloop.new_event_loop()
+
+
 class Optional(Greeter):
     """The same, but it can run without a file."""
 
     needs_file = False
 
 
-KINDS = {"greeter": Greeter, "asyncio": OnAsyncio, "standard": OnStandardSelector, "optional": Optional}
+KINDS = {
+    "greeter": Greeter,
+    "asyncio": OnAsyncio,
+    "standard": OnStandardSelector,
+    "uvloop": OnUvloop,
+    "optional": Optional,
+}
 
 if __name__ == "__main__":
     sys.exit(process.main(KINDS[sys.argv[1]], sys.argv[2:]))

@@ -66,10 +66,11 @@ def alive(daemon, clients=1):
     until(lambda: daemon.call("status-get")["control"]["clients"] == clients)
 
 
-@pytest.mark.parametrize("kind", ["greeter", "asyncio", "standard"])
+@pytest.mark.parametrize("kind", ["greeter", "asyncio", "standard", "uvloop"])
 def test_on_all_kinds_of_loop(place, kind):
     daemon = place.start(kind=kind)
     with daemon.client() as client, Raw(daemon.path) as raw:
+        assert raw.send(b'{"command": "status-get"}').answer()["arguments"]["state"] == "running"
         for _ in range(3):
             assert client.call("greet") == {"greeting": "hello"}
             assert raw.send(GREET).answer() == HELLO
@@ -304,7 +305,12 @@ def test_a_reader_reads_without_secrets_and_changes_nothing(place):
         assert "config-get" in names and not {"config-set", "shutdown", "config-test"} & set(names)
         assert client.call("status-get")["control"]["role"] == "read"
         assert client.call("config-get")["greeter"]["database"] == {"host": "localhost", "password": "*****"}
-        assert client.call("config-get")["hash"] == daemon.call("config-get")["hash"]
+        hashes = {client.call("config-get")["hash"], client.call("config-hash-get")["hash"]}
+        hashes.add(client.call("status-get")["configuration"]["hash"])
+        daemon.call("config-set", {"greeter": {**daemon.call("config-get")["greeter"], "database": {"password": "another"}}})
+        assert hashes == {client.call("config-hash-get")["hash"]}, "a hash of secrets would let them be guessed"
+        assert daemon.call("config-hash-get")["hash"] not in hashes
+        daemon.call("config-reload")
         assert client.call("leak") == {"told": ["the password is *****"]}
         assert daemon.call("leak") == {"told": [f"the password is {secret}"]}
         for name in ("config-set", "config-write", "shutdown", "crash", "statistic-reset"):

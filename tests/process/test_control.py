@@ -189,6 +189,21 @@ def test_the_control_socket_moves_with_its_clients(daemon, client):
     assert daemon.call("greet") and stat.S_IMODE(os.stat(elsewhere).st_mode) == 0o600
 
 
+def test_a_control_socket_that_moved_in_vain_is_where_it_was(daemon, client):
+    elsewhere = f"{daemon.place.directory}/elsewhere"
+    section = {"control-socket": {"path": elsewhere}, "logging": {"file": f"{elsewhere}.log"}, "refuse": "configure"}
+    assert client.ask("config-set", {"greeter": section}).result == 1
+    assert not os.path.exists(elsewhere) and daemon.call("greet")
+    assert "'greet'" in daemon.log(), "and so is the log"
+
+
+def test_a_control_socket_that_was_removed_comes_back(daemon):
+    os.unlink(daemon.path)
+    daemon.process.send_signal(signal.SIGHUP)
+    until(lambda: os.path.exists(daemon.path))
+    assert daemon.call("greet")
+
+
 def test_the_log_follows_its_settings(daemon, client):
     elsewhere = daemon.place.directory / "elsewhere"
     client.call("config-set", {"greeter": {"logging": {"file": str(elsewhere), "level": "info"}}})
