@@ -62,6 +62,19 @@ def _proposed(controller: Controller, given: dict[str, Any]) -> Context:
     return manager.prepare(Document("command", {**manager.current.document, **given}), "the control channel")
 
 
+def _merged(value: Any, patch: Any) -> Any:
+    """RFC 7396: objects are merged, null removes a key, everything else replaces."""
+    if not isinstance(patch, dict):
+        return patch
+    merged = dict(value) if isinstance(value, dict) else {}
+    for key, item in patch.items():
+        if item is None:
+            merged.pop(key, None)
+        else:
+            merged[key] = _merged(merged.get(key), item)
+    return merged
+
+
 def _changed(controller: Controller, prepare) -> Answer:
     try:
         context = controller.change(prepare)
@@ -80,6 +93,16 @@ def config_test(controller: Controller, arguments: dict, caller: Caller) -> Answ
          "the present one's.", arguments=dict, returns="{hash}; the old one stays in force if this one fails")  # fmt: skip
 def config_set(controller: Controller, arguments: dict, caller: Caller) -> Answer:
     return _changed(controller, lambda: _proposed(controller, arguments))
+
+
+@command("config-merge", access="write", brief="Changes the keys given and leaves the others (RFC 7396: null takes a key "
+         "back to its default), else as config-set.", arguments=dict, returns="{hash}")  # fmt: skip
+def config_merge(controller: Controller, arguments: dict, caller: Caller) -> Answer:
+    module = controller.manager.module
+    given = dict(arguments)
+    if module in given:
+        given[module] = _merged(controller.manager.current.document[module], given[module])
+    return _changed(controller, lambda: _proposed(controller, given))
 
 
 @command("config-reload", access="write", brief="Reads the configuration file again, as SIGHUP does.",

@@ -39,13 +39,19 @@ class Log:
         self._handler: logging.Handler | None = None
 
     def _open(self, file: str) -> logging.Handler:
-        file = file or os.environ.get("KVOSHIM_LOG_FILE", "")
-        if file in ("-", "stderr") or not file:
-            return logging.StreamHandler() if self._foreground else logging.NullHandler()
-        try:
-            return logging.handlers.WatchedFileHandler(file, encoding="utf-8", errors="backslashreplace")
-        except OSError as error:
-            raise ConfigurationError(f"the log file {file} cannot be opened: {error.strerror}") from None
+        chosen = file or os.environ.get("KVOSHIM_LOG_FILE", "")
+        problem = ""
+        if chosen and chosen not in ("-", "stderr"):
+            try:
+                return logging.handlers.WatchedFileHandler(chosen, encoding="utf-8", errors="backslashreplace")
+            except OSError as error:
+                problem = f"the log file {chosen} cannot be opened: {error.strerror}"
+                if file:
+                    raise ConfigurationError(problem) from None
+        handler = logging.StreamHandler() if self._foreground else logging.NullHandler()
+        if problem:  # the variable is for all programs of a user: one that cannot write there runs all the same
+            handler.handle(logging.LogRecord("kvoshim.process", logging.WARNING, __file__, 0, problem, (), None))
+        return handler
 
     def configure(self, settings: Logging) -> None:
         """Changes level and place. ConfigurationError; all stays as it was then."""

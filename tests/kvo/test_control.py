@@ -54,6 +54,7 @@ def test_every_command(place, file):
     check("config-test", json.dumps(configuration))
     check("config-set", json.dumps(configuration))
     check("config-set", json.dumps(configuration), code=4)
+    check("config-merge", '{"controller": {"limits": {"retained": 5}}}')
     check("config-write", "filename=written.json")
     assert json.loads((file.parent / "written.json").read_text())["registry"] == {}
     check("config-reload")

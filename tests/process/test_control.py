@@ -15,7 +15,7 @@ from kvoshim.process import builtin
 from kvoshim.process.command import commands_of
 
 BUILT_IN = sorted(
-    "list-commands config-get config-test config-set config-reload config-write config-hash-get status-get statistic-get "
+    "list-commands config-get config-merge config-test config-set config-reload config-write config-hash-get status-get statistic-get "
     "statistic-get-all statistic-reset version-get build-report shutdown".split()
 )
 SECRET = "hunter2hunter2"
@@ -30,8 +30,9 @@ def client(daemon):
 def test_every_daemon_has_these_commands():
     records = {one.name: one for one in commands_of(builtin)}
     assert sorted(records) == BUILT_IN
+    reading = {"config-get", "config-hash-get"}
     changing = {name for name, one in records.items() if one.access == "write"}
-    assert changing == {"config-test", "config-set", "config-reload", "config-write", "statistic-reset", "shutdown"}
+    assert changing == {name for name in BUILT_IN if name.startswith(("config-", "shutdown", "statistic-reset"))} - reading
     for one in records.values():
         assert one.brief.endswith(".") and one.returns and re.fullmatch(r"\d+\.\d+", one.since)
 
@@ -149,6 +150,19 @@ def test_only_its_own_section_is_set(client):
         answer = client.ask("config-set", arguments)
         assert answer.result == 1 and '{"greeter": {…}}' in answer.text
     assert client.ask("config-set", {"greeter": 5}).result == 1
+
+
+def test_merge_changes_what_is_given(client):
+    client.call("config-set", {"greeter": {"greeting": "a", "database": {"host": "h", "password": "p"}}})
+    before = client.call("config-get")
+    client.call("config-merge", {"greeter": {"database": {"host": "other"}}, "hash": before["hash"]})
+    after = client.call("config-get")["greeter"]
+    assert after["database"] == {"host": "other", "password": "p"} and after["greeting"] == "a"
+    assert client.ask("config-merge", {"greeter": {}, "hash": before["hash"]}).result == 4
+    client.call("config-merge", {"greeter": {"greeting": None}})
+    assert client.call("greet") == {"greeting": "hello"}
+    assert client.ask("config-merge", {"greeter": {"greting": "x"}}).result == 1
+    assert client.ask("config-merge", {}).result == 1 and client.ask("config-merge", {"greeter": None}).result == 1
 
 
 def test_reload_after_the_file_has_changed(daemon, client):

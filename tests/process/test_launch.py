@@ -63,6 +63,13 @@ def test_step_3_the_log(place):
     failed(place, "-c", file, code=Exit.LOG, message="none/log cannot be opened: No such file")
 
 
+def test_a_log_that_only_the_environment_asks_for_is_no_condition(place):
+    place.write(refuse="run")
+    done = place.run("-c", str(place.file), KVOSHIM_LOG_FILE=str(place.directory / "none" / "log"))
+    assert done.returncode == Exit.RUN, "it came as far as running"
+    assert "none/log cannot be opened" in done.stderr and "is ready" in done.stderr
+
+
 def test_step_4_the_pid_file(place, daemon):
     pid_file = place.runtime / "kvoshim" / "greeter.pid"
     assert pid_file.read_text() == f"{daemon.process.pid}\n"
