@@ -4,7 +4,6 @@ import fnmatch
 import re
 
 import snippetlib
-from known_differences import DIFFERS
 from snippet_coverage import ROWS
 
 NAMES = snippetlib.names(".c") + snippetlib.names(".py")
@@ -26,10 +25,6 @@ def test_each_row_has_cases_and_each_case_exists():
 def test_each_snippet_belongs_to_a_row():
     covered = {name for patterns in ROWS.values() for p in patterns.split() for name in _found(p)}
     assert set(NAMES) <= covered
-
-
-def test_known_differences_are_snippets():
-    assert DIFFERS.keys() <= set(NAMES)
 
 
 def test_the_suite_is_as_large_as_promised(record_property):

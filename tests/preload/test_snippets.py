@@ -2,7 +2,6 @@
 
 import pytest
 import snippetlib
-from known_differences import DIFFERS
 
 
 def _cases():
@@ -10,12 +9,7 @@ def _cases():
         for mode in snippetlib.directives(name).modes:
             for warm in (50, 0):
                 state = "warm" if warm else "cold"
-                yield pytest.param(name, mode, warm, id=f"{name}-{mode}-{state}", marks=_marks(name, state))
-
-
-def _marks(name, state):
-    states, why = DIFFERS.get(name, ((), ""))
-    return [pytest.mark.xfail(reason=why, strict=True)] if state in states else []
+                yield pytest.param(name, mode, warm, id=f"{name}-{mode}-{state}")
 
 
 @pytest.mark.parametrize("name, mode, warm", list(_cases()))

@@ -1,5 +1,5 @@
 /* A pointer to where nothing may be read or written. */
-#include "snippet.h"
+#include "../snippets/snippet.h"
 
 static void server(int fd)
 {
