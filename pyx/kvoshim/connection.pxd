@@ -175,7 +175,18 @@ cdef inline void count_received(conn_t *c, ssize_t n, bint peek) noexcept nogil:
         count(&c.stats.receives, 1)
 
 
-cdef inline void describe_in(conn_t *c, conn_stats_t *s) noexcept nogil:
+cdef inline void count_sleep(conn_t *c) noexcept nogil:
+    count(&c.stats.sleeps, 1)
+    kvo_stats_cover(<uint32_t>(c - <conn_t *>kvo_process.slots))  # a forked child shows what it was given once it waits
+
+
+cdef inline void count_spin(conn_t *c, bint won) noexcept nogil:
+    count(&c.stats.spins_won if won else &c.stats.spins_lost, 1)
+
+
+cdef inline void describe(conn_t *c) noexcept nogil:
+    """Tells the statistics what the connection is."""
+    cdef conn_stats_t *s = c.stats
     cdef uint32_t sequence = kvo_load32(&s.sequence) | 1
     kvo_exchange32(&s.sequence, sequence)
     s.since_ns = c.since_ns
@@ -185,42 +196,6 @@ cdef inline void describe_in(conn_t *c, conn_stats_t *s) noexcept nogil:
     memcpy(s.path, c.path, KVO_STATS_PATH)
     kvo_store32(&s.state, state_of(c))
     kvo_release32(&s.sequence, sequence + 1)
-
-
-cdef inline void describe(conn_t *c) noexcept nogil:
-    """Tells the statistics what the connection is."""
-    describe_in(c, c.stats)
-
-
-cdef inline bint described(conn_t *c, const conn_stats_t *s) noexcept nogil:
-    return (kvo_load32(&s.state) == state_of(c) and s.since_ns == c.since_ns and s.reason == c.reason
-            and s.peer_pid == c.peer_pid and memcmp(s.path, c.path, KVO_STATS_PATH) == 0)
-
-
-cdef inline void cover(uint32_t slot) noexcept nogil:
-    """Has the statistics segment hold a slot. If it has become longer, what other threads have described meanwhile is described
-    again: they change the connection first, so either they see the new memory or this sees the change."""
-    cdef uint32_t i
-    cdef int tries
-    cdef conn_t *c
-    if not kvo_stats_cover(slot):
-        return
-    for i in range(kvo_acquire32(&kvo_process.slot_high)):
-        c = (<conn_t *>kvo_process.slots) + i
-        for tries in range(3):
-            if described(c, kvo_stats_slot(i)):
-                break
-            describe_in(c, kvo_stats_slot(i))
-            kvo_fence()
-
-
-cdef inline void count_sleep(conn_t *c) noexcept nogil:
-    count(&c.stats.sleeps, 1)
-    cover(<uint32_t>(c - <conn_t *>kvo_process.slots))  # a forked child shows what it was given once it waits
-
-
-cdef inline void count_spin(conn_t *c, bint won) noexcept nogil:
-    count(&c.stats.spins_won if won else &c.stats.spins_lost, 1)
 
 
 cdef inline void name_connection(conn_t *c, const char *path, size_t length) noexcept nogil:
@@ -333,7 +308,7 @@ cdef inline conn_t *conn_new(int fd, uint32_t state, int role) noexcept nogil:
     c.receiving.period = c.sending.period = 16
     c.since_ns = kvo_stats_now()
     index = <uint32_t>(c - <conn_t *>kvo_process.slots)
-    cover(index)
+    kvo_stats_cover(index)
     c.stats = kvo_stats_slot(index)
     memset(c.stats, 0, KVO_STATS_COUNTER_BYTES)
     enter(c, state)

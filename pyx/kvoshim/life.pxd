@@ -103,7 +103,7 @@ cdef inline bint life_accepted(int listener, int fd, const sockaddr_un *peer, so
         if marked < 0:
             withdraw(c, fd, KVO_OTHER_VERSION)
     elif not marked:
-        cover(0)
+        kvo_stats_cover(0)
         count(&kvo_process.stats.refused[<int>KVO_NO_MARK], 1)
         kvo_log(b"plain fd=%d side=server path=%s reason=no-mark", fd, &own.sun_path[0])
     return marked != 0

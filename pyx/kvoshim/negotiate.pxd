@@ -46,7 +46,7 @@ cdef inline bint note_inode(conn_t *c, int fd) noexcept nogil:
 
 cdef inline void refuse(int reason, int fd, const char *side) noexcept nogil:
     """Counts a connection that has no slot."""
-    cover(0)
+    kvo_stats_cover(0)
     count(&kvo_process.stats.refused[reason], 1)
     kvo_log(b"plain fd=%d side=%s reason=%s", fd, side, kvo_reason_name(reason))
 

@@ -143,7 +143,7 @@ cdef extern from "stats.h" nogil:
     const uint32_t KVO_STATS_VERSION, KVO_STATS_HEADER_BYTES, KVO_STATS_SLOT_BYTES, KVO_STATS_REASONS, KVO_STATS_PATH
     const size_t KVO_STATS_COUNTER_BYTES
     conn_stats_t *kvo_stats_slot(uint32_t slot)
-    int kvo_stats_cover(uint32_t slot)
+    void kvo_stats_cover(uint32_t slot)
     uint64_t kvo_stats_now()
 
 cdef extern from "runtime.h" nogil:

@@ -179,16 +179,14 @@ static int extend(struct kvo_process *p, uint32_t slot) {
   return 1;
 }
 
-int kvo_stats_extend(uint32_t slot) {
+void kvo_stats_extend(uint32_t slot) {
   struct kvo_process *p = &kvo_process;
-  int done = 0;
   /* Another thread, or this one before a signal, is at it already; a child of vfork has no business here. */
-  if (getpid() != p->pid || !kvo_cas32(&p->stats_busy, 0, 1)) return 0;
+  if (getpid() != p->pid || !kvo_cas32(&p->stats_busy, 0, 1)) return;
   int saved = errno;
-  if (slot >= p->stats_slots && (done = extend(p, slot)) == 0) kvo_release32(&p->stats_slots, NEVER);
+  if (slot >= p->stats_slots && extend(p, slot) == 0) kvo_release32(&p->stats_slots, NEVER);
   kvo_release32(&p->stats_busy, 0);
   errno = saved;
-  return done == 1;
 }
 
 /* ---- ending ---- */

@@ -7,9 +7,8 @@
 
 /* Reserves the counters' addresses (private memory so far). 0 or -ENOMEM. shown: whether there will be a segment. */
 int kvo_stats_reserve(uint32_t slots, int shown);
-/* Makes the segment so long that it holds a slot, if that is possible. 1: it has become longer, and what other threads have
- * written meanwhile may have stayed in private memory. */
-int kvo_stats_extend(uint32_t slot);
+/* Makes the segment so long that it holds a slot, if that is possible. */
+void kvo_stats_extend(uint32_t slot);
 /* After fork, in the child: private counters, from zero; the next kvo_stats_extend() makes a segment of its own. */
 void kvo_stats_forked(void);
 /* Removes the segment's name: the process ends. */
@@ -20,8 +19,8 @@ static inline struct kvo_stats_connection *kvo_stats_slot(uint32_t slot) {
 }
 
 /* Called where a system call is near; one load and one test most of the time. */
-static inline int kvo_stats_cover(uint32_t slot) {
-  return __builtin_expect(slot >= kvo_acquire32(&kvo_process.stats_slots), 0) && kvo_stats_extend(slot);
+static inline void kvo_stats_cover(uint32_t slot) {
+  if (__builtin_expect(slot >= kvo_acquire32(&kvo_process.stats_slots), 0)) kvo_stats_extend(slot);
 }
 
 /* Nanoseconds, CLOCK_REALTIME. */

@@ -17,7 +17,6 @@
 
 #define TRY(call) ({ long r_ = (long)(call); if (r_ < 0) err(1, "line %d: %s", __LINE__, #call); r_; })
 
-static struct sockaddr_un at = {.sun_family = AF_UNIX};
 static int server, client, passed;
 
 /* Until the other thread is there. */
@@ -117,33 +116,16 @@ static void s_forked(void) {
   TRY(close(client)), TRY(close(server));
 }
 
-static void *connects(void *unused) {
-  wait_for_the_slow_call();
-  int fd = TRY(socket(AF_UNIX, SOCK_STREAM, 0));
-  TRY(connect(fd, (struct sockaddr *)&at, sizeof at));
-  return unused;
-}
-
-/* For the test: the statistics, before the end takes them away. */
-static void s_describing(void) {
-  char command[600];
-  snprintf(command, sizeof command, "LD_PRELOAD= cp /dev/shm/kvoshim-stats-*-%d-* %s.stats", (int)getpid(), at.sun_path);
-  if (system(command)) errx(1, "%s", command);
-}
-
 int main(int argc, char **argv) {
-  pthread_t thread;
+  struct sockaddr_un at = {.sun_family = AF_UNIX};
   int listener = TRY(socket(AF_UNIX, SOCK_STREAM, 0));
   if (argc != 3) return 2;
   snprintf(at.sun_path, sizeof at.sun_path, "%s", argv[1]);
   TRY(bind(listener, (struct sockaddr *)&at, sizeof at));
-  TRY(listen(listener, 2));
-  int describing = !strcmp(argv[2], "describing");
-  if (describing) pthread_create(&thread, NULL, connects, NULL);
+  TRY(listen(listener, 1));
   client = TRY(socket(AF_UNIX, SOCK_STREAM, 0));
   TRY(connect(client, (struct sockaddr *)&at, sizeof at));
   server = TRY(accept(listener, NULL, NULL));
-  if (describing) pthread_join(thread, NULL), s_describing();
   if (!strcmp(argv[2], "offering")) s_offering();
   if (!strcmp(argv[2], "forked")) s_forked();
   if (!strcmp(argv[2], "passing")) s_passing();

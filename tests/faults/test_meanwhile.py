@@ -5,8 +5,6 @@ import subprocess
 import faultlib
 import shimlib
 
-from kvoshim import _core
-
 
 def run(place, scene, **env):
     """What meanwhile.c prints, and the library's log."""
@@ -33,11 +31,3 @@ def test_a_child_that_has_waited_holds_up_nobody(place):
     """A bell that it might have to be woken by would keep every receive of the parent from sleeping."""
     _, log = run(place, "forked", KVOSHIM_SPIN_US="0")
     assert max(int(e.fields["sleeps"]) for e in log.events("closed")) > 0, log.text()
-
-
-def test_what_is_described_while_the_statistics_move(place):
-    """Another thread's connection is told of in the segment too, which has just been made."""
-    _, log = run(place, "describing", KVO_FAULT="mmap.statistics:1:SLOW")
-    data = (log.path.parent / "s.sock.stats").read_bytes()
-    told = [one["path"] for one in _core.read_statistics(data, data)["connections"] if one["side"] == "client"]
-    assert told == [str(log.path.parent / "s.sock")] * 2
