@@ -213,7 +213,8 @@ def statistic_get_all(controller: Controller, arguments: StatisticGetAll, caller
     return Answer(Result.OK, arguments=controller.statistics.get_all())
 
 
-@command("statistic-reset", access="write", brief="Begins one statistic, or all of them, at 0 again.", arguments=StatisticReset)
+@command("statistic-reset", access="write", arguments=StatisticReset,
+         brief="Begins one statistic, or all of them, anew: at 0, or at what is measured.")  # fmt: skip
 def statistic_reset(controller: Controller, arguments: StatisticReset, caller: Caller) -> None:
     controller.statistics.reset(arguments.name)
 

@@ -27,7 +27,6 @@ class Statistics:
         self._keep = samples
         self._figures: dict[str, deque[list]] = {}  # name -> [value, time], newest first
         self._measures: dict[str, Callable[[], Number]] = {}
-        self._offsets: dict[str, Number] = {}  # what a measured figure was when it was reset
 
     def keep(self, samples: int) -> None:
         self._keep = samples
@@ -53,7 +52,7 @@ class Statistics:
 
     def _look(self) -> None:
         for name, value in self._measures.items():
-            self.set(name, value() - self._offsets.get(name, 0))
+            self.set(name, value())
 
     def get_all(self) -> dict[str, list[list[Any]]]:
         """{name: [[value, time], ...]}, newest first, as Kea's daemons answer."""
@@ -68,15 +67,14 @@ class Statistics:
         return {name: figures[name]}
 
     def reset(self, name: str | None = None) -> None:
-        """Begins one figure, or all, at 0 again. ControlError with result 3 if there is none of that name."""
+        """Begins one figure's history, or all, anew: at 0, or at what is measured. ControlError with result 3 if there is
+        none of that name."""
         self._look()
         if name is not None and name not in self._figures:
             raise ControlError(f"there is no statistic {name!r}", 3)
         for one in [name] if name is not None else list(self._figures):
-            if one in self._measures:
-                self._offsets[one] = self._offsets.get(one, 0) + self._figures[one][0][0]
             self._figures[one].clear()
-            self.set(one, 0)
+            self.set(one, self._measures[one]() if one in self._measures else 0)
 
     def exposition(self, prefix: str) -> str:
         """The newest values in Prometheus' text format."""

@@ -143,3 +143,30 @@ def place(no_leaks):
 @pytest.fixture
 def daemon(place):
     return place.start()
+
+
+def alive(daemon: Daemon, clients: int = 1) -> None:
+    """The daemon answers, and so many connections are open."""
+    until(lambda: daemon.call("status-get")["control"]["clients"] == clients, f"{clients} connections")
+
+
+@pytest.fixture(scope="module")
+def shared_daemon():
+    place = Place()
+    daemon = place.start()
+    daemon.call("greet")  # its statistics segment exists from here on
+    yield daemon
+    place.close()
+
+
+@pytest.fixture
+def shared(shared_daemon, no_leaks):
+    """A daemon for all tests of a module; it has its first configuration again at the beginning of each, and no clients at
+    the end."""
+    place = shared_daemon.place
+    place.write()
+    assert shared_daemon.ask("config-reload").result == 0
+    shared_daemon.path = str(place.runtime / "kvoshim" / "greeter.ctl")
+    place.log.write_text("")
+    yield shared_daemon
+    alive(shared_daemon)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from process_harness import WAIT_S, until
+from process_harness import WAIT_S, alive, until
 
 from kvoshim.process.access import Caller, Policy, Role
 from kvoshim.process.model import Access
@@ -61,9 +61,6 @@ class Raw:
         self.close()
 
 
-def alive(daemon, clients=1):
-    """The daemon answers, and so many connections are open."""
-    until(lambda: daemon.call("status-get")["control"]["clients"] == clients)
 
 
 @pytest.mark.parametrize("kind", ["greeter", "asyncio", "standard", "uvloop"])
@@ -140,25 +137,6 @@ def test_what_is_no_command_ends_the_connection(shared, data, problem):
             assert raw.answer() == HELLO
         assert problem in raw.refusal()
     assert shared.call("greet")
-
-
-@pytest.fixture(scope="module")
-def shared_place():
-    """A daemon for all tests that leave it as it was."""
-    from process_harness import Place
-
-    place = Place()
-    daemon = place.start()
-    daemon.call("greet")  # its statistics segment exists from here on
-    yield place, daemon
-    place.close()
-
-
-@pytest.fixture
-def shared(shared_place):
-    place, daemon = shared_place
-    yield daemon
-    alive(daemon)
 
 
 def test_the_largest_command(shared):

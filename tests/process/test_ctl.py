@@ -6,20 +6,20 @@ import pytest
 
 
 @pytest.fixture
-def ctl(daemon):
+def ctl(shared):
     def run(*words, stdin=""):
-        return daemon.place.kvoshim("ctl", "greeter", *words, stdin=stdin)
+        return shared.place.kvoshim("ctl", "greeter", *words, stdin=stdin)
 
     return run
 
 
-def test_a_command_and_its_answer(daemon, ctl):
+def test_a_command_and_its_answer(shared, ctl):
     done = ctl("greet")
     assert (done.returncode, json.loads(done.stdout), done.stderr) == (0, {"greeting": "hello"}, "")
     done = ctl("greet", "--json")
     assert json.loads(done.stdout) == {"result": 0, "text": "", "arguments": {"greeting": "hello"}}
     assert json.loads(ctl("fill", "size=3").stdout) == {"text": "xxx"}
-    assert json.loads(daemon.place.kvoshim("ctl", daemon.path, "greet").stdout) == {"greeting": "hello"}
+    assert json.loads(shared.place.kvoshim("ctl", shared.path, "greet").stdout) == {"greeting": "hello"}
 
 
 def test_exit_codes_are_the_answers_results(ctl):
@@ -34,10 +34,10 @@ def test_exit_codes_are_the_answers_results(ctl):
     assert done.returncode == 2 and "No such file" in done.stderr
 
 
-def test_a_configuration_goes_round(daemon, ctl):
+def test_a_configuration_goes_round(shared, ctl):
     given = json.loads(ctl("config-get").stdout)
     given["greeter"]["greeting"] = "hi"
-    file = daemon.place.directory / "new.json"
+    file = shared.place.directory / "new.json"
     file.write_text("// by hand\n" + json.dumps(given))
     assert ctl("config-set", f"@{file}").returncode == 0
     assert ctl("config-test", "@-", stdin=json.dumps(given)).returncode == 4, "its hash is that before the change"
