@@ -123,6 +123,10 @@ class Table:
     def describe(self, role: Role) -> list[dict[str, Any]]:
         return [self._commands[name][0].describe() for name in self.names(role)]
 
+    def changes(self, name: str) -> bool:
+        """Whether the command needs the role write."""
+        return self._commands[name][0].access == "write"
+
     def execute(self, name: str, arguments: Any, caller: Caller, role: Role) -> Answer:
         """Checks the role, then the arguments, then does it. ControlError."""
         if name not in self._commands:

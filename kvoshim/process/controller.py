@@ -65,9 +65,9 @@ class Controller:
     # --- launch ---------------------------------------------
 
     def read_configuration(self) -> None:
-        """Step 2. ConfigurationFileError."""
+        """Step 2, and the end of step 1. LaunchError."""
         if self.kind.needs_file and not self.manager.path:
-            raise launch.ConfigurationFileError("a configuration file is needed: --config FILE")
+            raise launch.CommandLineError("a configuration file is needed: --config FILE")
         with _step(launch.ConfigurationFileError):
             self.manager.propose(self.manager.read)
 
@@ -84,6 +84,7 @@ class Controller:
 
     def _launch(self, ready: Callable[[], None]) -> None:
         settings = self.manager.proposed.settings
+        self.notifier = Notifier(self.arguments.ready_fd)
         with _step(launch.LogError):
             self._end.callback(self.log.close)
             self.log.configure(settings.logging)
@@ -111,7 +112,6 @@ class Controller:
             self.channel.configure(settings.control_socket, self._control_path(settings))
         self.statistics.measure("signals", lambda: signals.count)
         self.statistics.measure("control-clients", lambda: len(self.channel.clients))
-        self.notifier = Notifier(self.arguments.ready_fd)
         self._watchdog()
         ready()
         self.state = "running"
@@ -137,6 +137,7 @@ class Controller:
         return [] if context is None else self._redactor.secrets(plain(context.settings))
 
     def _check(self, context: Context) -> None:
+        # Those so far as well: what still works with them may have something to say.
         self.log.mask(self._secrets(self.manager.current) + self._secrets(context))
         Policy(context.settings.control_socket.access)
         self.kind.check(context.settings)
@@ -155,7 +156,6 @@ class Controller:
         try:
             context = self.manager.change(prepare)
             self.statistics.add("configurations")
-            self.log.mask(self._secrets(context))
             return context
         except ConfigurationError as error:
             self.statistics.add("configurations-refused")
@@ -189,7 +189,8 @@ class Controller:
             self.statistics.add("commands-refused")
             log.info("command %r of %s refused: %s", request.command[:64], caller, error)
             raise
-        log.info("command %r of %s: result %d", request.command, caller, answer.result)
+        level = logging.INFO if self.table.changes(request.command) else logging.DEBUG  # reading is not to fill the log
+        log.log(level, "command %r of %s: result %d", request.command, caller, answer.result)
         if role < Role.WRITE:
             answer = Answer(answer.result, self.log.clean(answer.text), _cleaned(answer.arguments, self.log.clean))
         return answer

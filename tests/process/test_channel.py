@@ -6,7 +6,9 @@ import resource
 import socket
 import subprocess
 import sys
+import time
 
+import psutil
 import pytest
 from process_harness import WAIT_S, alive, until
 
@@ -199,6 +201,18 @@ def test_clients_that_are_killed_leave_nothing(shared):
     for _ in range(3):
         subprocess.run([sys.executable, "-c", code, shared.path], timeout=WAIT_S, check=False)
     alive(shared)
+
+
+def test_an_idle_daemon_with_idle_clients_does_not_wake_up(shared):
+    with shared.client() as client, Raw(shared.path) as raw:
+        client.call("greet")
+        raw.send(GREET).answer()
+        process = psutil.Process(shared.process.pid)
+        until(lambda: process.status() == psutil.STATUS_SLEEPING)
+        time.sleep(0.2)  # the last turn's end
+        before = process.num_ctx_switches().voluntary
+        time.sleep(0.5)
+        assert process.num_ctx_switches().voluntary == before
 
 
 def test_want_of_descriptors_passes(place):

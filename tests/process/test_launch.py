@@ -9,9 +9,11 @@ import subprocess
 import sys
 import threading
 
+import daemons
 import pytest
 from process_harness import WAIT_S, until
 
+from kvoshim import process
 from kvoshim.errors import LaunchError
 from kvoshim.process import Exit, launch
 from kvoshim.process.pidfile import PidFile
@@ -35,7 +37,7 @@ def failed(place, *options, code, message, **environment):
 
 def test_step_1_the_command_line(place):
     failed(place, "--no-such-option", code=Exit.COMMAND_LINE, message="--no-such-option")
-    failed(place, code=Exit.CONFIGURATION, message="a configuration file is needed")
+    failed(place, code=Exit.COMMAND_LINE, message="a configuration file is needed")
 
 
 def test_step_2_the_configuration(place):
@@ -133,18 +135,26 @@ def test_step_8_the_run(place):
 
 
 def test_a_daemon_that_needs_no_file(place):
-    process = subprocess.Popen(place.command("optional"), env=place.environment, stderr=subprocess.PIPE, text=True,
+    optional = subprocess.Popen(place.command("optional"), env=place.environment, stderr=subprocess.PIPE, text=True,
                                stdout=subprocess.DEVNULL)  # fmt: skip
     try:
-        assert "ready" in process.stderr.readline()
+        assert "ready" in optional.stderr.readline()
         done = place.kvoshim("ctl", "greeter", "config-reload")
         assert done.returncode == 1 and "without a configuration file" in done.stderr
-        process.send_signal(signal.SIGHUP)  # nothing to read again
+        optional.send_signal(signal.SIGHUP)  # nothing to read again
         assert place.kvoshim("ctl", "greeter", "shutdown", "exit-value=7").returncode == 0
-        assert process.wait(WAIT_S) == 7
+        assert optional.wait(WAIT_S) == 7
     finally:
-        process.kill()
-        process.communicate()
+        optional.kill()
+        optional.communicate()
+
+
+def test_a_process_that_forgets_to_declare_a_secret_is_not_made():
+    class Forgetful(daemons.Greeter):
+        secrets = ("host",)
+
+    with pytest.raises(TypeError, match=r"Forgetful.secrets does not declare database/password$"):
+        process.main(Forgetful, ["--check", "--config", "none"])
 
 
 # --- readiness ---------------------------------------------
