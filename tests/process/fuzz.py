@@ -156,7 +156,7 @@ def held(pid: int) -> tuple[int, int]:
     return process.memory_info().rss, process.num_fds()
 
 
-def main(inputs: str = "1000000", seed: str = "") -> int:
+def main(inputs: str = "3400000", seed: str = "") -> int:
     """Each of the three for so many inputs; 1 if something did not hold."""
     from process_harness import Place, until
 

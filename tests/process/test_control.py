@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import signal
 import stat
 
@@ -194,6 +195,27 @@ def test_write_keeps_what_belongs_to_others(shared, client):
         assert "only written to" in client.ask("config-write", {"filename": name}).text
     assert not list(shared.place.directory.glob("next.json.*")), "what it writes to at first has gone"
     file.unlink()
+
+
+def test_a_write_that_fails_leaves_the_file_as_it_was(shared, client):
+    before = shared.place.file.read_text()
+    client.call("config-merge", {"greeter": {"greeting": "x" * 5000}})
+    resource.prlimit(shared.process.pid, resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+    try:
+        assert "cannot be written: File too large" in client.ask("config-write").text
+    finally:
+        resource.prlimit(shared.process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert shared.place.file.read_text() == before and not list(shared.place.directory.glob("greeter.json.*"))
+
+
+def test_a_file_that_has_gone(shared, client):
+    client.call("config-merge", {"greeter": {"greeting": "kept"}})
+    shared.place.file.unlink()
+    assert "No such file" in client.ask("config-reload").text
+    assert client.call("greet") == {"greeting": "kept"}
+    client.call("config-write")
+    client.call("config-reload")
+    assert client.call("greet") == {"greeting": "kept"}
 
 
 def test_the_control_socket_moves_with_its_clients(shared, client):
