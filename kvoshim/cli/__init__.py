@@ -33,14 +33,15 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **options)
 
 
-def _parser(chosen: str | None) -> argparse.ArgumentParser:
+def _parser(chosen: str | None, only_names: bool) -> argparse.ArgumentParser:
     parser = _Parser(prog="kvoshim", description="Processes of one host talk at the speed of memory.")
     parser.add_argument("--version", action="version", version=f"kvoshim {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
     for name in commands() if chosen is None else [chosen]:
         module = importlib.import_module(f"{__name__}.{name}")
         subparser = subparsers.add_parser(name, help=module.HELP, description=module.HELP)
-        module.configure(subparser)
+        if not only_names:
+            module.configure(subparser)
         subparser.set_defaults(run=module.run)
     return parser
 
@@ -49,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs the command line and returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     chosen = arguments[0] if arguments and arguments[0] in commands() else None
-    args = _parser(chosen).parse_args(arguments)
+    args = _parser(chosen, only_names=arguments[:1] in (["-h"], ["--help"])).parse_args(arguments)
     try:
         code = args.run(args)
         sys.stdout.flush()

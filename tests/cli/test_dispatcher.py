@@ -28,6 +28,7 @@ def test_version(capsys):
     "arguments, absent",
     [
         (["get", "--help"], ["kvoshim.cli.set", "kvoshim.kvo", "msgspec", "rich"]),
+        (["--help"], ["kvoshim.kvo", "kvoshim.process", "msgspec", "rich"]),
         (["env"], ["kvoshim.kvo", "msgspec", "rich", "psutil"]),
     ],
 )
