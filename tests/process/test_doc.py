@@ -71,3 +71,16 @@ def test_the_example_runs(place):
         process.terminate()
         process.communicate(timeout=30)
     assert process.returncode == 0
+
+
+def test_the_tests_that_it_names_are_there():
+    text = DOC.read_text()
+    rows = text[text.index("| what is promised |") :].splitlines()[2:]
+    assert len(rows) > 10
+    for row in rows:
+        named = re.findall(r"`([\w/]+)(\.py)?`", row.split("|")[2])
+        for file in (name for name, ending in named if ending):
+            path = DOC.parents[1] / f"{file}.py" if "/" in file else pathlib.Path(__file__).with_name(f"{file}.py")
+            assert path.exists(), path
+        for function in (name for name, ending in named if not ending):
+            assert any(f"def {function}(" in path.read_text() for path in pathlib.Path(__file__).parent.glob("test_*.py")), function
