@@ -12,13 +12,14 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.build import MODULE, OUTPUT, ROOT, SOURCES, BuildError, build, compile_program, fresh
-from bench.costs import crowd_size
-from bench.processes import RunError, Stage, clean_environment, installed_library, stage
-from bench.proof import read_log
+from kvoshim.bench.build import MODULE, SOURCES, BuildError, build, compile_program, fresh
+from kvoshim.bench.costs import crowd_size
+from kvoshim.bench.processes import RunError, Stage, clean_environment, installed_library, stage
+from kvoshim.bench.proof import read_log
 
-LIMITS = ROOT / "bench" / "instructions.toml"
-COUNTED = ROOT / "bench" / "py" / "counted.py"
+HERE = Path(__file__).resolve().parent
+LIMITS = HERE / "instructions.toml"
+COUNTED = HERE / "py" / "counted.py"
 # Of each case: a multiple of the sixteen waits after which an epoll set asks the kernel first.
 OPERATIONS = 256
 CONNECTIONS = 1002  # one in no epoll set, one in a set of its own, 1,000 in the third
@@ -49,11 +50,10 @@ class Row:
         return "PASSED" if self.counted > self.limit else "ok"
 
 
-def program(output: Path = OUTPUT) -> Path:
-    """The driver, compiled if need be. Raises BuildError: valgrind's headers may be missing."""
-    build(output)
-    target = output / "instructions"
-    fresh(target, SOURCES.iterdir(), lambda beside: compile_program(SOURCES / "instructions.c", beside))
+def program() -> Path:
+    """The driver, compiled if need be, beside the core's module. Raises BuildError: valgrind's headers may be missing."""
+    target = build(HERE.parent) / "instructions"
+    fresh(target, lambda beside: compile_program(HERE / "c" / "instructions.c", beside, f"-I{SOURCES}"))
     return target
 
 
@@ -108,7 +108,7 @@ def count_all(library: Path) -> dict[str, int]:
     shimmed, plain = (run_driver(driver, used, connections) for used in (library, None))
     counts = {name: count - plain[name] if FOREIGN in name else count for name, count in shimmed.items()}
     counts["send + recv 8 B"] = counts["send 8 B"] + counts["recv 8 B"]
-    counts |= run_pythons(OUTPUT / MODULE)
+    counts |= run_pythons(driver.with_name(MODULE))
     return {name: round(count) for name, count in counts.items()}
 
 

@@ -2,7 +2,7 @@
 
 Layers; each imports only layers below it (tests/test_layers.py):
 
-    cli, demo               what a person touches
+    cli, demo, bench        what a person touches
     kvo                     observation: controller, observables, observers
     process                 what daemons are made of: configuration, signals, control channel
     patching                the drop-in modules for a whole program

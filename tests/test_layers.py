@@ -16,7 +16,7 @@ PYTHON_LAYERS = [
     ["kvoshim.patching", "kvoshim.doctor", "kvoshim.process"],
     ["kvoshim.kvo"],
     ["kvoshim"],  # the package's own file: the names that users import
-    ["kvoshim.demo", "kvoshim.cli", "kvoshim.__main__"],
+    ["kvoshim.demo", "kvoshim.bench", "kvoshim.cli", "kvoshim.__main__"],
 ]
 
 CORE_ORDER = [

@@ -3,31 +3,21 @@
 These tests ask whether the drivers work and the report is right. They never ask how fast anything is.
 """
 
-import importlib.util
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import psutil
 import pytest
 
+from kvoshim.bench import machine
+from kvoshim.bench.build import build
+from kvoshim.bench.drivers import Context
+
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def load_bench() -> None:
-    """Makes `import bench` work without the root on sys.path, where it would shadow the installed kvoshim."""
-    if "bench" not in sys.modules:
-        folder = ROOT / "bench"
-        spec = importlib.util.spec_from_file_location(
-            "bench", folder / "__init__.py", submodule_search_locations=[str(folder)]
-        )
-        module = importlib.util.module_from_spec(spec)
-        sys.modules["bench"] = module
-        spec.loader.exec_module(module)
-
-
-load_bench()
+KVOSHIM = Path(sys.executable).with_name("kvoshim")
 
 
 def children() -> set[int]:
@@ -37,7 +27,16 @@ def children() -> set[int]:
 
 def folders() -> set[str]:
     """The runs' temporary folders."""
-    return {path.name for path in Path("/tmp").glob("kvoshim-bench-*") if path.stat().st_uid == os.geteuid()}
+    return {path.name for path in Path(os.environ["TMPDIR"]).iterdir()}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def temporary_folder():
+    """A short TMPDIR of these tests' own, so that what others do at the same time is not taken for a leak."""
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="kb-", dir="/tmp") as folder:
+        os.chmod(folder, 0o755)
+        patch.setenv("TMPDIR", folder)
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -51,28 +50,32 @@ def nothing_left():
 
 
 @pytest.fixture(scope="session")
-def programs(tmp_path_factory) -> Path:
-    """The compiled C drivers."""
-    from bench.build import build
+def built(tmp_path_factory) -> Path:
+    """The folder that the drivers are compiled into."""
+    return tmp_path_factory.mktemp("drivers")
 
-    return build(tmp_path_factory.mktemp("drivers"))
+
+@pytest.fixture(scope="session")
+def programs(built) -> Path:
+    """The compiled C drivers."""
+    return build(ROOT, built)
 
 
 @pytest.fixture
 def context(programs):
     """Very short runs on the kernel's sockets."""
-    from bench import machine
-    from bench.drivers import Context
-
     return Context(programs, tuple(machine.cpus()), None, {}, 0.02)
 
 
 @pytest.fixture
-def bench_command():
-    """Runs the command line as scripts/bench does, after its set-up; returns the finished process."""
+def bench_command(tmp_path, built):
+    """Runs the command line as an installed package does, with a cache of the tests; returns the finished process."""
 
-    def run(*words: str, timeout: float = 120) -> subprocess.CompletedProcess:
-        command = [sys.executable, "-m", "bench", *words]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False)
+    def run(*words: str, timeout: float = 120, **variables: str) -> subprocess.CompletedProcess:
+        command = [KVOSHIM, "bench", *words]
+        environment = os.environ | {"XDG_CACHE_HOME": str(built)} | variables
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=timeout, check=False
+        )
 
     return run

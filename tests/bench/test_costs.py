@@ -5,14 +5,14 @@ import subprocess
 import threading
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from bench import costs
-from bench.build import MODULE, PROGRAMS, build
-from bench.cases import CASES, FOREIGN_CALLS, KERNEL, SHIM
-from bench.processes import clean_environment, installed_library, stage
+from kvoshim.bench import costs
+from kvoshim.bench.cases import CASES
+from kvoshim.bench.cases.costs import FOREIGN_CALLS
+from kvoshim.bench.model import KERNEL, SHIM
+from kvoshim.bench.processes import clean_environment, installed_library, stage
 
 from .test_drivers import check_figures
 
@@ -121,10 +121,3 @@ def test_a_crowd_that_is_not_idle_ends_loudly(context):
         server.join(30)
 
 
-def test_what_is_fresh_is_not_compiled_again(programs):
-    def times(folder: Path) -> dict[str, int]:
-        return {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
-
-    before = times(programs)
-    assert set(before) == {*PROGRAMS, MODULE}
-    assert times(build(programs)) == before

@@ -8,9 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from bench import drivers
-from bench.cases import CASES, KERNEL, Case
-from bench.processes import RunError, clean_environment, listens, stage
+from kvoshim.bench import drivers
+from kvoshim.bench.cases import BY_NAME, CASES
+from kvoshim.bench.model import KERNEL, QUANTILES, Case
+from kvoshim.bench.processes import RunError, clean_environment, listens, stage
 
 STREAM = [case for case in CASES if case.program in ("stream", "python")]
 MODES = {(case.program, case.mode, case.api, case.take): case for case in STREAM}
@@ -19,7 +20,10 @@ MODES = {(case.program, case.mode, case.api, case.take): case for case in STREAM
 def check_figures(figures: dict, size: int) -> None:
     """What holds of any measured stretch, however fast the machine."""
     assert figures["count"] > 0 and figures["seconds"] > 0
-    assert 0 < figures["min_ns"] <= figures["median_ns"] <= figures["p99_ns"]
+    assert 0 < figures["min_ns"] <= figures["median_ns"] <= figures["p99_ns"] <= figures["p999_ns"]
+    quantiles = figures["quantiles_ns"]
+    assert len(quantiles) == len(QUANTILES) and quantiles == sorted(quantiles)
+    assert quantiles[0] == figures["min_ns"] and quantiles[QUANTILES.index(50)] == figures["median_ns"]
     assert figures["messages_per_s"] == pytest.approx(figures["count"] / figures["seconds"], rel=1e-2)
     assert figures["bytes_per_s"] == pytest.approx(figures["messages_per_s"] * size, rel=1e-2)
     assert figures["mean_ns"] == pytest.approx(1e9 / figures["messages_per_s"], rel=1e-2)
@@ -32,7 +36,11 @@ def check_figures(figures: dict, size: int) -> None:
 def test_every_mode_gives_figures(context, key, size):
     case = MODES[key]
     size = size if size in case.sizes else case.sizes[0]
-    check_figures(drivers.run_stream(context, case, size, "any", KERNEL), size)
+    figures = drivers.run_stream(context, case, size, "any", KERNEL)
+    check_figures(figures, 8 if case.unit == "us" else size)
+    assert figures["what"] == case.mode
+    if case.mode != "connect":
+        assert figures["cpu_per_op_s"] == pytest.approx(figures["cpu_per_s"] / figures["messages_per_s"], rel=1e-3)
 
 
 @pytest.mark.parametrize("program", ["stream", "python"])
@@ -56,7 +64,7 @@ def test_programs_run_on_the_cpus_of_their_placement(context, program, placement
             run.await_condition(running, f"on CPUs {cpus}", lambda: os.sched_getaffinity(pid) == cpus)  # noqa: B023
 
 
-@pytest.mark.parametrize("mode", ["line", "rtt", "oneway"])
+@pytest.mark.parametrize("mode", ["line", "rtt", "oneway", "copy"])
 @pytest.mark.parametrize("placement", ["0-0", "any"])
 def test_floors_give_figures(context, mode, placement):
     check_figures(drivers.run_floor(context, mode, 8, placement), 8)
@@ -64,6 +72,22 @@ def test_floors_give_figures(context, mode, placement):
 
 def test_a_message_larger_than_its_ring_goes_through_the_floor(context):
     check_figures(drivers.run_floor(context, "rtt", 1024 * 1024, "any"), 1024 * 1024)
+
+
+def test_thinking_takes_its_time(context):
+    figures = drivers.run_stream(context, BY_NAME["c-think"], 5000, "any", KERNEL)
+    assert figures["count"] >= 20 and figures["seconds"] >= figures["count"] * 0.005
+
+
+def test_the_cpus_are_kept_busy_where_the_case_asks_for_it(context):
+    with stage() as run:
+        with drivers.company(context, BY_NAME["c-rtt-busy"], run):
+            assert len(run.running) == len(context.cpus)
+            for burner, cpu in zip(run.running, context.cpus, strict=True):
+                pid = burner.process.pid
+                run.await_condition(burner, "busy", lambda: drivers.scheduled(pid)[0] > 0)  # noqa: B023
+                assert os.sched_getaffinity(pid) == {cpu}
+        assert all(burner.process.poll() is not None for burner in run.running)
 
 
 def test_an_idle_kernel_connection_uses_no_cpu_and_a_busy_one_does(context):

@@ -1,5 +1,6 @@
 """The counts of scripts/instructions: within their limits, and a library that runs more instructions is found out."""
 
+import importlib.util
 import os
 import re
 import shlex
@@ -9,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from kvoshim.bench.processes import RunError, installed_library
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILT = ROOT / "build" / "release"
@@ -25,9 +28,18 @@ def valgrind():
         pytest.skip(message)
 
 
+@pytest.fixture
+def instructions():
+    """The script as a module."""
+    spec = importlib.util.spec_from_file_location("bench_instructions", ROOT / "bench" / "instructions.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def counted(*words: str | Path) -> subprocess.CompletedProcess:
     """Counts as scripts/instructions does, after its set-up."""
-    command = [sys.executable, "-m", "bench.instructions", *map(str, words)]
+    command = [sys.executable, ROOT / "bench" / "instructions.py", *map(str, words)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
 
 
@@ -73,18 +85,14 @@ def test_a_planted_regression_is_found(tmp_path):
     assert found["recv 8 B"] == found["write 8 B"] == "ok", done.stdout
 
 
-def test_each_case_needs_a_limit_and_each_limit_a_case(tmp_path):
-    from bench.instructions import rows
-
+def test_each_case_needs_a_limit_and_each_limit_a_case(instructions):
+    rows = instructions.rows
     assert [row.verdict for row in rows({"a": 5, "b": 5, "c": 5}, {"a": 5, "b": 4})] == ["ok", "PASSED", "NO LIMIT"]
     with pytest.raises(KeyError, match="d"):
         rows({"a": 5}, {"a": 5, "d": 1})
 
 
-def test_a_connection_that_stays_plain_is_not_counted(monkeypatch):
-    from bench import instructions
-    from bench.processes import RunError, installed_library
-
+def test_a_connection_that_stays_plain_is_not_counted(instructions, monkeypatch):
     monkeypatch.setattr(instructions, "WARM_UP", "1000000")
     with pytest.raises(RunError, match="of 4 connections . were accelerated"):
         instructions.run_driver(instructions.program(), installed_library(), 3)

@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from bench import drivers, proof
-from bench.cases import CASES, CONTROL, KERNEL, SHIM
+from kvoshim.bench import drivers, proof
+from kvoshim.bench.cases import CASES
+from kvoshim.bench.model import CONTROL, KERNEL, SHIM
 
 LOG = """\
 kvoshim[10 client] accelerated id=-100 fd=5 side=client path=/tmp/a/s peer=11

@@ -1,29 +1,43 @@
-"""Medians, ratios and verdicts from made-up runs whose right answer is known."""
+"""Medians, ratios, noise and verdicts from made-up runs whose right answer is known."""
 
 import pytest
 
-from bench.cases import CASES, KERNEL, PRESETS, SHIM, Block, Case, Target, blocks
-from bench.verdict import RING, R, Row, best_kernel, findings, quantity, row_verdict
+from kvoshim.bench.cases import BY_NAME, CASES, blocks, with_controls
+from kvoshim.bench.judging import Results, spread_factor
+from kvoshim.bench.model import CONTROL, KERNEL, PRESETS, RING, SHIM, Block, Case, R, Target
+from kvoshim.bench.peers import PEERS
+from kvoshim.bench.verdict import Row, best_kernel, quantity
 
 CASE = Case(
-    "made-up", "", "stream", "rtt", ring="rtt",
+    "made-up", "", "stream", "rtt", ring="rtt", peers=("pipe",),
     targets=(
-        Target("faster", ">=", 50, ("0-1",)),
-        Target("ring", "<=", 4, ("0-1",)),
-        Target("best", ">=", 2, ("any",)),
-        Target("time", "<=", 0.7, ("0-0",)),
+        Target("A", "faster", ">=", 50, 110, ("0-1",)),
+        Target("B", "ring", "<=", 4, None, ("0-1",)),
+        Target("C", "best", ">=", 2, None, ("any",)),
+        Target("D", "time", "<=", 0.7, None, ("0-0",)),
     ),
 )  # fmt: skip
 
 
 def runs(*times: float, holds: bool = True, cpu: float = 1.0) -> list[dict]:
     found = {"holds": holds, "client": 1, "server": 1, "words": "1"}
-    return [{"time_ns": time, "p99_ns": 2 * time, "cpu_per_s": cpu, "proof": found} for time in times]
+    return [
+        {"time_ns": time, "median_ns": time, "p99_ns": 2 * time, "cpu_per_s": cpu, "proof": found} for time in times
+    ]
 
 
-def row(placement: str, kernel: list[dict], shim: list[dict], ring: list[dict] | None = None) -> Row:
+def row(placement: str, kernel: list[dict], shim: list[dict], ring: list[dict] | None = None, case: Case = CASE) -> Row:
     ring = ring or runs(100, 100, 100)
-    return Row(Block(CASE, 8), placement, {KERNEL: kernel, SHIM: shim, RING: ring, R: ring})
+    return Row(Block(case, 8), placement, {KERNEL: kernel, SHIM: shim, RING: ring, R: ring})
+
+
+def words(*rows: Row) -> list[str]:
+    """The verdicts on the last of one block's rows."""
+    return [finding.words() for finding in Results([list(rows)]).findings(rows[-1])]
+
+
+def verdict(one: Row) -> str:
+    return Results([[one]]).row_verdict(one)
 
 
 def test_ratios_are_of_medians():
@@ -31,6 +45,14 @@ def test_ratios_are_of_medians():
     assert quantity("faster", one, None) == 100
     assert quantity("time", one, None) == pytest.approx(0.01)
     assert quantity("ring", one, None) == 5
+    assert quantity("tail", one, None) == 2
+
+
+def test_a_peers_ratio_is_to_the_shim():
+    one = row("0-1", runs(60_000), runs(500))
+    assert quantity("peer:pipe", one, None) is None
+    one.runs["pipe"] = runs(10_000)
+    assert quantity("peer:pipe", one, None) == 20
 
 
 def test_a_claim_is_held_against_the_kernels_best_placement():
@@ -42,38 +64,76 @@ def test_a_claim_is_held_against_the_kernels_best_placement():
     best = best_kernel(rows)
     assert best.placement == "0-0"
     assert quantity("faster", rows[2], best) == pytest.approx(16.7, abs=0.1)
-    (finding,) = findings(rows[2], best)
+    (finding,) = Results([rows]).findings(rows[2])
     assert finding.value == pytest.approx(1.33, abs=0.01) and finding.words() == "misses 0/1"
 
 
 def test_verdict_counts_the_repetitions_that_met_it():
-    rows = [row("0-1", runs(60_000, 60_000, 60_000), runs(300, 300, 2_000))]
-    assert [finding.words() for finding in findings(rows[0], rows[0])] == ["meets 2/3", "meets 2/3"]
-    assert row_verdict(rows[0], rows[0]) == "meets 2/3"
+    one = row("0-1", runs(60_000, 60_000, 60_000), runs(300, 300, 2_000))
+    assert words(one) == ["holds 2/3", "holds 2/3"]
+    assert verdict(one) == "holds 2/3"
 
 
 def test_the_worst_finding_is_the_rows_verdict():
     one = row("0-1", runs(60_000), runs(500))  # 120 times faster, but 5 R
-    assert [finding.words() for finding in findings(one, one)] == ["meets 1/1", "misses 0/1"]
-    assert row_verdict(one, one) == "misses 0/1"
+    assert words(one) == ["holds 1/1", "misses 0/1"]
+    assert verdict(one) == "misses 0/1"
+
+
+def test_the_goal_is_told_apart_from_the_bar():
+    assert [one.goal for one in Results([[row("0-1", runs(60_000), runs(300))]]).all_findings()] == [True, True]
+    assert [one.goal for one in Results([[row("0-1", runs(30_000), runs(300))]]).all_findings()] == [False, True]
+
+
+def control(placement: str, *times: float) -> Row:
+    pairs = {KERNEL: runs(*[1000] * len(times)), CONTROL: runs(*times)}
+    return Row(Block(BY_NAME["control"], 8), placement, pairs)
+
+
+def test_the_greatest_difference_of_equal_runs_is_noise():
+    assert spread_factor([(10, 12), (30, 20), (1, None)]) == 1.5
+    assert spread_factor([(None, 1)]) is None
+
+
+def test_what_is_missed_by_less_than_the_noise_is_not_a_clear_miss():
+    one = row("0-0", runs(1000), runs(750))  # 0.75 where 0.7 is asked
+    near, far = (Results([[control("0-0", 1010, times)], [one]]) for times in (900, 990))
+    assert near.findings(one)[0].words() == "misses within noise 0/1" and not near.missed()
+    assert near.noise(one) == pytest.approx(1.111, abs=0.001)
+    assert far.findings(one)[0].words() == "misses 0/1" and [found.row for found in far.missed()] == [one]
+
+
+def test_noise_is_of_the_same_placement_and_says_nothing_of_other_quantities():
+    one = row("0-0", runs(1000), runs(750))
+    found = Results([[control("0-1", 2000)], [one]])
+    assert found.noise(one) is None and found.findings(one)[0].words() == "misses 0/1"
+    assert Results([[control("0-0", 2000)], [one]]).noise(one, "tail") is None
 
 
 def test_a_single_unproved_repetition_bars_every_comparison():
     one = row("0-1", runs(60_000, 60_000), runs(300) + runs(300, holds=False))
-    assert one.state() == row_verdict(one, one) == "not accelerated"
-    assert all(finding.value is None for finding in findings(one, one))
+    assert one.state() == verdict(one) == "not accelerated"
+    found = Results([[one]])
+    assert all(finding.value is None for finding in found.findings(one))
+    assert len(found.missed()) == 2
 
 
 @pytest.mark.parametrize("subject", [KERNEL, SHIM])
 def test_a_failed_side_bars_every_comparison(subject):
     one = row("0-1", runs(60_000), runs(300))
     one.errors[subject] = "client: hangs"
-    assert row_verdict(one, one) == "failed"
+    assert verdict(one) == "failed"
+
+
+def test_a_failed_peer_bars_nothing():
+    one = row("0-1", runs(60_000), runs(300))
+    one.errors["pipe"] = "client: hangs"
+    assert verdict(one) == "holds 1/1"
 
 
 def test_without_a_library_there_is_no_verdict():
     one = Row(Block(CASE, 8), "0-1", {KERNEL: runs(60_000)})
-    assert row_verdict(one, one) == "no shim run"
+    assert verdict(one) == "no shim run" and not Results([[one]]).missed()
 
 
 def test_idle_is_judged_by_its_worst_repetition():
@@ -84,22 +144,22 @@ def test_idle_is_judged_by_its_worst_repetition():
 
     quiet = Row(Block(case, 8), "any", {KERNEL: idle(0, 0), SHIM: idle(0, 0)})
     once = Row(Block(case, 8), "any", {KERNEL: idle(0, 0), SHIM: idle(0, 0.00001)})
-    assert row_verdict(quiet, None) == "meets 2/2"
-    assert row_verdict(once, None) == "misses 1/2"
+    assert verdict(quiet) == "holds 2/2"
+    assert verdict(once) == "misses 1/2"
 
 
 def test_what_a_call_costs_more_is_a_difference_of_medians():
     case = next(case for case in CASES if case.program == "calls")
     one = Row(Block(case, 0), "0-0", {KERNEL: runs(90, 80, 100), SHIM: runs(99, 200, 85)})
     assert quantity("extra", one, None) == 9
-    assert row_verdict(one, None) == "meets 2/3"  # 9, 120, -15
+    assert verdict(one) == "holds 2/3"  # 9, 120, -15
 
 
 def test_the_core_is_judged_without_a_kernel_beside_it():
     case = next(case for case in CASES if case.program == "lock")
     one = Row(Block(case, 0), "0-0", {SHIM: runs(14, 15, 16)})
-    assert [finding.value for finding in findings(one, best_kernel([one]))] == [15]
-    assert row_verdict(one, None) == "meets 2/3"
+    assert [finding.value for finding in Results([[one]]).findings(one)] == [15]
+    assert verdict(one) == "holds 2/3"
 
 
 def test_a_crowds_memory_is_judged_beside_the_kernels():
@@ -110,8 +170,8 @@ def test_a_crowds_memory_is_judged_beside_the_kernels():
 
     fits = Row(Block(case, 1000), "0-0", {KERNEL: crowd(300), SHIM: crowd(300 + 40 * 1024)})
     large = Row(Block(case, 1000), "0-0", {KERNEL: crowd(300), SHIM: crowd(301 + 40 * 1024)})
-    assert row_verdict(fits, None) == "meets 1/1"
-    assert row_verdict(large, None) == "misses 0/1"
+    assert verdict(fits) == "holds 1/1"
+    assert verdict(large) == "misses 0/1"
 
 
 def test_every_demand_is_about_a_row_that_the_quick_preset_measures():
@@ -128,6 +188,22 @@ def test_every_demand_is_about_a_row_that_the_quick_preset_measures():
             assert rows, f"{case.name}: {target.text()}"
 
 
+def test_the_data_fits_together():
+    for case in CASES:
+        assert BY_NAME[case.control].shim == CONTROL
+        assert set(case.peers) <= set(PEERS), case.name
+        assert case.detail or set(case.quick_sizes) & set(case.sizes), case.name
+        for target in case.targets:
+            assert not target.quantity.startswith("peer:") or target.quantity[5:] in case.peers, case.name
+            assert target.stretch is None or target.reached(target.stretch) and target.met(target.stretch), case.name
+
+
+def test_every_row_of_the_targets_is_there():
+    rows = {target.row for case in CASES for target in case.targets}
+    wanted = {f"S{number}" for number in range(1, 16)} | {f"P{number}" for number in range(1, 7)}
+    assert wanted - rows == {"S9", "P6"}
+
+
 def test_only_names_cases_blocks_and_beginnings():
     preset = PRESETS["quick"]
     assert [block.name for block in blocks(preset, ("c-rtt/8B",))] == ["c-rtt/8B"]
@@ -135,3 +211,11 @@ def test_only_names_cases_blocks_and_beginnings():
     assert {block.case.name for block in blocks(preset, ("redis",))} >= {"redis-get-c1", "redis-set-c50"}
     with pytest.raises(KeyError, match="nothing"):
         blocks(preset, ("nothing",))
+
+
+def test_what_is_judged_has_its_control_in_the_same_run():
+    preset = PRESETS["quick"]
+    assert [block.case.name for block in with_controls(blocks(preset, ("c-rtt/8B",)))] == ["control", "c-rtt"]
+    assert [block.case.name for block in with_controls(blocks(preset, ("control",)))] == ["control"]
+    whole = with_controls(blocks(preset))
+    assert len({block.name for block in whole}) == len(whole)

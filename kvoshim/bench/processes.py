@@ -6,12 +6,13 @@ import resource
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+from kvoshim.launcher import library_path
 
 
 class RunError(Exception):
@@ -25,16 +26,11 @@ def clean_environment() -> dict[str, str]:
 
 
 def installed_library() -> Path | None:
-    """The installed preload library; None if the package has none.
-
-    Asked of a second interpreter that does not see the source folder: the package there has no library.
-    """
-    code = "import importlib.resources as r; print(r.files('kvoshim') / 'libkvoshim.so')"
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=60, check=False
-    )
-    library = Path(done.stdout.strip() or "/nonexistent")
-    return library if done.returncode == 0 and library.exists() else None
+    """The installed preload library; None if the package has none."""
+    try:
+        return Path(library_path())
+    except FileNotFoundError:
+        return None
 
 
 def listens(path: str) -> bool:
@@ -170,11 +166,16 @@ class Stage:
             self.running.pop().end()
 
 
+def base_folder() -> str:
+    """Where the runs' folders are made: TMPDIR if it is short, since a socket path has room for 107 bytes only."""
+    folder = os.environ.get("TMPDIR", "")
+    return folder if folder.startswith("/") and len(folder) <= 40 else "/tmp"
+
+
 @contextmanager
 def stage() -> Iterator[Stage]:
     """A fresh folder that other users can enter; its programs end and it is removed with the block."""
-    # /tmp itself: a socket path has room for 107 bytes, and TMPDIR may be long.
-    folder = Path(tempfile.mkdtemp(prefix="kvoshim-bench-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="kvoshim-bench-", dir=base_folder()))
     folder.chmod(0o755)
     run = Stage(folder)
     try:

@@ -1,19 +1,22 @@
-"""The order of the runs: in every repetition of a block, all placements, kernel and shim one after the other.
+"""The order of the runs: in every repetition of a block, all placements, kernel, shim and peers one after the other.
 
 So a ratio compares runs that are a second apart, and a slow spell of the host hits both sides.
 """
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 
-from bench import applications, costs, drivers, verdict
-from bench.cases import CONTROL, CORE, KERNEL, SHIM, Block
-from bench.drivers import Context
-from bench.processes import RunError
-from bench.verdict import Row
+from kvoshim.bench import costs, drivers, peers
+from kvoshim.bench.applications import postgres, redis
+from kvoshim.bench.drivers import Context
+from kvoshim.bench.model import ALONE, CONTROL, CORE, KERNEL, RING, SHIM, Block, L, R
+from kvoshim.bench.processes import RunError
+from kvoshim.bench.verdict import Row
 
 Progress = Callable[[str], None]
+APPLICATIONS = {"redis": redis, "pgbench": postgres}
 
 
 class Runner:
@@ -24,7 +27,7 @@ class Runner:
         self.repetitions = repetitions
         self.say = say
         self.skipped: dict[str, str] = {}
-        self.postgres = applications.Postgres()
+        self.postgres = postgres.Postgres()
         self.stack = ExitStack()
         self.programs = {
             "stream": drivers.run_stream,
@@ -33,7 +36,7 @@ class Runner:
             "calls": costs.run_calls,
             "lock": costs.run_lock,
             "crowd": costs.run_crowd,
-            "redis": applications.run_redis,
+            "redis": redis.run,
             "pgbench": self.postgres.run,
         }
 
@@ -44,6 +47,13 @@ class Runner:
     def __exit__(self, *exception: object) -> None:
         self.stack.close()
 
+    def missing(self, block: Block) -> str | None:
+        """What this machine lacks for a block, or None."""
+        program = block.case.program
+        if program == "lock":
+            return costs.missing(self.context)
+        return APPLICATIONS[program].missing(block.case) if program in APPLICATIONS else None
+
     def placements(self, block: Block) -> list[str]:
         """The placements that this machine allows; with one CPU there is no 0-1."""
         return [name for name in block.case.placements if name != "0-1" or len(self.context.cpus) > 1]
@@ -51,19 +61,19 @@ class Runner:
     def companions(self, block: Block) -> list[tuple[str, str, int]]:
         """Bare rings that run beside the block: (name, mode of the floor program, size)."""
         if block.case.ring is None:
-            return [(verdict.L, "line", 8)]
-        rings = [(verdict.L, "line", 8), (verdict.RING, block.case.ring, block.size)]
-        return rings + [(verdict.R, "rtt", 8)] if block.case.ring == "rtt" else rings
+            return [(L, "line", 8)]
+        rings = [(L, "line", 8), (RING, block.case.ring, block.size)]
+        return rings + [(R, "rtt", 8)] if block.case.ring == "rtt" else rings
 
     def subjects(self, block: Block) -> list[str]:
-        """Who runs in this block: the kernel's socket, then what stands beside it."""
+        """Who runs in this block by the case's own programs: the kernel's socket, then what stands beside it."""
         if block.case.shim == CONTROL:
             return [KERNEL, CONTROL]
         if block.case.shim == CORE:
             return [SHIM]
         if block.case.shim == "preload" and self.context.library is None:
             return [KERNEL]
-        return [KERNEL, SHIM]
+        return [KERNEL, SHIM, ALONE] if block.case.alone else [KERNEL, SHIM]
 
     def measure(self, row: Row, name: str, run: Callable[[], dict]) -> None:
         """One run. A subject that failed once in a row is left alone: it would only hang again."""
@@ -76,42 +86,54 @@ class Runner:
             figures = None
         row.runs.setdefault(name, []).append(figures)
 
+    def measure_companions(self, row: Row) -> None:
+        """The bare rings. Where the ring of the row's own size is R itself, it runs once."""
+        for name, mode, size in self.companions(row.block):
+            if name == R and row.block.size == 8 and RING in row.runs:
+                row.runs[R] = row.runs[RING]
+                continue
+            self.measure(row, name, partial(drivers.run_floor, self.context, mode, size, row.placement))
+
+    def measure_peers(self, row: Row) -> None:
+        """Other transports; what this machine does not have is noted."""
+        for name in row.block.case.peers:
+            if reason := peers.missing(name):
+                row.absent[name] = reason
+            elif row.placement in peers.PEERS[name].placements:
+                what = (self.context, row.block.case, row.block.size, row.placement, name)
+                self.measure(row, name, partial(peers.run_peer, *what))
+
     def run_block(self, block: Block) -> list[Row]:
         """All repetitions of one block: one row for each placement."""
         rows = [Row(block, placement) for placement in self.placements(block)]
         program = self.programs[block.case.program]
         for repetition in range(self.repetitions):
             for row in rows:
-                # Where the ring of the row's own size is R itself, it runs once.
-                for name, mode, size in self.companions(block):
-                    if name == verdict.R and block.size == 8 and verdict.RING in row.runs:
-                        row.runs[verdict.R] = row.runs[verdict.RING]
-                        continue
-                    self.measure(
-                        row, name, partial(drivers.run_floor, self.context, mode, size, row.placement)
-                    )
+                self.measure_companions(row)
                 for name in self.subjects(block):
                     what = (self.context, block.case, block.size, row.placement, name)
                     self.measure(row, name, partial(program, *what))
+                self.measure_peers(row)
                 times = f"{repetition + 1}/{self.repetitions}"
                 self.say(f"{block.name} {row.placement} {times}: {last_figures(row)}")
         return rows
 
     def run(self, blocks: list[Block]) -> Iterator[list[Row]]:
         """Runs every block whose programs are installed; the others' reasons go to `skipped`."""
+        start = time.monotonic()
         for number, block in enumerate(blocks, 1):
-            reason = applications.missing(block.case)
-            if reason:
+            if reason := self.missing(block):
                 self.skipped[block.name] = reason
-                self.say(f"{block.name} skipped: {reason}")
+                self.say(f"[{number}/{len(blocks)}] {block.name} SKIPPED: {reason}")
                 continue
-            self.say(f"[{number}/{len(blocks)}] {block.case.title}")
+            minutes, seconds = divmod(int(time.monotonic() - start), 60)
+            self.say(f"[{number}/{len(blocks)}, {minutes}:{seconds:02d}] {block.case.title}")
             yield self.run_block(block)
 
 
 def last_figures(row: Row) -> str:
     """What the last repetition gave, for the progress line."""
-    words = []
+    words = [f"{name} NOT INSTALLED" for name in row.absent]
     for name, runs in row.runs.items():
         if name in row.errors:
             words.append(f"{name} FAILED ({row.errors[name]})")

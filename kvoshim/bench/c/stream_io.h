@@ -13,9 +13,11 @@
  * socket. SPIN: recv(MSG_DONTWAIT) until there is something. */
 enum api { API_BLOCK, API_POLL, API_EPOLL, API_SPIN };
 
+/* out: where sends go. plain: no socket but two pipes, which only read() and write() work on. */
 struct stream {
-    int fd, epoll;
+    int fd, out, epoll;
     enum api api;
+    int plain;
 };
 
 static inline enum api api_by_name(const char *name) {
@@ -57,7 +59,7 @@ static inline int connect_to(const char *path) {
 }
 
 static inline struct stream stream_open(int fd, enum api api) {
-    struct stream s = {fd, -1, api};
+    struct stream s = {fd, fd, -1, api, 0};
     if (api == API_EPOLL) {
         int flags = fcntl(fd, F_GETFL);
         if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK)) die("fcntl: %s", strerror(errno));
@@ -71,6 +73,7 @@ static inline struct stream stream_open(int fd, enum api api) {
 
 static inline void stream_close(struct stream *s) {
     if (s->epoll >= 0) close(s->epoll);
+    if (s->out != s->fd) close(s->out);
     close(s->fd);
 }
 
@@ -101,7 +104,8 @@ static inline void wait_writable(struct stream *s) {
 static inline size_t receive_some(struct stream *s, void *into, size_t room) {
     for (;;) {
         wait_readable(s);
-        ssize_t got = recv(s->fd, into, room, s->api == API_SPIN ? MSG_DONTWAIT : 0);
+        ssize_t got = s->plain ? read(s->fd, into, room)
+                               : recv(s->fd, into, room, s->api == API_SPIN ? MSG_DONTWAIT : 0);
         if (got >= 0) return (size_t)got;
         if (errno != EINTR && errno != EAGAIN) die("recv: %s", strerror(errno));
         if (s->api == API_SPIN) cpu_pause();
@@ -128,7 +132,8 @@ static inline void must_receive(struct stream *s, void *into, size_t size) {
 static inline void send_all(struct stream *s, const void *from, size_t size) {
     int flags = MSG_NOSIGNAL | (s->api == API_SPIN ? MSG_DONTWAIT : 0);
     for (size_t done = 0; done < size;) {
-        ssize_t sent = send(s->fd, (const char *)from + done, size - done, flags);
+        ssize_t sent = s->plain ? write(s->out, (const char *)from + done, size - done)
+                                : send(s->fd, (const char *)from + done, size - done, flags);
         if (sent >= 0) {
             done += (size_t)sent;
         } else if (errno == EAGAIN) {

@@ -4,15 +4,19 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import proof
-from bench.build import ROOT
-from bench.cases import CONTROL, SHIM, Case
-from bench.processes import RunError, Running, Stage, clean_environment, listens, stage
+from kvoshim.bench import proof
+from kvoshim.bench.build import HERE
+from kvoshim.bench.model import CONTROL, SHIM, Case
+from kvoshim.bench.processes import RunError, Running, Stage, clean_environment, listens, stage
 
-PYTHON_DRIVER = ROOT / "bench" / "py" / "stream.py"
+PYTHON_DRIVER = HERE / "py" / "stream.py"
+# What keeps a CPU busy.
+BURNER = ("sh", "-c", "while :; do :; done")
 LOG = "shim.log"
 # A floor of spinning looks with a CPU each; hand-over at once on one CPU; unpinned it may be either.
 YIELD_AFTER = {"0-1": -1, "0-0": 0, "any": 100}
@@ -78,7 +82,7 @@ def with_proof(
     """Adds what the shim's log says, of so many connections or the case's; nothing where no proof is asked."""
     if subject == SHIM and case.connections:
         found = proof.read_log(run.folder / LOG, path)
-        holds = found.holds(connections or case.connections)
+        holds = found.holds(connections or max(case.connections, 1))
         figures["proof"] = found.summary() | {"words": found.words(), "holds": holds}
     return figures
 
@@ -89,7 +93,7 @@ def pinned(cpu: int | None) -> list[str]:
 
 
 def run_floor(context: Context, mode: str, size: int, placement: str) -> dict[str, object]:
-    """The bare ring (mode rtt or oneway), or L (mode line). Raises RunError."""
+    """The bare ring (mode rtt or oneway), L (mode line), or copying alone (mode copy). Raises RunError."""
     server, client = context.placed(placement)
     command = [
         context.programs / "floor",
@@ -102,22 +106,37 @@ def run_floor(context: Context, mode: str, size: int, placement: str) -> dict[st
     command += ["--seconds", str(min(context.seconds, 0.1))]
     if server is not None:
         command += ["--cpus", f"{server},{client}"]
-    if mode == "oneway":
+    rate = mode in ("oneway", "copy")
+    if rate:
         command += ["--capacity", str(4 * 1024 * 1024)]
     with stage() as run:
         running = run.start("floor", command, clean_environment())
         running.wait(context.patience)
-        return timed(running.result(), "rate" if mode == "oneway" else "trip")
+        return timed(running.result(), "rate" if rate else "trip")
 
 
 def timed(figures: dict[str, object], shape: str) -> dict[str, object]:
-    """Adds what is compared: time_ns of one operation, and CPU seconds of both sides a second."""
+    """Adds what is compared: time_ns of one operation, and CPU seconds of both sides, a second and an operation."""
     if shape == "rate":
         figures["time_ns"] = 1e9 / figures["messages_per_s"]
     else:
         figures["time_ns"] = figures["min_ns" if shape == "call" else "median_ns"]
-    figures["cpu_per_s"] = (figures["cpu_client_s"] + figures["cpu_server_s"]) / figures["seconds"]
+    cpu = figures["cpu_client_s"] + figures["cpu_server_s"]
+    figures["cpu_per_s"] = cpu / figures["seconds"]
+    if "count" in figures:
+        figures["cpu_per_op_s"] = cpu / figures["count"]
     return figures
+
+
+@contextmanager
+def company(context: Context, case: Case, run: Stage) -> Iterator[None]:
+    """A program that computes on each CPU, where the case asks for it."""
+    burners = [
+        run.start(f"burner{cpu}", BURNER, clean_environment(), cpu=cpu) for cpu in context.cpus if case.busy
+    ]
+    yield
+    for burner in burners:
+        burner.end()
 
 
 def commands(
@@ -137,11 +156,25 @@ def commands(
             server.append("--connections")
         if case.take == "any":
             client += ["--take", "any"]
-    client += ["--mode", case.mode, "--size", str(size)]
+    client += ["--mode", case.mode]
+    if case.unit == "us":
+        client += ["--size", "8", "--think-us", str(size)]
+    else:
+        client += ["--size", str(size)]
     # A paced run makes 1000 samples a second, and needs some for its CPU time to mean anything.
-    seconds = max(5 * context.seconds, 0.3) if case.mode == "paced" else context.seconds
+    seconds = max(5 * context.seconds, 0.3) if case.mode in ("paced", "think") else context.seconds
     client += ["--seconds", str(seconds)]
     return server + common + pinned(server_cpu), client + common + pinned(client_cpu)
+
+
+def finish(context: Context, server: Running, client: Running) -> None:
+    """Waits for the ends of client and server. Raises RunError with the words of the one that is to blame."""
+    try:
+        client.wait(context.patience)
+    except RunError as error:
+        code = server.process.poll()
+        raise RunError(f"{error}; {server.said()}" if code else str(error)) from None
+    server.wait(10)
 
 
 def run_stream(context: Context, case: Case, size: int, placement: str, subject: str) -> dict[str, object]:
@@ -152,13 +185,9 @@ def run_stream(context: Context, case: Case, size: int, placement: str, subject:
         server_command, client_command = commands(context, case, size, placement, subject, path)
         server = run.start("server", server_command, variables)
         run.await_condition(server, "listening", lambda: listens(path))
-        client = run.start("client", client_command, variables)
-        try:
-            client.wait(context.patience)
-        except RunError as error:
-            code = server.process.poll()
-            raise RunError(f"{error}; {server.said()}" if code else str(error)) from None
-        server.wait(10)
+        with company(context, case, run):
+            client = run.start("client", client_command, variables)
+            finish(context, server, client)
         return with_proof(timed(client.result(), case.shape), case, subject, run, path)
 
 

@@ -91,20 +91,28 @@ static int compare_doubles(const void *left, const void *right) {
     return (a > b) - (a < b);
 }
 
+/* The sample below which so many per cent of them lie; they are sorted. */
+static inline double quantile(const struct measure *m, double percent) {
+    return m->samples[(size_t)((double)(m->sample_count - 1) * percent / 100)];
+}
+
+static const double QUANTILES[] = {0, 1, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 99, 99.9, 99.99, 100};
+
 /* Prints the one line that a driver owes its caller. Sorts the samples. */
 static inline void print_measure(const char *what, size_t size, struct measure *m) {
     qsort(m->samples, m->sample_count, sizeof *m->samples, compare_doubles);
-    size_t last = m->sample_count - 1;
     double seconds = (double)m->wall_ns / 1e9;
-    printf("{\"what\": \"%s\", \"size\": %zu, \"count\": %llu, \"seconds\": %.6f, "
-           "\"median_ns\": %.3f, \"p99_ns\": %.3f, \"min_ns\": %.3f, \"mean_ns\": %.3f, "
+    printf("{\"what\": \"%s\", \"size\": %zu, \"count\": %llu, \"seconds\": %.9f, "
+           "\"median_ns\": %.3f, \"p99_ns\": %.3f, \"p999_ns\": %.3f, \"min_ns\": %.3f, \"mean_ns\": %.3f, "
            "\"messages_per_s\": %.3f, \"bytes_per_s\": %.3f, "
            "\"cpu_client_s\": %.6f, \"cpu_server_s\": %.6f, "
-           "\"switches_client\": %llu, \"switches_server\": %llu}\n",
-           what, size, BIG(m->count), seconds, m->samples[last / 2],
-           m->samples[(size_t)((double)last * 0.99)], m->samples[0], (double)m->wall_ns / (double)m->count,
-           (double)m->count / seconds, (double)m->bytes / seconds, (double)m->near.cpu_ns / 1e9,
-           (double)m->far.cpu_ns / 1e9, BIG(m->near.switches), BIG(m->far.switches));
+           "\"switches_client\": %llu, \"switches_server\": %llu, \"quantiles_ns\": [",
+           what, size, BIG(m->count), seconds, quantile(m, 50), quantile(m, 99), quantile(m, 99.9), m->samples[0],
+           (double)m->wall_ns / (double)m->count, (double)m->count / seconds, (double)m->bytes / seconds,
+           (double)m->near.cpu_ns / 1e9, (double)m->far.cpu_ns / 1e9, BIG(m->near.switches), BIG(m->far.switches));
+    for (size_t i = 0; i < sizeof QUANTILES / sizeof *QUANTILES; i++)
+        printf("%s%.3f", i ? ", " : "", quantile(m, QUANTILES[i]));
+    puts("]}");
     fflush(stdout);
 }
 

@@ -2,11 +2,12 @@
 
 from rich.markup import escape
 
-from bench.cases import KERNEL
-from bench.verdict import MEETS, MISSES, Row, Spread
+from kvoshim.bench.judging import HOLDS, MISSES, NOISE
+from kvoshim.bench.model import KERNEL
+from kvoshim.bench.verdict import Row, Spread
 
-STYLES = {MEETS: "green", MISSES: "red"}
-
+STYLES = {HOLDS: "green", NOISE: "yellow", MISSES: "red"}
+PLAIN = ("-", "no shim run")
 
 TIME_UNITS = (("s", 1e9), ("ms", 1e6), ("us", 1e3), ("ns", 1))
 RATE_UNITS = (("M/s", 1e6), ("k/s", 1e3), ("/s", 1))
@@ -53,22 +54,22 @@ def ratio_text(value: float | None) -> str:
 
 def styled(verdict: str) -> str:
     """A verdict in its colour."""
-    style = STYLES.get(verdict.split(" ")[0])
-    if verdict == "-" or verdict == "no shim run":
+    if verdict in PLAIN:
         return verdict
-    return f"[{style or 'yellow'}]{escape(verdict)}[/]"
+    known = verdict.rstrip("0123456789/").strip()
+    return f"[{STYLES.get(known, 'yellow')}]{escape(verdict)}[/]"
 
 
-def p99_text(row: Row, subject: str) -> str:
-    """The median of the repetitions' 99th percentiles."""
-    spread = row.spread(subject, "p99_ns")
-    return time_text(spread.median) if spread else "-"
+def tail_text(row: Row, subject: str) -> str:
+    """The medians of the repetitions' 99th and 99.9th percentiles."""
+    spreads = [row.spread(subject, key) for key in ("p99_ns", "p999_ns")]
+    return " / ".join(time_text(spread.median) for spread in spreads if spread) or "-"
 
 
 def cpu_text(row: Row) -> str:
-    """CPU seconds a second, both sides together: kernel, shim."""
-    spreads = [row.spread(subject, "cpu_per_s") for subject in (KERNEL, row.subject)]
-    return " / ".join(f"{spread.median:.2f}" if spread else "-" for spread in spreads)
+    """CPU time of an operation, both sides together: kernel, shim."""
+    spreads = [row.spread(subject, "cpu_per_op_s") for subject in (KERNEL, row.subject)]
+    return " / ".join(time_text(spread.median * 1e9) if spread else "-" for spread in spreads)
 
 
 def accelerated_text(row: Row) -> str:

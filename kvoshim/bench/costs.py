@@ -6,12 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bench.build import MODULE, ROOT
-from bench.cases import Case
-from bench.drivers import Context, environment, idle_figures, pinned, timed, with_proof
-from bench.processes import clean_environment, listens, stage
+from kvoshim.bench.build import HERE, MODULE
+from kvoshim.bench.drivers import Context, environment, idle_figures, pinned, timed, with_proof
+from kvoshim.bench.model import Case
+from kvoshim.bench.processes import clean_environment, listens, stage
 
-LOCK_DRIVER = ROOT / "bench" / "py" / "lock.py"
+LOCK_DRIVER = HERE / "py" / "lock.py"
 # Where a process's stack happens to lie shifts a call by ten nanoseconds: the least of so many processes counts.
 PROCESSES = 5
 # Descriptors that each end of a crowd needs besides two a connection, and seconds that it may take to gather.
@@ -35,6 +35,13 @@ def run_calls(context: Context, case: Case, size: int, placement: str, subject: 
     proves no acceleration, or else the fastest. Raises RunError."""
     runs = [run_calls_once(context, case, placement, subject) for _ in range(PROCESSES)]
     return min(runs, key=lambda figures: ("proof" not in figures or figures["proof"]["holds"], figures["time_ns"]))
+
+
+def missing(context: Context) -> str | None:
+    """What run_lock lacks here, or None."""
+    if not (context.programs / MODULE).exists():
+        return "needs kvoshim's source tree, where scripts/bench is"
+    return None
 
 
 def run_lock(context: Context, case: Case, size: int, placement: str, subject: str) -> dict[str, object]:

@@ -1,9 +1,10 @@
 /* The stream benchmark's server.
  *
- *   server --path PATH [--cpu N] [--api block|poll|epoll|spin] [--connections]
+ *   server --path PATH [--cpu N] [--api block|poll|epoll|spin] [--over unix|tcp|pipe] [--connections]
  *
  * Serves one connection, phase by phase as its client asks, and exits. With --connections it answers one
  * 8-byte request on each of any number of connections. */
+#include "other.h"
 #include "stream_io.h"
 #include "wire.h"
 
@@ -81,7 +82,8 @@ static void serve_connections(int listener, enum api api) {
 
 int main(int argc, char **argv) {
     static const struct option options[] = {{"path", 1, 0, 'p'}, {"cpu", 1, 0, 'c'}, {"api", 1, 0, 'a'},
-                                            {"connections", 0, 0, 'n'}, {0}};
+                                            {"connections", 0, 0, 'n'}, {"over", 1, 0, 'o'}, {0}};
+    enum over over = OVER_UNIX;
     const char *path = NULL;
     int cpu = -1, connections = 0;
     enum api api = API_BLOCK;
@@ -90,20 +92,21 @@ int main(int argc, char **argv) {
         else if (option == 'c') cpu = (int)number("--cpu", optarg);
         else if (option == 'a') api = api_by_name(optarg);
         else if (option == 'n') connections = 1;
+        else if (option == 'o') over = over_by_name(optarg);
         else return 2;
     }
     if (!path) die("--path is missing");
     die_with_parent();
     pin(cpu);
 
-    int listener = listen_on(path);
     if (connections) {
+        int listener = listen_on(path);
         serve_connections(listener, api);
+        close(listener);
     } else {
-        struct stream s = stream_open(accept_on(listener), api);
+        struct stream s = serve_over(over, path, api);
         serve_phases(&s);
         stream_close(&s);
     }
-    close(listener);
     return 0;
 }

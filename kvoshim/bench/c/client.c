@@ -1,17 +1,19 @@
 /* The stream benchmark's client: prints one line of JSON.
  *
- *   client --path PATH --mode rtt|oneway|paced|connect|idle [--size BYTES] [--seconds S] [--warm N]
- *          [--cpu N] [--api block|poll|epoll|spin] [--take exact|any]
+ *   client --path PATH --mode rtt|oneway|paced|think|connect|idle [--size BYTES] [--seconds S] [--warm N]
+ *          [--cpu N] [--api block|poll|epoll|spin] [--take exact|any] [--think-us T] [--over unix|tcp|pipe]
  *
  * rtt      request and answer of --size bytes, as fast as they go
  * oneway   a stream of messages; the server takes whole ones or what is there; ends with its account.
  *          Times are per message, over 200 slices of the stream as the sender sees it
  * paced    a request every millisecond: both sides sleep in between
+ * think    the client sleeps for --think-us between an answer and its next request
  * connect  connect, 8-byte request, answer, close
  * idle     says "ready" after the warm-up, then waits on connection and standard input until that ends
  *
  * --seconds is what the measured stretch should last; how many operations that takes is found in the
  * warm-up, which is at least --warm round trips long. */
+#include "other.h"
 #include "stream_io.h"
 #include "wire.h"
 
@@ -23,6 +25,7 @@ static const char *path;
 static size_t size = 8;
 static double seconds = 0.3;
 static uint64_t warm = 5000;
+static uint64_t think_ns = 0;
 static enum api api = API_BLOCK;
 static uint32_t take = TAKE_EXACT;
 
@@ -51,20 +54,31 @@ static void warm_up(struct stream *s, char *buffer, uint64_t count, uint64_t *to
     account_of(s, count);
 }
 
-static void run_trips(struct stream *s, char *buffer, int paced) {
+static void sleep_until(uint64_t due) {
+    struct timespec at = {(time_t)(due / 1000000000u), (long)(due % 1000000000u)};
+    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL) == EINTR) {}
+}
+
+enum pace { AT_ONCE, PACED, THINKING };
+
+static uint64_t trips_in_time(enum pace pace, uint64_t took) {
+    if (pace == PACED) return (uint64_t)(seconds * 1e9 / PACE_NS);
+    if (pace == THINKING && think_ns) return (uint64_t)(seconds * 1e9 / (double)(think_ns + took / warm));
+    return fill(seconds, warm, took, 200, MOST_TRIPS);
+}
+
+static void run_trips(struct stream *s, char *buffer, const char *what, enum pace pace) {
     uint64_t took;
     warm_up(s, buffer, warm, &took);
-    uint64_t count = paced ? (uint64_t)(seconds * 1e9 / PACE_NS) : fill(seconds, warm, took, 200, MOST_TRIPS);
+    uint64_t count = trips_in_time(pace, took);
     if (count < 20) count = 20;
     struct measure m = new_measure(count, size);
     announce(s, PHASE_ECHO, count);
     struct usage start = usage_now();
     uint64_t begin = now_ns(), before = begin;
     for (uint64_t i = 0; i < count; i++) {
-        if (paced) {
-            uint64_t due = begin + (i + 1) * PACE_NS;
-            struct timespec at = {(time_t)(due / 1000000000u), (long)(due % 1000000000u)};
-            while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL) == EINTR) {}
+        if (pace == PACED || think_ns) {
+            sleep_until(pace == PACED ? begin + (i + 1) * PACE_NS : before + think_ns);
             before = now_ns();
         }
         trip(s, buffer, size, i);
@@ -75,7 +89,7 @@ static void run_trips(struct stream *s, char *buffer, int paced) {
     m.wall_ns = now_ns() - begin;
     m.near = usage_since(start);
     m.far = account_of(s, count);
-    print_measure(paced ? "paced" : "rtt", size, &m);
+    print_measure(what, size, &m);
 }
 
 /* Sends `count` numbered messages; the time ends when the server has them all. */
@@ -163,8 +177,10 @@ static void run_idle(struct stream *s, char *buffer) {
 int main(int argc, char **argv) {
     static const struct option options[] = {
         {"path", 1, 0, 'p'}, {"mode", 1, 0, 'm'}, {"size", 1, 0, 's'}, {"seconds", 1, 0, 't'},
-        {"warm", 1, 0, 'w'}, {"cpu", 1, 0, 'c'},  {"api", 1, 0, 'a'},  {"take", 1, 0, 'k'},    {0}};
+        {"warm", 1, 0, 'w'}, {"cpu", 1, 0, 'c'},  {"api", 1, 0, 'a'},  {"take", 1, 0, 'k'},
+        {"over", 1, 0, 'o'}, {"think-us", 1, 0, 'i'}, {0}};
     const char *mode = "rtt";
+    enum over over = OVER_UNIX;
     int cpu = -1;
     for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         if (option == 'p') path = optarg;
@@ -175,6 +191,8 @@ int main(int argc, char **argv) {
         else if (option == 'c') cpu = (int)number("--cpu", optarg);
         else if (option == 'a') api = api_by_name(optarg);
         else if (option == 'k') take = strcmp(optarg, "any") ? TAKE_EXACT : TAKE_ANY;
+        else if (option == 'o') over = over_by_name(optarg);
+        else if (option == 'i') think_ns = (uint64_t)(1000 * number("--think-us", optarg));
         else return 2;
     }
     if (!path) die("--path is missing");
@@ -188,12 +206,15 @@ int main(int argc, char **argv) {
     }
     char *buffer = calloc(1, size);
     if (!buffer) die("no memory for messages of %zu bytes", size);
-    struct stream s = stream_open(connect_to(path), api);
-    if (!strcmp(mode, "rtt")) run_trips(&s, buffer, 0);
-    else if (!strcmp(mode, "paced")) run_trips(&s, buffer, 1);
+    struct stream s = connect_over(over, path, api);
+    /* Otherwise the kernel may add 50 us to each sleep, to spare wake-ups. */
+    if (think_ns) prctl(PR_SET_TIMERSLACK, 1UL);
+    if (!strcmp(mode, "rtt")) run_trips(&s, buffer, mode, AT_ONCE);
+    else if (!strcmp(mode, "paced")) run_trips(&s, buffer, mode, PACED);
+    else if (!strcmp(mode, "think")) run_trips(&s, buffer, mode, THINKING);
     else if (!strcmp(mode, "oneway")) run_oneway(&s, buffer);
     else if (!strcmp(mode, "idle")) run_idle(&s, buffer);
-    else die("unknown --mode '%s'; use rtt, oneway, paced, connect or idle", mode);
+    else die("unknown --mode '%s'; use rtt, oneway, paced, think, connect or idle", mode);
     announce(&s, PHASE_END, 0);
     stream_close(&s);
     free(buffer);

@@ -1,12 +1,13 @@
 /* The limits that transports are held against: two processes, shared memory, no kernel on the way.
  *
- *   floor line|rtt|oneway [--cpus A,B] [--size BYTES] [--seconds S] [--yield-after N]
+ *   floor line|rtt|oneway|copy [--cpus A,B] [--size BYTES] [--seconds S] [--yield-after N]
  *         [--capacity BYTES]
  *
  * line    L: one cache line to and fro; timed in batches, since a clock reading would be a third of it
  * rtt     R: a round trip through two single-producer single-consumer byte rings, one clock reading a trip,
  *         as in the stream client
  * oneway  messages through one such ring
+ * copy    memcpy() of a message into the memory of such a ring, by the one process: what each side does at least
  *
  * --yield-after N gives up the CPU after N looks in vain; 0 at once (both on one CPU), -1 never (a CPU each). */
 #include "common.h"
@@ -131,6 +132,32 @@ static void child(char mode, int cpu) {
     _exit(0);
 }
 
+/* Copies `count` messages to places one after the other, so that they are as cold as in a ring. */
+static void copies(const unsigned char *message, uint64_t count, struct measure *m) {
+    size_t room = 2 * capacity, at = 0;
+    if (size > room) die("--size is more than two rings of --capacity");
+    m->count = count;
+    m->bytes = count * size;
+    m->sample_count = 0;
+    struct usage start = usage_now();
+    uint64_t begin = now_ns();
+    for (uint64_t i = 0; i < count; i++) {
+        memcpy(shared->bytes + at, message, size);
+        __asm__ volatile("" ::: "memory"); /* the copy is made, though nobody reads it */
+        at = at + 2 * size <= room ? at + size : 0;
+    }
+    m->wall_ns = now_ns() - begin;
+    m->near = usage_since(start);
+}
+
+static void measure_copies(struct measure *m, const unsigned char *message) {
+    uint64_t count = 16;
+    do copies(message, count *= 2, m);
+    while ((double)m->wall_ns < seconds * 1e8);
+    copies(message, fill(seconds, count, m->wall_ns, 16, UINT64_MAX / 2), m);
+    m->samples[m->sample_count++] = (double)m->wall_ns / (double)m->count;
+}
+
 struct parent {
     unsigned char *buffer;
     struct end out, in;
@@ -182,8 +209,9 @@ int main(int argc, char **argv) {
         else return 2;
     }
     const char *what = optind < argc ? argv[optind] : "";
-    char mode = !strcmp(what, "line") ? 'l' : !strcmp(what, "rtt") ? 'r' : !strcmp(what, "oneway") ? 'o' : 0;
-    if (!mode) die("say which floor: line, rtt or oneway");
+    char mode = !strcmp(what, "line") ? 'l' : !strcmp(what, "rtt") ? 'r' : !strcmp(what, "oneway") ? 'o' :
+                !strcmp(what, "copy") ? 'c' : 0;
+    if (!mode) die("say which floor: line, rtt, oneway or copy");
     if (!size) die("--size must be at least 1");
     if (capacity < PUBLISH || capacity & (capacity - 1))
         die("--capacity must be a power of two of at least %d", PUBLISH);
@@ -193,12 +221,22 @@ int main(int argc, char **argv) {
     if (shared == MAP_FAILED) die("mmap: %s", strerror(errno));
     memset(shared->bytes, 0, 2 * capacity);
 
+    struct measure m = {.samples = new_samples(MOST)};
+    if (mode == 'c') {
+        pin(cpus[1]);
+        unsigned char *message = calloc(1, size);
+        measure_copies(&m, message);
+        print_measure(what, size, &m);
+        free(message);
+        free(m.samples);
+        munmap(shared, room);
+        return 0;
+    }
     pid_t pid = fork();
     if (pid < 0) die("fork: %s", strerror(errno));
     if (!pid) child(mode, cpus[0]);
     pin(cpus[1]);
     struct parent p = {.buffer = calloc(1, size), .out = end_of(0), .in = end_of(1)};
-    struct measure m = {.samples = new_samples(MOST)};
     uint64_t count = 1000;
     do {
         count *= 2;

@@ -1,0 +1,18 @@
+"""kvoshim's benchmark: the same programs on kernel sockets, through the shim and over other transports, in one run.
+
+Layers, each importing only those above it in this list:
+
+    machine   build            the computer; the drivers, compiled
+    processes proof            starting, waiting, ending; was the run accelerated?
+    model     cases            what a case and a demand are; all of them, as data
+    drivers                    one measured run of one case: own stream programs
+    peers                      the same over other transports
+    applications costs         real servers; what the shim costs where it carries no bytes
+    verdict   judging          repetitions to medians and ratios; demands, noise, verdicts
+    runner                     the order of the runs
+    results                    a run as a file
+    cells     table    plots   what a person reads
+    command                    the command line (kvoshim.cli.bench)
+
+A benchmark is not a test: its figures say something only on a machine that does nothing else.
+"""
