@@ -13,10 +13,10 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 SOURCES = HERE / "c"
-PROGRAMS = ("server", "client", "floor", "calls", "crowd")
+PROGRAMS = ("server", "client", "floor", "calls", "crowd", "load", "pairs")
 MODULE = "core_lock.so"
 DIALECT = ("-std=gnu11", "-D_GNU_SOURCE")
-FLAGS = (*DIALECT, "-O2", "-Wall", "-Wextra")
+FLAGS = (*DIALECT, "-O2", "-Wall", "-Wextra", "-pthread")
 # As the preload library is compiled: calls within it, and its thread-local variable, go by no table.
 CORE_FLAGS = (*DIALECT, "-O3", "-fPIC", "-fno-strict-aliasing", "-fvisibility=hidden", "-ftls-model=initial-exec")
 

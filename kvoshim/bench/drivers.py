@@ -1,5 +1,6 @@
 """One run of one case with the project's own drivers: start server and client, return the figures."""
 
+import importlib.util
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from kvoshim.bench.build import HERE
 from kvoshim.bench.model import CONTROL, SHIM, Case
 from kvoshim.bench.processes import RunError, Running, Stage, clean_environment, listens, stage
 
-PYTHON_DRIVER = HERE / "py" / "stream.py"
+PYTHON_DRIVER, LOOP_DRIVER = HERE / "py" / "stream.py", HERE / "py" / "loops.py"
 # What keeps a CPU busy.
 BURNER = ("sh", "-c", "while :; do :; done")
 LOG = "shim.log"
@@ -145,9 +146,13 @@ def commands(
     """The command lines of server and client."""
     server_cpu, client_cpu = context.placed(placement)
     common = ["--path", path]
-    if case.program == "python":
-        module = "kvoshim.socket" if subject == SHIM and case.shim == "module" else "socket"
-        common += ["--module", module]
+    inside = subject == SHIM and case.shim == "module"
+    if case.program == "loops":
+        loop, style = case.api.split("-")
+        common += ["--loop", loop, "--style", style, "--module", "kvoshim" if inside else "socket"]
+        server, client = [sys.executable, LOOP_DRIVER, "server"], [sys.executable, LOOP_DRIVER, "client"]
+    elif case.program == "python":
+        common += ["--module", "kvoshim.socket" if inside else "socket"]
         server, client = [sys.executable, PYTHON_DRIVER, "server"], [sys.executable, PYTHON_DRIVER, "client"]
     else:
         common += ["--api", case.api]
@@ -167,10 +172,11 @@ def commands(
     return server + common + pinned(server_cpu), client + common + pinned(client_cpu)
 
 
-def finish(context: Context, server: Running, client: Running) -> None:
-    """Waits for the ends of client and server. Raises RunError with the words of the one that is to blame."""
+def finish(context: Context, server: Running, client: Running, longer: float = 0) -> None:
+    """Waits for the ends of client and server, for so much longer than usual. Raises RunError with the words of the one
+    that is to blame."""
     try:
-        client.wait(context.patience)
+        client.wait(context.patience + longer)
     except RunError as error:
         code = server.process.poll()
         raise RunError(f"{error}; {server.said()}" if code else str(error)) from None
@@ -178,7 +184,7 @@ def finish(context: Context, server: Running, client: Running) -> None:
 
 
 def run_stream(context: Context, case: Case, size: int, placement: str, subject: str) -> dict[str, object]:
-    """The C or Python stream drivers. Raises RunError."""
+    """The C, Python or event loop drivers, one connection. Raises RunError."""
     with stage() as run:
         path = str(run.folder / "s")
         variables = environment(context, case, subject, run, path)
@@ -189,6 +195,13 @@ def run_stream(context: Context, case: Case, size: int, placement: str, subject:
             client = run.start("client", client_command, variables)
             finish(context, server, client)
         return with_proof(timed(client.result(), case.shape), case, subject, run, path)
+
+
+def missing(case: Case) -> str | None:
+    """What the project's own drivers lack here for this case, or None."""
+    if case.api.startswith("uvloop") and importlib.util.find_spec("uvloop") is None:
+        return "uvloop is not installed: pip install uvloop (or 'kvoshim[bench]')"
+    return None
 
 
 def scheduled(pid: int) -> tuple[float, int]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 
-from kvoshim.bench import costs, drivers, peers
+from kvoshim.bench import costs, drivers, loads, peers
 from kvoshim.bench.applications import postgres, redis
 from kvoshim.bench.drivers import Context
 from kvoshim.bench.model import ALONE, CONTROL, CORE, KERNEL, RING, SHIM, Block, L, R
@@ -32,6 +32,9 @@ class Runner:
         self.programs = {
             "stream": drivers.run_stream,
             "python": drivers.run_stream,
+            "loops": drivers.run_stream,
+            "load": loads.run_load,
+            "pairs": loads.run_pairs,
             "idle": drivers.run_idle,
             "calls": costs.run_calls,
             "lock": costs.run_lock,
@@ -52,7 +55,7 @@ class Runner:
         program = block.case.program
         if program == "lock":
             return costs.missing(self.context)
-        return APPLICATIONS[program].missing(block.case) if program in APPLICATIONS else None
+        return APPLICATIONS.get(program, drivers).missing(block.case)
 
     def placements(self, block: Block) -> list[str]:
         """The placements that this machine allows; with one CPU there is no 0-1."""

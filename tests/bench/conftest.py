@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -15,6 +16,7 @@ import pytest
 from kvoshim.bench import machine
 from kvoshim.bench.build import build
 from kvoshim.bench.drivers import Context
+from kvoshim.bench.processes import installed_library
 
 ROOT = Path(__file__).resolve().parents[2]
 KVOSHIM = Path(sys.executable).with_name("kvoshim")
@@ -65,6 +67,14 @@ def programs(built) -> Path:
 def context(programs):
     """Very short runs on the kernel's sockets."""
     return Context(programs, tuple(machine.cpus()), None, {}, 0.02)
+
+
+@pytest.fixture
+def shimmed(context):
+    """Runs under the installed preload library."""
+    library = installed_library()
+    assert library is not None, "the package is not installed; run scripts/setup"
+    return replace(context, library=library)
 
 
 @pytest.fixture

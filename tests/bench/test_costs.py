@@ -12,21 +12,13 @@ from kvoshim.bench import costs
 from kvoshim.bench.cases import CASES
 from kvoshim.bench.cases.costs import FOREIGN_CALLS
 from kvoshim.bench.model import KERNEL, SHIM
-from kvoshim.bench.processes import clean_environment, installed_library, stage
+from kvoshim.bench.processes import clean_environment, stage
 
 from .test_drivers import check_figures
 
 BY_NAME = {case.name: case for case in CASES}
 CROWD = BY_NAME["idle-crowd"]
 FEW = 50
-
-
-@pytest.fixture
-def shimmed(context):
-    """Runs under the installed preload library."""
-    library = installed_library()
-    assert library is not None, "the package is not installed; run scripts/setup"
-    return replace(context, library=library)
 
 
 @pytest.mark.parametrize("call", FOREIGN_CALLS)

@@ -13,7 +13,7 @@ from kvoshim.bench.cases import BY_NAME, CASES
 from kvoshim.bench.model import KERNEL, QUANTILES, Case
 from kvoshim.bench.processes import RunError, clean_environment, listens, stage
 
-STREAM = [case for case in CASES if case.program in ("stream", "python")]
+STREAM = [case for case in CASES if case.program in ("stream", "python", "loops")]
 MODES = {(case.program, case.mode, case.api, case.take): case for case in STREAM}
 
 

@@ -201,7 +201,7 @@ def test_the_data_fits_together():
 def test_every_row_of_the_targets_is_there():
     rows = {target.row for case in CASES for target in case.targets}
     wanted = {f"S{number}" for number in range(1, 16)} | {f"P{number}" for number in range(1, 7)}
-    assert wanted - rows == {"S9", "P6"}
+    assert wanted <= rows
 
 
 def test_only_names_cases_blocks_and_beginnings():

@@ -4,6 +4,21 @@ from kvoshim.bench.model import ENDS, Case, Target
 
 PEERS = ("mmap", "mp-pipe", "pyzmq", "pynng", "iceoryx2")
 
+
+def _loop(name: str, title: str, api: str, shim: str) -> Case:
+    return Case(
+        name,
+        f"Python round trip, {title}",
+        "loops",
+        "rtt",
+        sizes=ENDS,
+        quick_sizes=(8,),
+        api=api,
+        shim=shim,
+        targets=(Target("P6", "time", "<=", 0.6, 0.3, ("0-1",), (8,)),),
+    )
+
+
 CASES = (
     Case(
         "py-rtt",
@@ -68,4 +83,9 @@ CASES = (
         control="control-paced",
         targets=(Target("P5", "time", "<=", 1.1, 0.7),),
     ),
+    _loop("aio-streams", "asyncio streams", "asyncio-streams", "module"),
+    _loop("aio-protocol", "asyncio protocol", "asyncio-protocol", "module"),
+    _loop("aio-preload", "asyncio streams, bare and preloaded", "asyncio-streams", "preload"),
+    _loop("uvloop-preload", "uvloop streams, bare and preloaded", "uvloop-streams", "preload"),
+    _loop("uvloop-protocol", "uvloop protocol, bare and preloaded", "uvloop-protocol", "preload"),
 )

@@ -1,0 +1,62 @@
+"""Many connections between two programs, and many pairs of programs."""
+
+from kvoshim.bench.model import Case, Target
+
+CASES = (
+    Case(
+        "load-all",
+        "C, epoll, many connections with a request in flight on each",
+        "load",
+        "all",
+        "rate",
+        sizes=(1, 10, 100, 1000),
+        quick_sizes=(100,),
+        unit="connections",
+        connections=-1,
+        control="control-rate",
+        targets=(Target("S9", "faster", ">=", 1.5, 3, ("any",), (100,)),),
+    ),
+    Case(
+        "load-one",
+        "C, epoll, requests on one of many connections",
+        "load",
+        "one",
+        sizes=(1, 10, 100, 1000),
+        quick_sizes=(1000,),
+        unit="connections",
+        connections=-1,
+        alone=True,
+        targets=(Target("epoll", "alone", "<=", 1.5, 1.1, ("0-1", "0-0"), (1000,)),),
+    ),
+    Case(
+        "load-threads",
+        "C, a thread for each of many connections with a request in flight on each",
+        "load",
+        "all",
+        "rate",
+        sizes=(10, 100),
+        quick_sizes=(100,),
+        unit="connections",
+        api="threads",
+        connections=-1,
+        control="control-rate",
+        targets=(Target("S14", "faster", ">=", 0.9, 1.5, ("any",), (100,)),),
+    ),
+    Case(
+        "pairs",
+        "C, pairs of processes that talk at the same time",
+        "pairs",
+        "rtt",
+        "rate",
+        sizes=(2, 8),
+        quick_sizes=(8,),
+        unit="connections",
+        placements=("any",),
+        connections=-1,
+        control="control-rate",
+        targets=(
+            Target("pairs", "faster", ">=", 1.5, 3, ("any",), (8,)),
+            Target("pairs", "fair", ">=", 1 / 3, 0.5, ("any",), (8,)),
+        ),
+    ),
+)
