@@ -7,11 +7,13 @@ Layers, each importing only those above it in this list:
     model     cases            what a case and a demand are; all of them, as data
     drivers                    one measured run of one case: own stream programs
     peers                      the same over other transports
-    applications costs         real servers; what the shim costs where it carries no bytes
+    costs     loads            what the shim costs where it carries no bytes; many connections, many pairs
+    applications               real servers
     verdict   judging          repetitions to medians and ratios; demands, noise, verdicts
     runner                     the order of the runs
     results                    a run as a file
     cells     table    plots   what a person reads
+    compare                    two runs side by side
     command                    the command line (kvoshim.cli.bench)
 
 A benchmark is not a test: its figures say something only on a machine that does nothing else.

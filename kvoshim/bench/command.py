@@ -21,7 +21,7 @@ from kvoshim.bench.runner import Runner
 
 OK, FAILED, USAGE, MISSED, INTERRUPTED = 0, 1, 2, 3, 130
 PRIVATE = ("KVOSHIM_PATHS", "KVOSHIM_LOG", "KVOSHIM_LOG_FILE")
-SPARE_WIDTH = 210
+SPARE_WIDTH = 240
 
 
 class BadCommand(Exception):

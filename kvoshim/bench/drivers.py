@@ -16,6 +16,7 @@ from kvoshim.bench.model import CONTROL, SHIM, Case
 from kvoshim.bench.processes import RunError, Running, Stage, clean_environment, listens, stage
 
 PYTHON_DRIVER, LOOP_DRIVER = HERE / "py" / "stream.py", HERE / "py" / "loops.py"
+WARM_BYTES = 256 << 20
 # What keeps a CPU busy.
 BURNER = ("sh", "-c", "while :; do :; done")
 LOG = "shim.log"
@@ -161,6 +162,8 @@ def commands(
             server.append("--connections")
         if case.take == "any":
             client += ["--take", "any"]
+        # Enough to switch and to have touched the memory; large messages take their time.
+        client += ["--warm", str(max(50, min(5000, WARM_BYTES // max(size, 1))))]
     client += ["--mode", case.mode]
     if case.unit == "us":
         client += ["--size", "8", "--think-us", str(size)]

@@ -43,7 +43,7 @@ class Kept:
         self.rows = document["rows"]
         machine, preset = document["machine"], document["preset"]
         self.caption = (
-            f"{machine['cpu']}, {machine['cpus']} CPUs, Linux {machine['kernel']}, {machine['time'][:10]}; medians of "
+            f"{machine['cpu']}, {machine['cpus']} CPUs, Linux {machine['kernel']}, {machine['time'][:10]}; medians over "
             f"{preset['repetitions']} repetitions"
         )
 
