@@ -1,6 +1,7 @@
 """One run of one case with the project's own drivers: start server and client, return the figures."""
 
 import importlib.util
+import os
 import shutil
 import subprocess
 import sys
@@ -40,6 +41,11 @@ class Context:
             return None, None
         first, second = (int(index) for index in placement.split("-"))
         return self.cpus[first], self.cpus[second]
+
+    @property
+    def root(self) -> bool:
+        """Whether this is root: some servers then want a user to be named."""
+        return os.geteuid() == 0
 
     @property
     def patience(self) -> float:

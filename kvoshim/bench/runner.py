@@ -9,25 +9,25 @@ from contextlib import ExitStack
 from functools import partial
 
 from kvoshim.bench import costs, drivers, loads, peers
-from kvoshim.bench.applications import postgres, redis
+from kvoshim.bench.applications import mariadb, memcached, postgres, redis, web
 from kvoshim.bench.drivers import Context
 from kvoshim.bench.model import ALONE, CONTROL, CORE, KERNEL, RING, SHIM, Block, L, R
 from kvoshim.bench.processes import RunError
 from kvoshim.bench.verdict import Row
 
 Progress = Callable[[str], None]
-APPLICATIONS = {"redis": redis, "pgbench": postgres}
+APPLICATIONS = {"redis": redis, "pgbench": postgres, "memcached": memcached, "mariadb": mariadb, "web": web}
 
 
 class Runner:
-    """Runs blocks. A context manager: it owns the database cluster that some of them need."""
+    """Runs blocks. A context manager: it owns the databases that some of them need."""
 
     def __init__(self, context: Context, repetitions: int, say: Progress) -> None:
         self.context = context
         self.repetitions = repetitions
         self.say = say
         self.skipped: dict[str, str] = {}
-        self.postgres = postgres.Postgres()
+        self.postgres, self.mariadb = postgres.Postgres(), mariadb.MariaDB()
         self.stack = ExitStack()
         self.programs = {
             "stream": drivers.run_stream,
@@ -41,10 +41,14 @@ class Runner:
             "crowd": costs.run_crowd,
             "redis": redis.run,
             "pgbench": self.postgres.run,
+            "mariadb": self.mariadb.run,
+            "memcached": memcached.run,
+            "web": web.run,
         }
 
     def __enter__(self) -> "Runner":
         self.stack.callback(self.postgres.close)
+        self.stack.callback(self.mariadb.close)
         return self
 
     def __exit__(self, *exception: object) -> None:

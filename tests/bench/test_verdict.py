@@ -174,9 +174,10 @@ def test_a_crowds_memory_is_judged_beside_the_kernels():
     assert verdict(large) == "misses 0/1"
 
 
-def test_every_demand_is_about_a_row_that_the_quick_preset_measures():
-    quick = blocks(PRESETS["quick"])
-    for case in CASES:
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
+def test_every_demand_is_about_a_row_that_is_measured(preset):
+    quick = blocks(preset)
+    for case in (case for case in CASES if case.detail <= preset.detail):
         for target in case.targets:
             rows = [
                 (b.size, p)

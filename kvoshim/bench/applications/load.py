@@ -1,13 +1,67 @@
-"""What all applications share: a server under the load of a client, and the CPU time of both."""
+"""What all applications share: finding them, data kept between runs, a server under load and the CPU time of both sides."""
 
+import importlib.util
+import os
+import pwd
 import resource
+import shutil
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
 
 from kvoshim.bench.drivers import Context
-from kvoshim.bench.processes import RunError, Running, Stage
+from kvoshim.bench.processes import RunError, Running, Stage, stage
+
+
+def program(name: str) -> str | None:
+    """A program's path, also of one that only root has on its PATH; None if it is not installed."""
+    return shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"]))
+
+
+def user_exists(name: str) -> bool:
+    """Whether the system has this user."""
+    return any(entry.pw_name == name for entry in pwd.getpwall())
+
+
+def lacking(programs: dict[str, str], modules: tuple[str, ...] = (), user: str | None = None) -> str | None:
+    """What is not there of these programs (with Debian's packages for them) and Python modules, and of the user that a
+    server runs as where this is root. None: nothing."""
+    words = [f"{name} is not installed (Debian: {package})" for name, package in programs.items() if not program(name)]
+    words += [f"{name} is not installed (pip install {name})" for name in modules if not importlib.util.find_spec(name)]
+    if user and os.geteuid() == 0 and not user_exists(user):
+        words.append(f"there is no user '{user}' to run the server (it refuses to run as root)")
+    return "; ".join(words) or None
+
+
+class Kept:
+    """A server's data for the whole benchmark, made on first use and removed by close()."""
+
+    user_name: str
+
+    def __init__(self) -> None:
+        self.user = self.user_name if os.geteuid() == 0 else None
+        self.stack = ExitStack()
+        self.folder: Path | None = None
+
+    def fill(self, run: Stage, context: Context) -> Path:
+        """Makes the data in the stage's folder. Raises RunError."""
+        raise NotImplementedError
+
+    def folder_for(self, context: Context) -> Path:
+        """The data folder. Raises RunError if it cannot be made."""
+        if self.folder is None:
+            run = self.stack.enter_context(stage())
+            if self.user:
+                shutil.chown(run.folder, self.user)
+            self.folder = self.fill(run, context)
+        return self.folder
+
+    def close(self) -> None:
+        """Removes the data."""
+        self.stack.close()
+        self.folder = None
 
 
 def tree_cpu(pid: int) -> float:
@@ -56,7 +110,7 @@ def load(
     }
 
 
-def figures(what: str, rate: float, cost: dict[str, float], **more: float) -> dict[str, object]:
+def figures(what: str, rate: float, cost: dict[str, float], **more: object) -> dict[str, object]:
     """What a run gives: so many operations a second, at that cost."""
     cpu = cost["cpu_client_s"] + cost["cpu_server_s"]
     found = {"what": what, "messages_per_s": rate, "time_ns": 1e9 / rate, "cpu_per_s": cpu / cost["seconds"]}

@@ -1,6 +1,5 @@
 """PostgreSQL with pgbench."""
 
-import os
 import re
 import shutil
 import signal
@@ -8,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from kvoshim.bench.applications.load import figures, load
+from kvoshim.bench.applications.load import Kept, figures, lacking, load
 from kvoshim.bench.drivers import Context, environment, with_proof
 from kvoshim.bench.model import Case
 from kvoshim.bench.processes import RunError, Running, Stage, clean_environment, stage
@@ -21,16 +20,7 @@ def missing(_case: Case) -> str | None:
     """What must be installed, or None if it is all there."""
     if postgres_folder() is None:
         return "PostgreSQL's server and pgbench are not installed (Debian: postgresql)"
-    if os.geteuid() == 0 and not user_exists("postgres"):
-        return "there is no user 'postgres' to run the server (it refuses to run as root)"
-    return None
-
-
-def user_exists(name: str) -> bool:
-    """Whether the system has this user."""
-    import pwd
-
-    return any(entry.pw_name == name for entry in pwd.getpwall())
+    return lacking({}, user="postgres")
 
 
 def postgres_folder() -> Path | None:
@@ -47,39 +37,31 @@ def says_ready(status: Path) -> bool:
     return status.exists() and status.read_text().rstrip().endswith("ready")
 
 
-class Postgres:
-    """A database cluster for the whole benchmark, made on first use and removed by close().
+class Postgres(Kept):
+    """A database cluster for the whole benchmark. The server runs as the user postgres when this is root, so server and
+    client are different users."""
 
-    The server runs as the user postgres when this is root, so server and client are different users.
-    """
+    user_name = "postgres"
 
     def __init__(self) -> None:
-        self.user = "postgres" if os.geteuid() == 0 else None
+        super().__init__()
         self.programs = postgres_folder()
-        self.opened = None
-        self.folder: Path | None = None
 
-    def cluster(self, context: Context) -> Path:
-        """The data folder. Raises RunError if it cannot be made."""
-        if self.folder is None:
-            self.opened = stage()
-            run = self.opened.__enter__()
-            data = run.folder / "data"
-            if self.user:
-                shutil.chown(run.folder, self.user)
-            arguments = ["-D", data, "-A", "trust", "-U", "bench", "-E", "UTF8", "--locale=C", "--no-sync"]
-            command = [self.programs / "initdb", *arguments]
-            run.start("initdb", command, clean_environment(), user=self.user).wait(120)
-            filling = {
-                "psql": ["-c", f"create database {DATABASE}", "postgres"],
-                "pgbench": ["-i", "-q", DATABASE],
-            }
-            with self.server(run, data, clean_environment(), None):
-                for name, extra in filling.items():
-                    command = [self.programs / name, "-h", run.folder, "-p", PORT, "-U", "bench", *extra]
-                    run.start(name, command, clean_environment()).wait(120)
-            self.folder = data
-        return self.folder
+    def fill(self, run: Stage, context: Context) -> Path:
+        """pgbench's tables."""
+        data = run.folder / "data"
+        arguments = ["-D", data, "-A", "trust", "-U", "bench", "-E", "UTF8", "--locale=C", "--no-sync"]
+        command = [self.programs / "initdb", *arguments]
+        run.start("initdb", command, clean_environment(), user=self.user).wait(120)
+        filling = {
+            "psql": ["-c", f"create database {DATABASE}", "postgres"],
+            "pgbench": ["-i", "-q", DATABASE],
+        }
+        with self.server(run, data, clean_environment(), None):
+            for name, extra in filling.items():
+                command = [self.programs / name, "-h", run.folder, "-p", PORT, "-U", "bench", *extra]
+                run.start(name, command, clean_environment()).wait(120)
+        return data
 
     @contextmanager
     def server(self, run: Stage, data: Path, variables: dict[str, str], cpu: int | None) -> Iterator[Running]:
@@ -96,15 +78,9 @@ class Postgres:
             server.end()
             run.running.remove(server)
 
-    def close(self) -> None:
-        """Removes the cluster."""
-        if self.opened is not None:
-            self.opened.__exit__(None, None, None)
-            self.opened = self.folder = None
-
     def run(self, context: Context, case: Case, size: int, placement: str, subject: str) -> dict[str, object]:
         """pgbench's SELECT on one connection, prepared. Raises RunError."""
-        data = self.cluster(context)
+        data = self.folder_for(context)
         server_cpu, client_cpu = context.placed(placement)
         with stage() as run:
             if self.user:

@@ -1,9 +1,8 @@
 """redis-server with redis-benchmark."""
 
 import csv
-import shutil
 
-from kvoshim.bench.applications.load import figures, load
+from kvoshim.bench.applications.load import figures, lacking, load
 from kvoshim.bench.drivers import Context, environment, with_proof
 from kvoshim.bench.model import Case
 from kvoshim.bench.processes import RunError, listens, stage
@@ -16,9 +15,7 @@ BANDWIDTH = 2_000_000_000
 
 def missing(_case: Case) -> str | None:
     """What must be installed, or None if it is all there."""
-    if shutil.which("redis-server") and shutil.which("redis-benchmark"):
-        return None
-    return "redis-server and redis-benchmark are not installed (Debian: redis-server, redis-tools)"
+    return lacking({"redis-server": "redis-server", "redis-benchmark": "redis-tools"})
 
 
 def run(context: Context, case: Case, size: int, placement: str, subject: str) -> dict[str, object]:

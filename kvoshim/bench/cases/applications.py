@@ -19,6 +19,22 @@ def _redis(name: str, mode: str, clients: int, pipeline: int, size: int, targets
     )
 
 
+def _application(name: str, title: str, program: str, mode: str, connections: int, size: int) -> Case:
+    return Case(
+        name,
+        title,
+        program,
+        mode,
+        "rate",
+        sizes=(size,),
+        quick_sizes=(size,),
+        connections=connections,
+        control="control-redis",
+        detail=1,
+        targets=(Target("application", "faster", ">=", 1.0),),
+    )
+
+
 CASES = (
     Case(
         "control-redis",
@@ -59,4 +75,11 @@ CASES = (
             Target("S15", "best", ">=", 1.1, 1.4, ("any",)),
         ),
     ),
+    _application("memcached-c1", "memcached get, one client", "memcached", "get", 1, 100),
+    _application("memcached-c50", "memcached get, 50 clients", "memcached", "get", 50, 100),
+    _application("mariadb", "MariaDB, sysbench point SELECT", "mariadb", "select", 1, 0),
+    _application("web-uvicorn", "nginx to uvicorn, connections kept", "web", "uvicorn", 1, 1000),
+    _application("web-gunicorn", "nginx to gunicorn with threads, connections kept", "web", "gunicorn", 1, 1000),
+    # A connection carries one request and need not be accelerated.
+    _application("web-uwsgi", "nginx to uWSGI, a connection for each request", "web", "uwsgi", 0, 1000),
 )
