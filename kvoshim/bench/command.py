@@ -174,7 +174,7 @@ def run_measurement(arguments: argparse.Namespace) -> int:
     missed = outcome.results.missed()
     if missed:
         names = ", ".join(sorted({f"{one.row.block.name} {one.row.placement}" for one in missed}))
-        say(textwrap.shorten(f"{len(missed)} demands are missed: {names}", 400))
+        say(textwrap.shorten(f"missed demands: {len(missed)}, of {names}", 400))
     return MISSED if missed else OK
 
 

@@ -1,5 +1,6 @@
 """What the figures were taken on: they mean something only together with this."""
 
+import importlib.metadata
 import os
 import platform
 import shutil
@@ -32,6 +33,56 @@ def first_line(*command: str) -> str | None:
     return lines[0] if done.returncode == 0 and lines else None
 
 
+# Whose version makes a difference to the figures.
+PACKAGES = ("kvoshim", "Cython", "pyzmq", "pynng", "iceoryx2", "uvloop", "uvicorn", "gunicorn", "matplotlib")
+PROGRAMS = {
+    "redis": ("redis-server", "--version"),
+    "postgres": ("psql", "--version"),
+    "mariadb": ("mariadb", "--version"),
+    "memcached": ("memcached", "--version"),
+    "sysbench": ("sysbench", "--version"),
+}
+
+
+def versions() -> dict[str, str]:
+    """What is installed of the packages and programs that are measured or compared with."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    for name, command in PROGRAMS.items():
+        if line := first_line(*command):
+            found[name] = line
+    return found
+
+
+def content(path: str) -> str | None:
+    """A small file of the kernel's; None if it has none."""
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return None
+
+
+def cpu_facts() -> dict[str, object]:
+    """What else the processor's figures depend on: a hypervisor below, how its clock is governed, how large its caches are."""
+    first = "/sys/devices/system/cpu/cpu0"
+    caches = {}
+    for folder in sorted(Path(first, "cache").glob("index*")):
+        kind = content(f"{folder}/type")
+        if kind != "Instruction":
+            caches[f"L{content(f'{folder}/level')}"] = content(f"{folder}/size")
+    return {
+        "virtual": " hypervisor" in (content("/proc/cpuinfo") or ""),
+        "governor": content(f"{first}/cpufreq/scaling_governor"),
+        "threads_of_cpu_0": content(f"{first}/topology/thread_siblings_list"),
+        "caches": caches,
+        "clock": content("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
+    }
+
+
 def stolen_seconds() -> float:
     """CPU seconds since boot that the hypervisor gave to others, over all CPUs."""
     fields = Path("/proc/stat").read_text().splitlines()[0].split()
@@ -43,12 +94,13 @@ def describe() -> dict[str, object]:
     return {
         "cpu": cpu_model(),
         "cpus": len(cpus()),
+        **cpu_facts(),
         "machine": platform.machine(),
         "kernel": platform.release(),
         "libc": " ".join(platform.libc_ver()),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "compiler": first_line(os.environ.get("CC", "cc"), "--version"),
-        "redis": first_line("redis-server", "--version"),
+        "versions": versions(),
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "executable": sys.executable,
         "settings": {

@@ -1,6 +1,6 @@
 """What the shim costs where it carries no bytes, and what many connections cost."""
 
-from kvoshim.bench.model import CORE, Case, Target
+from kvoshim.bench.model import CONTROL, CORE, Case, Target
 
 # The calls that c/calls.c knows. select-500: on a descriptor with that number. dup-close: each counts as a call.
 FOREIGN_CALLS = (
@@ -29,7 +29,8 @@ def _call(call: str) -> Case:
         sizes=(0,),
         quick_sizes=(0,),
         placements=("0-0",),
-        targets=(Target("S13", "extra", "<=", 10, 5),),
+        control="control-call",
+        targets=(Target("S13", "extra", "<=", 10, 5), Target("S13", "time", "<=", 1.05)),
     )
 
 
@@ -50,6 +51,19 @@ def _lock(name: str, title: str, threads: str) -> Case:
 
 
 CASES = (
+    Case(
+        "control-call",
+        "A/A control, a call: kernel, and kernel with a preload that does nothing (libm)",
+        "calls",
+        "read",
+        "call",
+        sizes=(0,),
+        quick_sizes=(0,),
+        placements=("0-0",),
+        shim=CONTROL,
+        connections=0,
+        control="control-call",
+    ),
     *map(_call, FOREIGN_CALLS),
     _lock("core-lock", "table look-up and lock, one thread", "1"),
     _lock("core-lock-threads", "table look-up and lock that is taken", "2"),
