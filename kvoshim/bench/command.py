@@ -13,6 +13,7 @@ from rich.console import Console
 from kvoshim.bench import machine, results, table
 from kvoshim.bench.build import BuildError, build
 from kvoshim.bench.cases import CASES, blocks, with_controls
+from kvoshim.bench.costs import crowd_size
 from kvoshim.bench.drivers import Context
 from kvoshim.bench.judging import Results
 from kvoshim.bench.model import PRESETS, Block, Preset, size_label
@@ -22,6 +23,7 @@ from kvoshim.bench.runner import Runner
 OK, FAILED, USAGE, MISSED, INTERRUPTED = 0, 1, 2, 3, 130
 PRIVATE = ("KVOSHIM_PATHS", "KVOSHIM_LOG", "KVOSHIM_LOG_FILE")
 SPARE_WIDTH = 240
+MOST_CONNECTIONS = max(size for case in CASES if case.unit == "connections" for size in case.sizes)
 
 
 class BadCommand(Exception):
@@ -35,12 +37,11 @@ def say(text: str) -> None:
 
 @dataclass
 class Outcome:
-    """What a measurement left: its rows, and what must be said about it."""
+    """What a measurement left: its rows, what must be said about it, whether kernel or shim failed somewhere (a peer may)."""
 
     results: Results
     about: dict
-    notes: list[str]
-    failures: list[str]
+    failed: bool = False
     interrupted: bool = False
 
 
@@ -75,6 +76,9 @@ def warnings(context: Context, load: machine.Load) -> list[str]:
         notes.append("Only one CPU may be used: there is no 0-1 placement.")
     if load.before > 0.5:
         notes.append(f"The machine was busy (load average {load.before:.1f}): do not trust these figures.")
+    room = crowd_size(MOST_CONNECTIONS)
+    if room < MOST_CONNECTIONS:
+        notes.append(f"RLIMIT_NOFILE leaves room for {room} connections: rows that name more have so many.")
     for note in notes:
         say(note)
     return notes
@@ -98,12 +102,8 @@ def measure(preset: Preset, asked: list[Block], programs: Path) -> Outcome:
     notes += [f"{name} SKIPPED: {reason}" for name, reason in runner.skipped.items()]
     absent = {peer: reason for row in found.rows for peer, reason in row.absent.items()}
     notes += [f"peer {peer} NOT MEASURED: {reason}" for peer, reason in absent.items()]
-    failures = [
-        f"{row.block.name} {row.placement} {subject}: {error}"
-        for row in found.rows
-        for subject, error in row.errors.items()
-    ]
-    notes += [f"FAILED {failure}" for failure in failures]
+    errors = [(row, subject, error) for row in found.rows for subject, error in row.errors.items()]
+    notes += [f"FAILED {row.block.name} {row.placement} {subject}: {error}" for row, subject, error in errors]
     about = {
         "machine": machine.describe(),
         "load": load.summary(),
@@ -111,7 +111,8 @@ def measure(preset: Preset, asked: list[Block], programs: Path) -> Outcome:
         "library": str(context.library) if context.library else None,
         "notes": notes,
     }
-    return Outcome(found, about, notes, failures, interrupted)
+    failed = any(subject in row.needed for row, subject, _error in errors)
+    return Outcome(found, about, failed, interrupted)
 
 
 def report(found: Results, about: dict) -> None:
@@ -169,7 +170,7 @@ def run_measurement(arguments: argparse.Namespace) -> int:
         draw(document, arguments.plot)
     if outcome.interrupted:
         return INTERRUPTED
-    if outcome.failures:
+    if outcome.failed:
         return FAILED
     missed = outcome.results.missed()
     if missed:
