@@ -83,7 +83,7 @@ class Target:
 
     def text(self, limit: float | None = None) -> str:
         """The demand as a person reads it, or with another limit."""
-        bound = f"{self.relation} {self.must if limit is None else limit:.3g}"
+        bound = f"{self.relation} {round(self.must if limit is None else limit, 3):g}"
         if self.quantity.startswith("peer:"):
             return f"{self.quantity.removeprefix('peer:')} / shim {bound}"
         return QUANTITIES[self.quantity].format(bound)

@@ -83,14 +83,16 @@ class Runner:
         return [KERNEL, SHIM, ALONE] if block.case.alone else [KERNEL, SHIM]
 
     def measure(self, row: Row, name: str, run: Callable[[], dict]) -> None:
-        """One run. A subject that failed once in a row is left alone: it would only hang again."""
+        """One run. A subject that failed once in a row is left alone: it would only hang again. Whatever goes wrong is that
+        run's failure: the hours before it must not be lost."""
         if name in row.errors:
             return
         try:
             figures = run()
         except RunError as error:
-            row.errors[name] = str(error)
-            figures = None
+            row.errors[name], figures = str(error), None
+        except Exception as error:
+            row.errors[name], figures = f"{type(error).__name__}: {error}", None
         row.runs.setdefault(name, []).append(figures)
 
     def measure_companions(self, row: Row) -> None:

@@ -31,6 +31,6 @@ def blocks(preset: Preset, only: tuple[str, ...] = ()) -> list[Block]:
 
 def with_controls(chosen: list[Block]) -> list[Block]:
     """The blocks, and before them the comparisons of the kernel with itself that tell their noise."""
-    needed = {block.case.control for block in chosen if block.case.targets}
+    needed = {block.case.control for block in chosen if block.case.targets or block.case.shape in ("trip", "rate")}
     controls = [Block(case, case.sizes[0]) for case in CASES if case.name in needed]
     return [block for block in controls if block not in chosen] + chosen

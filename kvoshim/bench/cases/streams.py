@@ -90,7 +90,6 @@ CASES = (
         "oneway",
         "rate",
         ring="oneway",
-        peers=("pipe", "tcp"),
         quick_sizes=(8, 1024, 65536),
         control="control-rate",
         targets=(
@@ -107,6 +106,7 @@ CASES = (
         "rate",
         ring="oneway",
         take="any",
+        peers=("copy", "pipe", "tcp"),
         quick_sizes=(64, 65536),
         control="control-rate",
         targets=(
