@@ -7,6 +7,8 @@ KvoshimError
   InvalidValueError (TypeError)         a value that a store cannot hold
   ValueTooLargeError (ValueError)       a value longer than the store admits
   UnknownKeyError (KeyError)            the observable has no such key
+  ConflictError                         a key has another revision than was expected
+  ExpiredViewError                      the bytes that a view shows were overwritten
   UnknownNameError (LookupError)        no observable of that name, or of that process
     AmbiguousTargetError                the process has several observables
   NameInUseError                        another process's observable has the name
@@ -57,6 +59,14 @@ class UnknownKeyError(KvoshimError, KeyError):
 
     def __str__(self) -> str:  # KeyError would show the message's repr
         return Exception.__str__(self)
+
+
+class ConflictError(KvoshimError):
+    """A key has changed since: it has another revision than the transaction expects."""
+
+
+class ExpiredViewError(KvoshimError):
+    """The owner has written the key anew: what a view shows may be of another value."""
 
 
 class UnknownNameError(KvoshimError, LookupError):

@@ -137,11 +137,12 @@ class Observable:
                 writer = publication.writer = larger
             if inherit:
                 _take_over(writer, predecessor)
-            # One version is left for the removal that an observer infers of a key that was not taken over.
-            writer.begin_above(predecessor.highest() + 1)
+            # One revision is left for the removal that an observer infers of a key that was not taken over.
+            above = predecessor.revision() + 1
+            writer.begin_above(above, above)
             predecessor.close()
         if floor:
-            writer.raise_floor(floor)
+            writer.begin_above(floor, floor)
         client.publications[self.name] = publication
         try:
             publication.publish()
@@ -172,7 +173,7 @@ class Observable:
 
     def version(self, key: str) -> int:
         """The version of a key: rises with each set() and remove(); 0 if it was never set."""
-        return self._writer.version(key)
+        return self._writer.revision(key)
 
     @property
     def connected(self) -> bool:

@@ -126,7 +126,9 @@ class Observation:
     def _note(self, key: str, handle: Handle) -> None:
         seen = self._seen.setdefault(key, _Seen())
         try:
-            state, value, seen.version, seen.wall, seen.monotonic = handle.reader.snapshot(key)
+            found = handle.reader.read(key)
+            state, value, seen.version, seen.wall, seen.monotonic = (
+                found.state, found.value, found.revision, found.wall_ns, found.monotonic_ns)
         except (CorruptStoreError, ReadContentionError) as error:
             log.error("%r of %r cannot be read: %s", key, self.name, error)
             return
@@ -192,7 +194,9 @@ class Observation:
         if seen is None:
             seen = self._seen[key] = _Seen()
         try:
-            state, value, version, wall, monotonic = handle.reader.snapshot(key)
+            found = handle.reader.read(key)
+            state, value, version, wall, monotonic = (
+                found.state, found.value, found.revision, found.wall_ns, found.monotonic_ns)
         except (CorruptStoreError, ReadContentionError) as error:
             log.error("%r of %r cannot be read: %s", key, self.name, error)
             return

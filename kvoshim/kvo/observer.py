@@ -50,7 +50,7 @@ class Observer:
 
     def version(self, target: str | int, key: str) -> int:
         """The version of a key: rises with each write; 0 if it was never set. UnknownNameError."""
-        return self._open(target).reader.version(key)
+        return self._open(target).reader.revision(key)
 
     def alive(self, target: str | int) -> bool:
         """Whether the observable is open and its process lives. UnknownNameError if it is not known at

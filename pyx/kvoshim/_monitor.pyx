@@ -3,7 +3,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from kvoshim._store cimport Reader
-from kvoshim.store_protocol cimport kvo_load32, kvo_acquire64, ring_head, slot_enter
+from kvoshim.store_protocol cimport in_force, kvo_acquire64, kvo_load32, kvo_load64, kvos_slot, ring_head, slot_enter
 
 
 cdef class Monitor(Reader):
@@ -50,8 +50,20 @@ cdef class Monitor(Reader):
         return slots
 
     def slot_version(self, uint32_t number) -> int:
-        """The version in force in a slot."""
-        return slot_enter(&self.slots[number]) if number < self.slot_count else 0
+        """How often the slot was written, up to what is in force."""
+        cdef kvos_slot *slot
+        cdef uint64_t version
+        if number >= self.slot_count:
+            return 0
+        slot = &self.slots[number]
+        version = slot_enter(slot)
+        # What is not in force yet is told of when it is: to count it now would be to tell of it too early, and never
+        # again. A record that is just being overwritten may be taken for one that is not: the newer one is told of.
+        return version - (kvo_load64(&slot.record[version & 1].revision) > in_force(self.header))
+
+    def highest(self) -> int:
+        """The store's revision: none of its keys is above."""
+        return in_force(self.header)
 
     def slot_binding(self, uint32_t number) -> int:
         """Changes whenever the slot comes to stand for another key."""

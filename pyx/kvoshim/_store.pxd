@@ -4,7 +4,22 @@ from libc.stdint cimport int32_t, uint32_t, uint64_t
 
 from kvoshim._table cimport Table
 from kvoshim._values cimport kvo_payload
-from kvoshim.store_protocol cimport kvos_header, kvos_record, kvos_slot, kvot_entry
+from kvoshim.store_protocol cimport kvos_entry, kvos_header, kvos_record, kvos_slot, kvot_entry
+
+
+cdef class Found:
+    cdef readonly str key
+    cdef readonly str state        # 'set', 'absent', 'removed', 'corrupt'
+    cdef readonly object value     # of 'set'; the error if 'corrupt'; otherwise None
+    cdef readonly uint64_t revision
+    cdef readonly uint64_t count   # writes of the slot up to this one
+    cdef readonly uint64_t changed # the count of the last one that changed the value
+    cdef readonly uint64_t wall_ns
+    cdef readonly uint64_t monotonic_ns
+    cdef readonly uint32_t slot
+    cdef readonly bint together    # other keys were changed under the same revision
+    cdef readonly bint kept        # False: an entry without its value, which was too long
+    cdef readonly object reason    # of 'removed': 'deleted', 'purged', 'expired', 'owner-died'
 
 
 cdef class Segment:
@@ -12,6 +27,8 @@ cdef class Segment:
     cdef size_t mapped
     cdef uint64_t size           # of the layout: at most `mapped`; loaded once, never read there again
     cdef uint64_t heap_offset
+    cdef uint64_t journal_offset
+    cdef uint64_t journal_size   # a power of two, or 0
     cdef uint32_t slot_count
     cdef uint32_t ring_count
     cdef kvos_header *header
@@ -35,14 +52,33 @@ cdef class Segment:
     cdef void leave(self) noexcept
     cdef bint rescan(self) except -1
     cdef Py_ssize_t find(self, key) except -2
-    cdef object fetch(self, uint32_t number, uint64_t binding, kvos_record *record)
-    cdef object load(self, key, kvos_record *record)
-    cdef object value(self, kvos_record *record, object big)
+    cdef object fetch(self, uint32_t number, uint64_t binding, kvos_record *record, uint64_t *count, uint64_t limit,
+                      bint bare)
+    cdef object damage(self, uint32_t number, uint64_t version)
+    cdef bint intact(self, const kvos_record *record) noexcept
+    cdef object load(self, key, kvos_record *record, uint64_t *count, bint bare)
+    cdef object value(self, uint32_t type, const char *data, size_t length, object big)
+    cdef int reason(self, const kvos_record *record) noexcept
+    cdef Found found(self, key, uint32_t number, kvos_record *record, object big, uint64_t count, bint values)
 
 
 cdef class Reader(Segment):
+    cdef public bint ended       # the owner is gone: what was to end with it has
+    cdef Found change(self, kvos_entry *entry, bytes key, bytes big)
     cdef uint64_t seen           # the directory count of the last rescan
     cdef dict bound              # slot number -> key
+
+
+cdef class View:
+    cdef Segment segment
+    cdef kvos_slot *slot
+    cdef uint64_t binding
+    cdef uint64_t count
+    cdef const char *data
+    cdef Py_ssize_t length
+    cdef object copy             # of a value that lies in its record
+    cdef readonly uint64_t revision
+    cdef uint32_t type
 
 
 cdef struct own_slot:            # what only the owner knows of a slot's two records
@@ -51,14 +87,14 @@ cdef struct own_slot:            # what only the owner knows of a slot's two rec
     uint64_t touched[2]          # bytes of the block that may be other than zero
 
 
-cdef class Writer(Segment):
+cdef class Owner(Segment):
     cdef PyThread_type_lock lock
     cdef own_slot *own
     cdef Table table
     cdef kvot_entry *entry       # this store's entry in the table; NULL: not attached
     cdef uint64_t *bitmap
     cdef uint64_t rung           # the epoch for which the bell was rung last
-    cdef uint64_t floor          # new bindings begin above this version
+    cdef uint64_t revision       # of the newest change, in force or about to be
     cdef set removed             # slots whose key was removed: the next to be bound to other keys
     cdef list slot_keys          # per slot: its key
     cdef list free_blocks        # per order: set of offsets
@@ -66,12 +102,25 @@ cdef class Writer(Segment):
     cdef object bell
     cdef readonly uint64_t value_max
 
+
     cdef void enter(self) noexcept
     cdef void exit(self) noexcept
     cdef int bind(self, key, const char *utf8, Py_ssize_t length) except -2
-    cdef uint64_t put(self, uint32_t number, const kvo_payload *payload, uint64_t version, uint64_t monotonic,
-                      uint64_t wall) except? 0
+    cdef kvos_record *prepare(self, uint32_t number, size_t length) except? NULL
+    cdef int fill(self, uint32_t number, kvos_record *record, const kvo_payload *payload, uint32_t flags,
+                  uint32_t ttl_ms, uint64_t revision, uint64_t monotonic, uint64_t wall) except -1
+    cdef int wipe(self, uint32_t number) except -1
+    cdef uint32_t same(self, kvos_slot *slot, const kvo_payload *payload) noexcept
+    cdef int journal(self, uint32_t number) noexcept
+    cdef void forget_oldest(self, uint64_t needed) noexcept
     cdef uint64_t allocate(self, uint64_t length, uint64_t *capacity) except? 0
     cdef int release(self, own_slot *own, int which) except -1
     cdef bint tell(self, uint32_t number, bint created) noexcept nogil
-    cdef object write(self, key, const kvo_payload *payload)
+    cdef int slot_for(self, key, const char *utf8, Py_ssize_t length, bint *created) except -2
+    cdef object no_room(self, key, Py_ssize_t number, size_t length)
+    cdef int check_length(self, key, size_t length) except -1
+
+
+cdef class Writer(Owner):
+    cdef object write(self, key, const kvo_payload *payload, uint32_t ttl_ms, uint32_t flags)
+    cdef object objection(self, dict removals, dict expect)

@@ -1,3 +1,4 @@
+from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.dict cimport PyDict_GetItemWithError
 from cpython.long cimport PyLong_AsSsize_t
@@ -7,41 +8,61 @@ from cpython.pythread cimport (
     PyThread_release_lock)
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy, memset
+from libc.math cimport ceil
+from libc.string cimport memcmp, memcpy, memset
 from posix.time cimport CLOCK_MONOTONIC, CLOCK_REALTIME, clock_gettime, timespec
 from posix.unistd cimport close, getpid, usleep
 
 from kvoshim._memory cimport fork_generation, memory_create, memory_open, memory_unmap
 from kvoshim._table cimport Table
-from kvoshim._values cimport decode, encode, key_utf8, kvo_payload
+from kvoshim._values cimport array_of, decode, encode, key_utf8, kvo_payload
 from kvoshim.store_protocol cimport (
-    KVO_LAYOUT, KVO_PAGE, KVO_REMOVED, KVO_UNSET, KVOS_BLOCK_MIN, KVOS_HEAP_MAX, KVOS_HEAP_MIN, KVOS_INLINE,
-    KVOS_KEY_MAX, KVOS_KEY_SIZE, KVOS_MAGIC, KVOS_RING_MAX, KVOS_SLOTS_MAX, KVOT_ALL, KVOT_BITMAP, KVOT_NEW,
-    kvo_crc32c, kvo_crc32c_table, kvo_fence_acquire, kvo_fence, kvo_fence_release, kvo_load32,
-    kvo_acquire64, kvo_load64, kvo_relax, kvo_store64, kvo_release64, kvos_header,
+    KVO_ARRAY, KVO_BYTES, KVO_DELETED, KVO_EPHEMERAL, KVO_EXPIRED, KVO_LAYOUT, KVO_NOT_KEPT, KVO_OWNER_DIED, KVO_PAGE, KVO_PURGED,
+    KVO_REMOVED, KVO_SAME_SHIFT, KVO_TOGETHER, KVO_TYPE, KVO_UNSET, KVOS_BLOCK_MIN, KVOS_HEAP_MAX, KVOS_HEAP_MIN, KVOS_INLINE,
+    KVOS_JOURNAL_MAX, KVOS_JOURNAL_MIN, KVOS_KEY_MAX, KVOS_KEY_SIZE, KVOS_MAGIC, KVOS_RING_MAX, KVOS_SLOTS_MAX, KVOT_ALL,
+    KVOT_BITMAP, KVOT_NEW,
+    commit, in_force, kvo_crc32c, kvo_crc32c_table, kvo_fence_acquire, kvo_fence, kvo_fence_release, kvo_load32,
+    kvo_acquire64, kvo_load64, kvo_relax, kvo_store64, kvo_release64, kvos_entry, kvos_header,
     kvos_record, kvos_slot, record_crc, ring_append, slot_enter, slot_open, slot_publish, slot_unchanged)
 
 import os
 
 from kvoshim.errors import (
-    ClosedError, CorruptStoreError, ForkedError, LimitError, ReadContentionError, UnknownKeyError,
-    ValueTooLargeError)
+    ClosedError, ConflictError, CorruptStoreError, ExpiredViewError, ForkedError, InvalidValueError, KvoshimError,
+    LimitError, ReadContentionError, UnknownKeyError, ValueTooLargeError)
 
 cdef extern from "Python.h":
     bint PyUnicode_CheckExact(object value)
 
-cdef uint32_t STALE = 0xfffffffe    # a record type of our own: the slot stands for another key now
+# Record types of our own: the slot stands for another key now; it was written too often since the revision
+# that was asked for.
+cdef uint32_t STALE = 0xfffffffe, MOVED = 0xfffffffd
+cdef uint64_t NEWEST = 0xffffffffffffffff
 cdef size_t LARGE = 1 << 16         # bytes from which copying is worth letting go of the GIL
 cdef int SPINS = 200                # attempts to read before sleeping between them
 cdef int ATTEMPTS = 2000            # attempts to read altogether
 cdef object RAISE = object()
 
-SET, ABSENT, REMOVED = "set", "absent", "removed"
+SET, ABSENT, REMOVED, CORRUPT = "set", "absent", "removed", "corrupt"
+REASONS = ("deleted", "purged", "expired", "owner-died")
 
 
 def crc32c(bytes data, bint table=False) -> int:
     """CRC32C of the data, by the processor's instruction if it has one, or by the portable table."""
     return (kvo_crc32c_table if table else kvo_crc32c)(0, <const char *> data, len(data))
+
+
+cdef uint64_t now_ns(int clock) noexcept nogil:
+    cdef timespec moment
+    clock_gettime(clock, &moment)
+    return <uint64_t> moment.tv_sec * 1000000000 + <uint64_t> moment.tv_nsec
+
+
+cdef class Found:
+    """A key as it was found: in its slot, or in an entry of the journal."""
+
+    def __repr__(self):
+        return f"<{self.key!r}: {self.state} {self.value!r} at revision {self.revision}, write {self.count}>"
 
 
 cdef class Segment:
@@ -112,14 +133,16 @@ cdef class Segment:
         found = PyDict_GetItemWithError(self.index, key)
         return -1 if found == NULL else PyLong_AsSsize_t(<object> found)
 
-    cdef object fetch(self, uint32_t number, uint64_t binding, kvos_record *record):
-        """Copies the record in force, whole and checked; returns the value's bytes if they are not in the
-        record.
+    cdef object fetch(self, uint32_t number, uint64_t binding, kvos_record *record, uint64_t *count, uint64_t limit,
+                      bint bare):
+        """Copies the record in force, or that of revision `limit`, whole and checked; returns the value's bytes if
+        they are not in the record. bare: the value, and with it the checksum, is left alone.
 
-        record.type is STALE afterwards if the slot no longer stands for the key of this binding.
+        record.type is STALE afterwards if the slot no longer stands for the key of this binding, MOVED if it was
+        written too often since `limit`.
         """
         cdef kvos_slot *slot = &self.slots[number]
-        cdef uint64_t version
+        cdef uint64_t version, bound
         cdef size_t length
         cdef int attempts = 0, damaged = 0
         cdef uint32_t crc
@@ -132,39 +155,52 @@ cdef class Segment:
                 return None
             memcpy(record, &slot.record[version & 1], sizeof(kvos_record))
             if slot_unchanged(slot, version):
-                if record.type == KVO_UNSET:
-                    return None
-                length = record.length
-                if record.version != version:
-                    damaged += 1
-                elif record.block == 0:
-                    if length <= KVOS_INLINE and record_crc(record, record.value) == record.crc:
+                bound = in_force(self.header) if limit == NEWEST else limit
+                if record.revision > bound:  # part of a transaction under way, or too new: the one before
+                    if limit == NEWEST and not self.intact(record) and slot_unchanged(slot, version):
+                        damaged += 1  # a stray write, not a transaction
+                        if damaged > 3:
+                            raise self.damage(number, version)
+                        continue
+                    version -= 1
+                    memcpy(record, &slot.record[version & 1], sizeof(kvos_record))
+            if slot_unchanged(slot, version):
+                count[0] = version - kvo_load64(&slot.born)
+                if record.type != KVO_UNSET and record.revision > bound:
+                    if limit != NEWEST:
+                        record.type = MOVED
                         return None
                     damaged += 1
-                elif (record.block < self.heap_offset or record.block > self.size
-                        or length > self.size - record.block):
-                    damaged += 1
+                elif record.type == KVO_UNSET or bare:
+                    return None
                 else:
-                    big = PyBytes_FromStringAndSize(NULL, length)
-                    target = PyBytes_AS_STRING(big)
-                    if length < LARGE:
-                        memcpy(target, self.base + record.block, length)
-                        crc = record_crc(record, target)
+                    length = record.length
+                    if record.block == 0:
+                        if length <= KVOS_INLINE and record_crc(record, record.value) == record.crc:
+                            return None
+                        damaged += 1
+                    elif (record.block < self.heap_offset or record.block > self.size
+                            or length > self.size - record.block):
+                        damaged += 1
                     else:
-                        self.users += 1
-                        with nogil:
+                        big = PyBytes_FromStringAndSize(NULL, length)
+                        target = PyBytes_AS_STRING(big)
+                        if length < LARGE:
                             memcpy(target, self.base + record.block, length)
                             crc = record_crc(record, target)
-                        self.leave()
-                        self.usable()
-                    if slot_unchanged(slot, version):
-                        if crc == record.crc:
-                            return big
-                        damaged += 1
+                        else:
+                            self.users += 1
+                            with nogil:
+                                memcpy(target, self.base + record.block, length)
+                                crc = record_crc(record, target)
+                            self.leave()
+                            self.usable()
+                        if slot_unchanged(slot, version):
+                            if crc == record.crc:
+                                return big
+                            damaged += 1
                 if damaged > 3:
-                    raise CorruptStoreError(
-                        f"slot {number} of {self.name!r} contradicts its checksum or its bounds "
-                        f"at version {version}")
+                    raise self.damage(number, version)
             attempts += 1
             if attempts < SPINS:
                 kvo_relax()
@@ -179,7 +215,18 @@ cdef class Segment:
                     f"the owner of {self.name!r} (PID {self.owner_pid}) rewrote slot {number} "
                     f"during each of {attempts} attempts to read it")
 
-    cdef object load(self, key, kvos_record *record):
+    cdef object damage(self, uint32_t number, uint64_t version):
+        return CorruptStoreError(
+            f"slot {number} of {self.name!r} contradicts its checksum or its bounds at write {version}")
+
+    cdef bint intact(self, const kvos_record *record) noexcept:
+        """Whether a record and its value fit their checksum."""
+        if record.block == 0:
+            return record.length <= KVOS_INLINE and record_crc(record, record.value) == record.crc
+        return (self.heap_offset <= record.block <= self.size and record.length <= self.size - record.block
+                and record_crc(record, self.base + record.block) == record.crc)
+
+    cdef object load(self, key, kvos_record *record, uint64_t *count, bint bare):
         """As fetch(), by key. record.type is KVO_UNSET if there is no such key."""
         cdef Py_ssize_t number
         cdef object big
@@ -187,7 +234,7 @@ cdef class Segment:
         while True:
             number = self.find(key)
             if number >= 0:
-                big = self.fetch(number, self.bindings[number], record)
+                big = self.fetch(number, self.bindings[number], record, count, NEWEST, bare)
                 if record.type != STALE:
                     return big
             # Not known, or no longer where it was: look whether the directory has moved on.
@@ -195,79 +242,145 @@ cdef class Segment:
                 record.type = KVO_UNSET
                 return None
 
-    cdef object value(self, kvos_record *record, object big):
+    cdef object value(self, uint32_t type, const char *data, size_t length, object big):
+        if big is not None:
+            data = PyBytes_AS_STRING(big)
         try:
-            if big is None:
-                return decode(record.type, <const char *> record.value, record.length)
-            return decode(record.type, PyBytes_AS_STRING(big), record.length)
+            return decode(type & KVO_TYPE, data, length)
+        except KvoshimError:
+            raise
         except Exception as error:
             raise CorruptStoreError(f"a value of {self.name!r} is not decodable: {error}") from error
+
+    cdef int reason(self, const kvos_record *record) noexcept:
+        """Why the record holds no value any more; -1: it does."""
+        if record.type & KVO_TYPE == KVO_REMOVED:
+            return record.value[0] & 3
+        if record.ttl_ms and now_ns(CLOCK_MONOTONIC) >= record.monotonic_ns + record.ttl_ms * <uint64_t> 1000000:
+            return KVO_EXPIRED
+        if record.type & KVO_EPHEMERAL and isinstance(self, Reader) and (<Reader> self).ended:
+            return KVO_OWNER_DIED
+        return -1
+
+    cdef Found found(self, key, uint32_t number, kvos_record *record, object big, uint64_t count, bint values):
+        """What a record says, for Python. An error in the value is part of it."""
+        cdef Found found = Found.__new__(Found)
+        cdef int reason
+        found.key = key
+        found.slot = number
+        found.kept = True
+        if record.type == KVO_UNSET:
+            found.state = ABSENT
+            return found
+        found.revision = record.revision
+        found.count = count
+        found.changed = count - min(count, <uint64_t> (record.type >> KVO_SAME_SHIFT))
+        found.wall_ns = record.wall_ns
+        found.monotonic_ns = record.monotonic_ns
+        found.together = record.type & KVO_TOGETHER != 0
+        reason = self.reason(record)
+        if reason >= 0:
+            found.state = REMOVED
+            found.reason = REASONS[reason]
+        else:
+            found.state = SET
+            if values:
+                found.value = self.value(record.type, <const char *> record.value, record.length, big)
+        return found
 
     def get(self, key, default=RAISE):
         """The value of `key` now. UnknownKeyError if there is none and no default."""
         cdef kvos_record record
-        cdef object big = self.load(key, &record)
+        cdef uint64_t count
+        cdef object big = self.load(key, &record, &count, False)
         cdef Py_ssize_t length
-        if record.type == KVO_UNSET or record.type == KVO_REMOVED:
+        if record.type == KVO_UNSET or self.reason(&record) >= 0:
             key_utf8(key, &length)  # a key that can't be any key is an error, whatever the default
             if default is RAISE:
                 raise UnknownKeyError(f"{self.name!r} has no key {key!r}")
             return default
-        return self.value(&record, big)
+        return self.value(record.type, <const char *> record.value, record.length, big)
 
-    def snapshot(self, key) -> tuple:
-        """(state, value, version, wall_ns, monotonic_ns) of a key; state: 'set', 'absent' or 'removed'."""
+    def read(self, key, bint values=True) -> Found:
+        """A key as it is now; values: False leaves the value alone."""
         cdef kvos_record record
-        cdef object big = self.load(key, &record)
-        if record.type == KVO_UNSET:
-            return ABSENT, None, 0, 0, 0
-        if record.type == KVO_REMOVED:
-            return REMOVED, None, record.version, record.wall_ns, record.monotonic_ns
-        return SET, self.value(&record, big), record.version, record.wall_ns, record.monotonic_ns
+        cdef uint64_t count = 0
+        cdef object big = self.load(key, &record, &count, not values)
+        return self.found(key, self.find(key), &record, big, count, values)
+
+    def view(self, key) -> View:
+        """A NumPy array or bytes where they lie, without a copy. UnknownKeyError, InvalidValueError for other values."""
+        return view_of(self, key)
+
+    def newer(self, uint64_t revision, keys=None, bint values=True) -> tuple:
+        """(the store's revision, [Found, …]): the keys that were changed after `revision`, deletions included, all as
+        of one moment; in the order of their changes. keys: looks at these only.
+
+        What cannot be read of a key is in its Found, state 'corrupt'.
+        """
+        cdef kvos_record record
+        cdef uint64_t limit, count = 0
+        cdef uint32_t number
+        cdef object big
+        cdef int attempt
+        self.usable()
+        self.rescan()
+        names = list(self.index) if keys is None else [key for key in keys if key in self.index]
+        for attempt in range(ATTEMPTS):
+            limit = in_force(self.header)
+            result = []
+            for place, key in enumerate(names):
+                slot = self.index.get(key)
+                if slot is None:
+                    continue
+                number = slot
+                try:
+                    self.fetch(number, self.bindings[number], &record, &count, limit, True)
+                    if record.type != STALE and record.type != MOVED and (
+                            record.type == KVO_UNSET or record.revision <= revision):
+                        continue
+                    big = None
+                    if values and record.type != STALE and record.type != MOVED:
+                        big = self.fetch(number, self.bindings[number], &record, &count, limit, False)
+                    if record.type == STALE or record.type == MOVED:
+                        # First next time: what is written often must be read soon after the moment is chosen.
+                        self.rescan()
+                        names.insert(0, names.pop(place))
+                        break
+                    result.append(self.found(key, number, &record, big, count, values))
+                except (CorruptStoreError, ReadContentionError) as error:
+                    result.append(_corrupt(key, number, error))
+            else:
+                result.sort(key=_order)
+                return limit, result
+        raise ReadContentionError(f"{self.name!r} was written to during each of {ATTEMPTS} attempts to read it as a whole")
 
     def raw(self, key):
-        """(type, bytes, version, monotonic_ns, wall_ns) of a key as stored, for Writer.restore(); None if it
-        has none."""
+        """(type, bytes, revision, monotonic_ns, wall_ns, ttl_ms) of a key as stored, for Writer.restore(); None if it
+        has none, or if it ended with its owner."""
         cdef kvos_record record
-        cdef object big = self.load(key, &record)
-        if record.type == KVO_UNSET or record.type == KVO_REMOVED:
+        cdef uint64_t count
+        cdef object big = self.load(key, &record, &count, False)
+        if record.type == KVO_UNSET or record.type & KVO_EPHEMERAL or self.reason(&record) >= 0:
             return None
         if big is None:
             big = record.value[:record.length]
-        return record.type, big, record.version, record.monotonic_ns, record.wall_ns
+        return record.type & KVO_TYPE, big, record.revision, record.monotonic_ns, record.wall_ns, record.ttl_ms
 
-    def version(self, key) -> int:
-        """How often the key was written, removals included; 0 if it is not known. Rises with each write."""
-        self.usable()
-        self.rescan()
-        cdef Py_ssize_t number = self.find(key)
-        return 0 if number < 0 else slot_enter(&self.slots[number])
-
-    def highest(self) -> int:
-        """The highest version of all keys."""
-        self.usable()
-        self.rescan()
-        return max([slot_enter(&self.slots[<uint32_t> number]) for number in self.index.values()], default=0)
+    def revision(self, key=None) -> int:
+        """The store's revision: rises with each change; or that of a key's last change, 0 if it is not known."""
+        cdef kvos_record record
+        cdef uint64_t count
+        if key is None:
+            self.usable()
+            return in_force(self.header)
+        self.load(key, &record, &count, True)
+        return 0 if record.type == KVO_UNSET else record.revision
 
     def keys(self) -> list[str]:
         """The keys that have a value now, in the order of their slots."""
-        cdef kvos_record record
-        cdef uint64_t version
-        cdef kvos_slot *slot
-        self.usable()
-        self.rescan()
-        found = []
-        for key, number in sorted(self.index.items(), key=lambda item: item[1]):
-            slot = &self.slots[<uint32_t> number]
-            for _ in range(ATTEMPTS):
-                version = slot_enter(slot)
-                record.type = slot.record[version & 1].type
-                if slot_unchanged(slot, version):
-                    break
-                kvo_relax()
-            if record.type != KVO_UNSET and record.type != KVO_REMOVED:
-                found.append(key)
-        return found
+        found = [found for found in self.newer(0, None, False)[1] if found.state != REMOVED]
+        return [found.key for found in sorted(found, key=_slot_of)]
 
     def directory(self) -> dict[str, int]:
         """The keys that are bound to a slot, with or without a value, and their slots."""
@@ -285,85 +398,30 @@ cdef class Segment:
     def limits(self) -> dict:
         """What the store was made for: max_keys, capacity (bytes of heap), ring (entries)."""
         return {"max_keys": self.slot_count, "capacity": self.size - self.heap_offset,
-                "ring": self.ring_count}
+                "ring": self.ring_count, "history": self.journal_size}
 
-
-cdef class Reader(Segment):
-    """A store of another process, mapped read-only from a descriptor. The caller keeps the descriptor.
-
-    Raises CorruptStoreError if the descriptor is no sealed store of this version.
-    """
-
-    def __init__(self, int fd):
-        cdef size_t mapped
-        self.base = memory_open(fd, KVO_PAGE, &mapped)
-        self.mapped = mapped
-        self.bound = {}
-        self.header = <kvos_header *> self.base
-        cdef kvos_header header
-        # Load once, check, then use.
-        memcpy(&header, self.header, sizeof(header))
-        if header.magic != KVOS_MAGIC or header.layout != KVO_LAYOUT:
-            raise CorruptStoreError(f"no value store of layout {KVO_LAYOUT} (magic {header.magic:#x}, "
-                                    f"layout {header.layout})")
-        if (not 1 <= header.slot_count <= KVOS_SLOTS_MAX or not 2 <= header.ring_count <= KVOS_RING_MAX
-                or header.ring_count & (header.ring_count - 1) or header.slot_size != sizeof(kvos_slot)
-                or header.key_size != KVOS_KEY_SIZE or header.heap_size > KVOS_HEAP_MAX
-                or header.keys_offset != KVO_PAGE
-                or header.slots_offset != header.keys_offset + KVOS_KEY_SIZE * <uint64_t> header.slot_count
-                or header.ring_offset != (header.slots_offset
-                                          + sizeof(kvos_slot) * <uint64_t> header.slot_count)
-                or header.heap_offset < header.ring_offset + 4 * <uint64_t> header.ring_count
-                or header.heap_offset > header.size or header.heap_offset + header.heap_size != header.size
-                or header.size > mapped or not 1 <= header.name_length <= KVOS_KEY_MAX):
-            raise CorruptStoreError("the value store's sizes and offsets contradict each other")
-        self.slot_count = header.slot_count
-        self.ring_count = header.ring_count
-        self.size = header.size
-        self.heap_offset = header.heap_offset
-        try:
-            self.name = header.name[:header.name_length].decode()
-        except UnicodeDecodeError:
-            raise CorruptStoreError("the value store's name is not UTF-8") from None
-        self.place()
-
-    cdef bint rescan(self) except -1:
-        """Takes in the keys that were bound since the last time; False if there are none."""
-        # SYNC POINT: bindings and keys; pairs with the end of Writer.bind().
-        cdef uint64_t directory = kvo_acquire64(&self.header.directory)
-        if directory == self.seen:
-            return False
-        cdef uint64_t used = min(kvo_acquire64(&self.header.slots_used), <uint64_t> self.slot_count)
-        cdef uint64_t binding
-        cdef uint32_t number
-        cdef uint8_t copy[256]
-        for number in range(<uint32_t> used):
-            # SYNC POINT: the key of this binding; pairs with Writer.bind().
-            binding = kvo_acquire64(&self.slots[number].binding)
-            if binding == self.bindings[number]:
-                continue
-            memcpy(copy, self.keys_base + <size_t> KVOS_KEY_SIZE * number, KVOS_KEY_SIZE)
-            kvo_fence_acquire()
-            if binding & 1 or kvo_load64(&self.slots[number].binding) != binding:
-                binding = 0  # just being changed: the directory will move on when it is done
-            old = self.bound.pop(number, None)
-            if old is not None and self.index.get(old) == number:
-                del self.index[old]
-            self.bindings[number] = binding
-            if binding:
-                key = copy[1:1 + copy[0]].decode("utf-8", "replace")
-                self.bound[number] = key
-                self.index[key] = number
-        self.seen = directory
-        return True
-
-    def key_of(self, uint32_t number):
-        """The key that a slot stands for now, or None."""
+    @property
+    def oldest(self) -> tuple[int, int]:
+        """The journal has every change above the first revision, the slots every deletion above the second."""
         self.usable()
-        if number < self.slot_count and (number not in self.bound
-                                         or kvo_load64(&self.slots[number].binding) != self.bindings[number]):
-            self.rescan()
-        return self.bound.get(number)
+        return kvo_acquire64(&self.header.compacted), kvo_acquire64(&self.header.forgotten)
 
 
+def _order(Found found):
+    return found.revision, found.slot
+
+
+def _slot_of(Found found):
+    return found.slot
+
+
+cdef Found _corrupt(key, uint32_t number, error):
+    cdef Found found = Found.__new__(Found)
+    found.key, found.slot, found.state, found.value, found.kept = key, number, CORRUPT, error, True
+    return found
+
+
+include "store_view.pxi"
+include "store_reader.pxi"
+include "store_owner.pxi"
 include "store_writer.pxi"

@@ -18,3 +18,6 @@ cdef object decode(uint32_t type, const char *data, size_t length)
 
 # The UTF-8 of a key; lives as long as the key. InvalidKeyError if it is not a str of 1 to 255 bytes.
 cdef const char *key_utf8(object key, Py_ssize_t *length) except NULL
+
+# The NumPy array that a KVO_ARRAY's bytes are, without a copy; `data` exports the buffer protocol. ValueError.
+cdef object array_of(object data)

@@ -10,12 +10,20 @@
  *           | slots   slot_count*320 B |  counters, then two records of 128 B used in turn
  *           +--------------------------+
  *           | dirty ring  ring_count*4 |  slot numbers, newest at (ring_head - 1) % ring_count
+ *           +--------------------------+  page boundary: journal_offset
+ *           | journal     journal_size |  the newest changes, oldest at journal_tail % journal_size (a power of two, or nothing)
  *           +--------------------------+  page boundary: heap_offset
  *           | heap         heap_size   |  blocks for values that do not fit in a record (a power of two)
  *           +--------------------------+  size
  *
- * A key's version is its slot's `sequence`: the record in force is record[sequence % 2]. The owner writes the
- * other record and then publishes it with one store: an owner that dies half-way leaves the last value whole.
+ * A store's `revision` rises with each change of any key. A slot's `sequence` counts the writes of its key: the newest
+ * record is record[sequence % 2]; the owner writes the other one and then publishes it with one store. It is in force as soon
+ * as `revision` has reached its own; until then the one before is. So a transaction becomes visible with one store, whatever
+ * the number of its keys, and an owner that dies half-way leaves what was in force before.
+ *
+ * The journal keeps the changes themselves, one entry each: header, key, value, padded to 8 bytes. An entry does not wrap:
+ * what is left at the end is an entry without a key, or less than an entry's header. The owner moves journal_tail on before it
+ * overwrites.
  *
  * Registration table: one sealed memfd per controller, written by the controller alone.
  *
@@ -29,14 +37,14 @@
  *           | rows     row_count*576   |  who observes what since when
  *           +--------------------------+  size
  *
- * History of the layout numbers (never reused): 1, the first. */
+ * History of the layout numbers (never reused): 1, the first; 2, revisions of a store, the journal. */
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
 
 #define KVOS_MAGIC 0x314f564bu /* "KVO1" */
 #define KVOT_MAGIC 0x3154564bu /* "KVT1" */
-#define KVO_LAYOUT 1
+#define KVO_LAYOUT 2
 #define KVO_PAGE 4096u
 #define KVOS_KEY_SIZE 256u
 #define KVOS_KEY_MAX 255u
@@ -46,6 +54,8 @@
 #define KVOS_BLOCK_MIN 128u
 #define KVOS_HEAP_MIN 65536u
 #define KVOS_HEAP_MAX (1ull << 40)
+#define KVOS_JOURNAL_MIN 4096u
+#define KVOS_JOURNAL_MAX (1ull << 32)
 #define KVOT_BITMAP 8192u
 
 enum kvo_type {
@@ -60,26 +70,37 @@ enum kvo_type {
   KVO_BYTES = 8,
   KVO_DATETIME = 9, /* ISO 8601 text */
   KVO_PACKED = 10,  /* MessagePack */
-  KVO_REMOVED = 255 /* the key was removed; the slot keeps its key and its version */
+  KVO_ARRAY = 11,   /* a NumPy array: 64 bytes or a multiple of header, then the elements */
+  KVO_REMOVED = 255 /* the key was removed; one byte says why; the slot keeps its key and its count of writes */
 };
 
+/* What a record's `type` holds beside the type. */
+#define KVO_TYPE 0xffu         /* enum kvo_type */
+#define KVO_EPHEMERAL 0x100u   /* the key ends with its owner */
+#define KVO_TOGETHER 0x200u    /* other keys were changed under the same revision */
+#define KVO_NOT_KEPT 0x400u    /* (journal) the value was too long to be kept */
+#define KVO_SAME_SHIFT 16      /* upper half: how many writes up to this one have changed nothing (at most 65535) */
+
+enum kvo_reason { KVO_DELETED = 0, KVO_PURGED = 1, KVO_EXPIRED = 2, KVO_OWNER_DIED = 3 };
+
 typedef struct {
-  uint64_t version;      /* the sequence under which this record was published */
+  uint64_t revision;     /* of the store, once this record is in force */
   uint64_t monotonic_ns; /* CLOCK_MONOTONIC at the write */
   uint64_t wall_ns;      /* CLOCK_REALTIME at the write */
   uint64_t block;        /* offset of the value's block from the store's start; 0: the value is in place */
   uint32_t length;       /* bytes of the value */
   uint32_t crc;          /* CRC32C of all fields above and below it, and the value */
-  uint32_t type;         /* enum kvo_type */
-  uint32_t reserved;
+  uint32_t type;         /* enum kvo_type, and the flags above */
+  uint32_t ttl_ms;       /* the value has expired so long after monotonic_ns; 0: never */
   uint8_t value[KVOS_INLINE];
 } kvos_record;
 
 typedef struct {
-  uint64_t begin;    /* version of the newest write that was begun */
-  uint64_t sequence; /* version of the newest write that was published */
+  uint64_t begin;    /* count of the newest write that was begun */
+  uint64_t sequence; /* count of the newest write that was published */
   uint64_t binding;  /* 0: never used; odd: its key is being changed; even: stands for one key */
-  uint64_t reserved[5];
+  uint64_t born;     /* `sequence` when it came to stand for its key */
+  uint64_t reserved[4];
   kvos_record record[2];
 } kvos_slot;
 
@@ -102,15 +123,39 @@ typedef struct {
   uint64_t owner_start; /* its start time in clock ticks since boot: with the pid it names one process */
   uint8_t instance[16]; /* random: no two stores share it */
   uint8_t name[256];
-  uint8_t reserved0[152];
+  uint64_t journal_offset;
+  uint64_t journal_size;
+  uint8_t reserved0[136];
   uint64_t directory;  /* grows whenever a key is bound to a slot */
   uint64_t slots_used; /* slots that were ever bound */
   uint64_t closed;     /* 1: the owner has closed the store; its values are the last ones */
   uint64_t reserved1[5];
   uint64_t ring_head; /* entries ever appended to the dirty ring */
   uint64_t reserved2[7];
-  uint8_t reserved3[3456];
+  uint64_t revision;     /* of the newest change that is in force */
+  uint64_t journal_head; /* bytes ever appended */
+  uint64_t journal_tail; /* bytes ever given up: the oldest entry begins here */
+  uint64_t compacted;    /* the journal has every change above this revision */
+  uint64_t forgotten;    /* every deletion above this revision still stands in its key's slot */
+  uint64_t reserved4[3];
+  uint8_t reserved3[3392];
 } kvos_header;
+
+typedef struct {
+  uint64_t position; /* bytes appended before this entry */
+  uint64_t revision;
+  uint64_t monotonic_ns;
+  uint64_t wall_ns;
+  uint64_t count;    /* writes of the key, since it has its slot */
+  uint32_t size;     /* of the whole entry */
+  uint32_t crc;      /* CRC32C of the entry with this field 0 */
+  uint32_t slot;
+  uint32_t type;     /* as a record's */
+  uint32_t length;   /* bytes of the value */
+  uint32_t ttl_ms;
+  uint32_t key_length; /* 0: nothing but padding to the journal's end */
+  uint32_t reserved;
+} kvos_entry;
 
 typedef struct {
   uint32_t magic;
@@ -167,6 +212,7 @@ _Static_assert(offsetof(kvos_record, value) == 48, "record.value");
 _Static_assert(sizeof(kvos_slot) == 320, "slot");
 _Static_assert(offsetof(kvos_slot, sequence) == 8, "slot.sequence");
 _Static_assert(offsetof(kvos_slot, binding) == 16, "slot.binding");
+_Static_assert(offsetof(kvos_slot, born) == 24, "slot.born");
 _Static_assert(offsetof(kvos_slot, record) == 64, "slot.record");
 _Static_assert(sizeof(kvos_header) == KVO_PAGE, "store header");
 _Static_assert(offsetof(kvos_header, size) == 8, "header.size");
@@ -176,6 +222,11 @@ _Static_assert(offsetof(kvos_header, instance) == 88, "header.instance");
 _Static_assert(offsetof(kvos_header, name) == 104, "header.name");
 _Static_assert(offsetof(kvos_header, directory) == 512, "header.directory");
 _Static_assert(offsetof(kvos_header, ring_head) == 576, "header.ring_head");
+_Static_assert(offsetof(kvos_header, journal_offset) == 360, "header.journal_offset");
+_Static_assert(offsetof(kvos_header, revision) == 640, "header.revision");
+_Static_assert(offsetof(kvos_header, forgotten) == 672, "header.forgotten");
+_Static_assert(sizeof(kvos_entry) == 72, "entry of the journal");
+_Static_assert(offsetof(kvos_entry, crc) == 44, "entry.crc");
 _Static_assert(sizeof(kvot_header) == KVO_PAGE, "table header");
 _Static_assert(offsetof(kvot_header, entries_offset) == 32, "table.entries_offset");
 _Static_assert(offsetof(kvot_header, instance) == 72, "table.instance");

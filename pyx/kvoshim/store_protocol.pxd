@@ -1,11 +1,12 @@
 """The lock-free protocols of the value store: how a slot is written and read, how the dirty ring and the bell
 work.
 
-A slot has two records and two counters. The owner raises `begin`, fills the record that is not in force, and
-raises `sequence`. A reader takes the record that `sequence` names, copies it and looks at `begin`: as long as
-no more than one write was begun since, that record was not touched. So a write never waits, a read repeats
-only if the owner published once and began again meanwhile, and an owner that dies half-way leaves the last
-published value readable.
+A slot has two records and two counters. The owner raises `begin`, fills the record that is not in force,
+raises `sequence`, and puts the change in force by raising the store's `revision`. A reader takes the record
+that `sequence` names, or the one before if the newer one is not in force yet, copies it and looks at `begin`:
+as long as no more than one write was begun since that record's, it was not touched. So a write never waits, a
+read repeats only if the owner published once and began again meanwhile, and an owner that dies half-way
+leaves the last value readable.
 """
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
@@ -14,17 +15,20 @@ cdef extern from "store_layout.h" nogil:
     enum:
         KVOS_MAGIC, KVOT_MAGIC, KVO_LAYOUT, KVO_PAGE, KVOS_KEY_SIZE, KVOS_KEY_MAX, KVOS_INLINE
         KVOS_SLOTS_MAX, KVOS_RING_MAX, KVOS_BLOCK_MIN, KVOS_HEAP_MIN, KVOT_BITMAP
-        KVO_UNSET, KVO_REMOVED
+        KVO_UNSET, KVO_BYTES, KVO_ARRAY, KVO_REMOVED
+        KVO_DELETED, KVO_PURGED, KVO_EXPIRED, KVO_OWNER_DIED
         KVOT_SOME, KVOT_ALL, KVOT_NEW
-    const uint64_t KVOS_HEAP_MAX
+        KVO_SAME_SHIFT
+    const uint64_t KVOS_HEAP_MAX, KVOS_JOURNAL_MAX
+    const uint32_t KVOS_JOURNAL_MIN, KVO_TYPE, KVO_EPHEMERAL, KVO_TOGETHER, KVO_NOT_KEPT
 
     ctypedef struct kvos_record:
-        uint64_t version, monotonic_ns, wall_ns, block
-        uint32_t length, crc, type, reserved
+        uint64_t revision, monotonic_ns, wall_ns, block
+        uint32_t length, crc, type, ttl_ms
         uint8_t value[80]
 
     ctypedef struct kvos_slot:
-        uint64_t begin, sequence, binding
+        uint64_t begin, sequence, binding, born
         kvos_record record[2]
 
     ctypedef struct kvos_header:
@@ -38,7 +42,13 @@ cdef extern from "store_layout.h" nogil:
         uint64_t owner_start
         uint8_t instance[16]
         uint8_t name[256]
+        uint64_t journal_offset, journal_size
         uint64_t directory, slots_used, closed, ring_head
+        uint64_t revision, journal_head, journal_tail, compacted, forgotten
+
+    ctypedef struct kvos_entry:
+        uint64_t position, revision, monotonic_ns, wall_ns, count
+        uint32_t size, crc, slot, type, length, ttl_ms, key_length
 
     ctypedef struct kvot_header:
         uint32_t magic
@@ -95,37 +105,48 @@ cdef inline kvos_record *slot_open(kvos_slot *slot) noexcept nogil:
     return &slot.record[version & 1]
 
 
-cdef inline void slot_publish(kvos_slot *slot, uint64_t version) noexcept nogil:
-    """Puts the record that slot_open() gave into force. `version` has the parity of the old one plus 1."""
+cdef inline void slot_publish(kvos_slot *slot) noexcept nogil:
+    """Publishes the record that slot_open() gave; commit() puts it in force."""
     # SYNC POINT: the record's bytes become visible; pairs with slot_enter().
-    kvo_release64(&slot.sequence, version)
+    kvo_release64(&slot.sequence, kvo_load64(&slot.sequence) + 1)
+
+
+cdef inline void commit(kvos_header *header, uint64_t revision) noexcept nogil:
+    """Puts in force what was published under `revision`, all of it at once."""
+    # SYNC POINT: every record and journal entry up to this revision; pairs with in_force().
+    kvo_release64(&header.revision, revision)
 
 
 cdef inline uint32_t record_crc(const kvos_record *record, const void *value) noexcept nogil:
     cdef uint64_t fields[5]
-    fields[0] = record.version
+    fields[0] = record.revision
     fields[1] = record.monotonic_ns
     fields[2] = record.wall_ns
     fields[3] = record.block
     fields[4] = record.length | (<uint64_t> record.type << 32)
-    return kvo_crc32c(kvo_crc32c(0, fields, 40), value, record.length)
+    return kvo_crc32c(kvo_crc32c(record.ttl_ms, fields, 40), value, record.length)
 
 
 # --- a slot, as anybody reads it ---------------------------------------------
 
 cdef inline uint64_t slot_enter(const kvos_slot *slot) noexcept nogil:
-    """The version in force."""
-    # SYNC POINT: the record of this version, and the binding under which it was written; pairs with
+    """The count of writes: the newest one's."""
+    # SYNC POINT: the record of this write, and the binding under which it was written; pairs with
     # slot_publish() and with the end of a rebinding.
     return kvo_acquire64(&slot.sequence)
 
 
+cdef inline uint64_t in_force(const kvos_header *header) noexcept nogil:
+    """The store's revision: a record above it is not in force yet."""
+    # SYNC POINT: the records and journal entries of this revision; pairs with commit().
+    return kvo_acquire64(&header.revision)
+
+
 cdef inline bint slot_unchanged(const kvos_slot *slot, uint64_t version) noexcept nogil:
-    """Whether what was read of `version`'s record since slot_enter() is whole."""
+    """Whether what was read of the record of write `version` since slot_enter() is whole."""
     # SYNC POINT: if a byte read was written by a later write, its `begin` is seen here; pairs with
     # slot_open().
     kvo_fence_acquire()
-    # Signed: `begin` lags behind where a write published a version more than 1 ahead.
     return <int64_t> (kvo_load64(&slot.begin) - version) <= 1
 
 

@@ -1,409 +1,116 @@
-# The owner's side of the value store; part of _store.pyx.
+# The owner's side of the value store, second part: what it is asked to do; part of _store.pyx.
 
-cdef uint64_t now_ns(int clock) noexcept nogil:
-    cdef timespec moment
-    clock_gettime(clock, &moment)
-    return <uint64_t> moment.tv_sec * 1000000000 + <uint64_t> moment.tv_nsec
+cdef uint64_t REVISION_MAX = 1 << 62  # more than anybody can ever count
 
 
-cdef class Writer(Segment):
+cdef uint32_t ttl_of(double seconds) except? 0:
+    """A time to live in milliseconds, rounded up."""
+    if not 0 < seconds <= 4e6:
+        raise LimitError(f"a time to live is more than 0 and at most 4,000,000 seconds, not {seconds!r}")
+    return <uint32_t> ceil(seconds * 1000)
+
+
+cdef class Writer(Owner):
     """Makes a value store that this process alone can write.
 
     max_keys: keys at the same time, 1 to 65536. capacity: bytes for values longer than 80 bytes, a power of
     two from 64 KiB to 1 TiB; reserved as address space, backed by memory only where used. One value may take
     a quarter of it (it needs two blocks). ring: entries of the dirty ring, a power of two. start: this
-    process's start time in clock ticks since boot. Setting is safe from several threads.
+    process's start time in clock ticks since boot. history: bytes of the journal, a power of two from 4 KiB to
+    4 GiB, or 0; a change takes 72 and its key and value. Setting is safe from several threads.
     """
 
-    def __init__(self, str name, uint32_t max_keys=4096, uint64_t capacity=1 << 28, uint32_t ring=4096,
-                 uint64_t start=0):
+    cdef object write(self, key, const kvo_payload *payload, uint32_t ttl_ms, uint32_t flags):
         cdef Py_ssize_t length
-        cdef const char *utf8 = key_utf8(name, &length)
-        cdef bytes instance = os.urandom(16)
-        if not 1 <= max_keys <= KVOS_SLOTS_MAX:
-            raise LimitError(f"max_keys is 1 to {KVOS_SLOTS_MAX}, not {max_keys}")
-        if not KVOS_HEAP_MIN <= capacity <= KVOS_HEAP_MAX or capacity & (capacity - 1):
-            raise LimitError(
-                f"capacity is a power of two from {KVOS_HEAP_MIN} to {KVOS_HEAP_MAX} bytes, not {capacity}")
-        if not 2 <= ring <= KVOS_RING_MAX or ring & (ring - 1):
-            raise LimitError(f"ring is a power of two from 2 to {KVOS_RING_MAX} entries, not {ring}")
-        self.name = name
-        self.slot_count = max_keys
-        self.ring_count = ring
-        self.lock = PyThread_allocate_lock()
-        self.own = <own_slot *> calloc(max_keys, sizeof(own_slot))
-        if self.lock == NULL or self.own == NULL:
-            raise MemoryError()
-        cdef uint64_t slots = KVO_PAGE + KVOS_KEY_SIZE * <uint64_t> max_keys
-        cdef uint64_t ring_at = slots + sizeof(kvos_slot) * <uint64_t> max_keys
-        self.heap_offset = (ring_at + 4 * <uint64_t> ring + KVO_PAGE - 1) // KVO_PAGE * KVO_PAGE
-        self.size = self.mapped = self.heap_offset + capacity
-        self.fd = memory_create("kvoshim-store", self.size, &self.base)
-        self.header = <kvos_header *> self.base
-        self.header.layout = KVO_LAYOUT
-        self.header.header_size = sizeof(kvos_header)
-        self.header.size = self.size
-        self.header.slot_count = max_keys
-        self.header.slot_size = sizeof(kvos_slot)
-        self.header.key_size = KVOS_KEY_SIZE
-        self.header.ring_count = ring
-        self.header.keys_offset = KVO_PAGE
-        self.header.slots_offset = slots
-        self.header.ring_offset = ring_at
-        self.header.heap_offset = self.heap_offset
-        self.header.heap_size = capacity
-        self.header.owner_pid = getpid()
-        self.header.owner_start = start
-        memcpy(self.header.instance, <const char *> instance, 16)
-        memcpy(self.header.name, utf8, length)
-        self.header.name_length = length
-        self.header.magic = KVOS_MAGIC
-        self.place()
-        self.removed = set()
-        self.slot_keys = [None] * max_keys
-        # A buddy allocator: free_blocks[i] holds offsets of free blocks of KVOS_BLOCK_MIN << i bytes.
-        self.orders = (capacity // KVOS_BLOCK_MIN).bit_length()
-        self.free_blocks = [set() for _ in range(self.orders)]
-        self.free_blocks[self.orders - 1].add(0)
-        self.value_max = min(capacity // 4, <uint64_t> 0xffffffff)
-
-    def __dealloc__(self):
-        if self.lock != NULL:
-            PyThread_free_lock(self.lock)
-        free(self.own)
-
-    # Between enter() and exit() nothing is called that could run foreign Python code (a finalizer, a signal
-    # handler): it might set a value of this very store. Errors are noted there and raised after exit().
-
-    cdef void enter(self) noexcept:
-        self.users += 1
-        # Whoever holds the lock may be copying without the GIL and want it back: never wait for the lock with
-        # it.
-        if not PyThread_acquire_lock(self.lock, NOWAIT_LOCK):
-            with nogil:
-                PyThread_acquire_lock(self.lock, WAIT_LOCK)
-
-    cdef void exit(self) noexcept:
-        PyThread_release_lock(self.lock)
-        self.leave()
-
-    cdef int bind(self, key, const char *utf8, Py_ssize_t length) except -2:
-        """Gives a new key a slot; returns its number, or -1 if there is none."""
-        cdef uint32_t number
-        cdef uint64_t binding, version
-        cdef kvos_slot *slot
-        cdef char *place
-        cdef uint64_t used = kvo_load64(&self.header.slots_used)
-        if used < self.slot_count:
-            number = <uint32_t> used
-        elif self.removed:
-            number = self.removed.pop()
-            del self.index[self.slot_keys[number]]
-        else:
-            return -1
-        slot = &self.slots[number]
-        place = self.keys_base + <size_t> KVOS_KEY_SIZE * number
-        binding = kvo_load64(&slot.binding)
-        kvo_store64(&slot.binding, binding + 1)  # odd: stands for no key
-        # No version of any key that this slot ever had may come again.
-        self.floor = max(self.floor, kvo_load64(&slot.sequence))
-        version = self.floor
-        kvo_fence_release()
-        kvo_store64(&slot.begin, version + 2)  # both records are being changed
-        # SYNC POINT: whoever sees a byte cleared below sees the binding or `begin` changed; pairs with
-        # slot_unchanged().
-        kvo_fence_release()
-        if binding:
-            memset(slot.record, 0, sizeof(slot.record))
-        memset(place, 0, KVOS_KEY_SIZE)
-        memcpy(place + 1, utf8, length)
-        place[0] = <char> length
-        # SYNC POINT: the empty records and the changed binding; pairs with slot_enter().
-        kvo_release64(&slot.sequence, version)
-        kvo_release64(&slot.begin, version)
-        # SYNC POINT: key and records; pairs with Reader.rescan().
-        kvo_release64(&slot.binding, binding + 2)
-        if number == used:
-            kvo_release64(&self.header.slots_used, used + 1)
-        kvo_release64(&self.header.directory, kvo_load64(&self.header.directory) + 1)
-        self.bindings[number] = binding + 2
-        self.slot_keys[number] = key
-        self.index[key] = number
-        return number
-
-    cdef uint64_t allocate(self, uint64_t length, uint64_t *capacity) except? 0:
-        """Offset of a block for `length` bytes, or 0 if there is none; sets its capacity."""
-        cdef int order = 0, larger
-        cdef uint64_t offset
-        while (<uint64_t> KVOS_BLOCK_MIN << order) < length:
-            order += 1
-        larger = order
-        while larger < self.orders and not self.free_blocks[larger]:
-            larger += 1
-        if larger >= self.orders:
-            return 0
-        offset = self.free_blocks[larger].pop()
-        while larger > order:
-            larger -= 1
-            self.free_blocks[larger].add(offset + (<uint64_t> KVOS_BLOCK_MIN << larger))
-        capacity[0] = <uint64_t> KVOS_BLOCK_MIN << order
-        return self.heap_offset + offset
-
-    cdef int release(self, own_slot *own, int which) except -1:
-        """Zeroes and frees the block of a record that is not in force."""
-        cdef int order = 0
-        cdef uint64_t offset, buddy
-        if own.block[which] == 0:
-            return 0
-        memset(self.base + own.block[which], 0, own.touched[which])
-        offset = own.block[which] - self.heap_offset
-        while (<uint64_t> KVOS_BLOCK_MIN << order) < own.capacity[which]:
-            order += 1
-        while order < self.orders - 1:
-            buddy = offset ^ (<uint64_t> KVOS_BLOCK_MIN << order)
-            if buddy not in self.free_blocks[order]:
-                break
-            self.free_blocks[order].remove(buddy)
-            offset = min(offset, buddy)
-            order += 1
-        self.free_blocks[order].add(offset)
-        own.block[which] = own.capacity[which] = own.touched[which] = 0
-        return 0
-
-    cdef uint64_t put(self, uint32_t number, const kvo_payload *payload, uint64_t version, uint64_t monotonic,
-                      uint64_t wall) except? 0:
-        """Writes a value under `version` (0: the next); returns the version, or 0 if no block is left for
-        it."""
-        cdef kvos_slot *slot = &self.slots[number]
-        cdef own_slot *own = &self.own[number]
-        cdef kvos_record *record = slot_open(slot)
-        cdef int which = record == &slot.record[1]
-        cdef uint32_t length = <uint32_t> payload.length
-        cdef uint32_t old = record.length if record.block == 0 else 0
-        cdef char *target
-        if length > KVOS_INLINE or own.block[which]:
-            if own.capacity[which] < length or own.capacity[which] > 8 * <uint64_t> max(length, 512):
-                self.release(own, which)
-                if length > KVOS_INLINE:
-                    own.block[which] = self.allocate(length, &own.capacity[which])
-                    if own.block[which] == 0:
-                        return 0
-        record.version = version if version else slot.sequence + 1
-        record.monotonic_ns = monotonic if monotonic else now_ns(CLOCK_MONOTONIC)
-        record.wall_ns = wall if wall else now_ns(CLOCK_REALTIME)
-        record.length = length
-        record.type = payload.type
-        if length <= KVOS_INLINE:
-            record.block = 0
-            memcpy(record.value, payload.data, length)
-            if old > length:
-                memset(record.value + length, 0, old - length)
-            if own.touched[which]:
-                memset(self.base + own.block[which], 0, own.touched[which])
-                own.touched[which] = 0
-            record.crc = record_crc(record, record.value)
-        else:
-            record.block = own.block[which]
-            target = self.base + record.block
-            if old:
-                memset(record.value, 0, old)
-            if own.touched[which] > length:
-                memset(target + length, 0, own.touched[which] - length)
-            own.touched[which] = length
-            if length < LARGE:
-                memcpy(target, payload.data, length)
-                record.crc = record_crc(record, target)
-            else:
-                with nogil:
-                    memcpy(target, payload.data, length)
-                    record.crc = record_crc(record, target)
-        slot_publish(slot, record.version)
-        return record.version
-
-    cdef bint tell(self, uint32_t number, bint created) noexcept nogil:
-        """Marks a slot dirty if somebody observes it; True if the controller must be woken."""
-        cdef uint32_t flags
-        cdef uint64_t epoch
-        if self.entry == NULL:
-            return False
-        # SYNC POINT: either the controller, which raises the flag and then reads the version, sees the new
-        # version, or the flag is seen here; pairs with the fences in TableWriter.set_flags() and
-        # set_observed().
-        kvo_fence()
-        flags = kvo_load32(&self.entry.flags)
-        if flags == 0:
-            return False
-        if not (flags & KVOT_ALL or created and flags & KVOT_NEW
-                or kvo_load64(&self.bitmap[number // 64]) >> (number & 63) & 1):
-            return False
-        ring_append(self.header, self.ring, self.ring_count, number)
-        # SYNC POINT: either the controller's second look sees the entry, or its odd epoch is seen here; pairs
-        # with the fence in TableWriter.arm().
-        kvo_fence()
-        epoch = kvo_load64(&self.table.header.epoch)
-        if epoch & 1 and epoch != self.rung:
-            self.rung = epoch
-            return True
-        return False
-
-    cdef object write(self, key, const kvo_payload *payload):
-        cdef Py_ssize_t number, length
+        cdef int number
         cdef const char *utf8
         cdef bint created = False, ring = False
-        cdef uint64_t version = 0
-        if payload.length > self.value_max:
-            raise ValueTooLargeError(
-                f"the value of {key!r} takes {payload.length} bytes; the store of {self.name!r} "
-                f"admits {self.value_max} (a quarter of its capacity)")
+        cdef uint64_t revision = 0
+        cdef kvos_record *record
+        self.check_length(key, payload.length)
         utf8 = key_utf8(key, &length)
         if not PyUnicode_CheckExact(key):
             key = str.__str__(key)
         self.usable()
         self.enter()
         try:
-            number = self.find(key)
-            if number < 0:
-                number = self.bind(key, utf8, length)
-                created = True
-            elif self.removed and number in self.removed:
-                self.removed.remove(number)
-                created = True
+            number = self.slot_for(key, utf8, length, &created)
             if number >= 0:
-                version = self.put(<uint32_t> number, payload, 0, 0, 0)
-                if version:
-                    ring = self.tell(<uint32_t> number, created)
+                record = self.prepare(number, payload.length)
+                if record != NULL:
+                    revision = self.revision + 1
+                    self.fill(number, record, payload, flags, ttl_ms, revision, now_ns(CLOCK_MONOTONIC), now_ns(CLOCK_REALTIME))
+                    self.journal(number)
+                    self.revision = revision
+                    commit(self.header, revision)
+                    ring = self.tell(number, created)
+                elif created:
+                    self.removed.add(number)
         finally:
             self.exit()
         if ring and self.bell is not None:
             self.bell()
-        if version:
-            return version
-        if number < 0:
-            raise LimitError(
-                f"no room for the key {key!r}: the store of {self.name!r} has max_keys={self.slot_count}")
-        raise LimitError(f"no room for {payload.length} bytes of {key!r}: the store of {self.name!r} has "
-                         f"capacity={self.size - self.heap_offset} bytes")
+        if revision:
+            return revision
+        raise self.no_room(key, number, payload.length)
 
-    def set(self, key, value) -> int:
-        """Publishes a value; returns its version. Never waits for a reader.
+    def set(self, key, value, double ttl=0, bint ephemeral=False) -> int:
+        """Publishes a value; returns its revision. Never waits for a reader. ttl: seconds after which it has expired.
+        ephemeral: it ends with its owner.
 
         InvalidKeyError, InvalidValueError, ValueTooLargeError, LimitError (keys or memory), ClosedError,
         ForkedError.
         """
         cdef kvo_payload payload
         keep = encode(value, &payload)
-        return self.write(key, &payload)
+        return self.write(key, &payload, ttl_of(ttl) if ttl else 0, KVO_EPHEMERAL if ephemeral else 0)
 
-    def remove(self, key) -> int:
-        """Ends a key: its value is scrubbed, its versions go on if it is set again. UnknownKeyError if it has
-        none."""
-        cdef kvo_payload payload
-        cdef Py_ssize_t number
-        cdef kvos_slot *slot
-        cdef kvos_record *spent
-        cdef uint64_t version = 0
-        cdef bint ring = False
-        self.usable()
-        self.enter()
-        try:
-            number = self.find(key)
-            if number >= 0:
-                slot = &self.slots[number]
-                if slot.record[slot.sequence & 1].type not in (KVO_UNSET, KVO_REMOVED):
-                    payload.type = KVO_REMOVED
-                    payload.length = 0
-                    payload.data = payload.scratch
-                    version = self.put(<uint32_t> number, &payload, 0, 0, 0)
-                    # The value still lies in the record before: open it as if to write, and wipe it.
-                    spent = slot_open(slot)
-                    memset(spent, 0, sizeof(kvos_record))
-                    self.release(&self.own[number], 0)
-                    self.release(&self.own[number], 1)
-                    self.removed.add(number)
-                    ring = self.tell(<uint32_t> number, False)
-        finally:
-            self.exit()
-        if not version:
-            raise UnknownKeyError(f"{self.name!r} has no key {key!r}")
-        if ring and self.bell is not None:
-            self.bell()
-        return version
+    def remove(self, key, str reason="deleted", revision=None) -> int:
+        """Ends a key; its value is scrubbed. reason 'purged': what the journal has of it as well. revision: only if
+        the key's is still this one. Returns the revision of the removal. UnknownKeyError, ConflictError."""
+        return self.transact({}, {key: reason}, None if revision is None else {key: revision})
 
-    def restore(self, key, uint32_t type, bytes data, uint64_t version, uint64_t monotonic_ns,
-                uint64_t wall_ns):
-        """Takes over a value that another store's raw() gave, with its version. Only for keys not yet set
+    def restore(self, key, uint32_t type, bytes data, uint64_t revision, uint64_t monotonic_ns,
+                uint64_t wall_ns, uint32_t ttl_ms=0):
+        """Takes over a value that another store's raw() gave, with its revision. Only for keys not yet set
         here."""
         cdef kvo_payload payload
-        cdef Py_ssize_t number, length
+        cdef Py_ssize_t length
+        cdef int number = -1
         cdef const char *utf8 = key_utf8(key, &length)
-        cdef kvos_slot *slot
-        cdef uint64_t done = 0
+        cdef bint done = False
+        cdef kvos_record *record
         payload.type = type
         payload.data = data
         payload.length = len(data)
         self.usable()
         self.enter()
         try:
-            number = self.find(key)
-            if number < 0 and payload.length <= self.value_max:
+            if self.find(key) < 0 and payload.length <= self.value_max:
                 number = self.bind(key, utf8, length)
-                if number >= 0:
-                    slot = &self.slots[number]
-                    # Both records are empty: the count may start anywhere.
-                    kvo_store64(&slot.begin, version - 1)
-                    kvo_release64(&slot.sequence, version - 1)
-                    done = self.put(<uint32_t> number, &payload, version, monotonic_ns, wall_ns)
+                record = self.prepare(number, payload.length) if number >= 0 else NULL
+                if record != NULL:
+                    self.fill(number, record, &payload, 0, ttl_ms, revision, monotonic_ns, wall_ns)
+                    self.revision = max(self.revision, revision)
+                    commit(self.header, self.revision)
+                    done = True
+                elif number >= 0:
+                    self.removed.add(number)
         finally:
             self.exit()
         if not done:
             raise LimitError(
                 f"{key!r} cannot be taken over: no room in the store of {self.name!r}, or it is set already")
 
-    def raise_floor(self, uint64_t floor):
-        """Lets every version be above `floor`: keys at or below it are published again, new ones begin above
-        it."""
-        cdef kvo_payload payload
-        cdef kvos_slot *slot
-        cdef kvos_record *record
-        cdef uint64_t version, next_version
-        cdef bint ring = False
-        cdef Py_ssize_t number
-        cdef bytes copy
-        cdef char *source
-        self.usable()
-        for key in list(self.index):
-            self.enter()
-            try:
-                self.floor = max(self.floor, floor)
-                number = self.find(key)
-                if number < 0:
-                    continue
-                slot = &self.slots[number]
-                version = kvo_load64(&slot.sequence)
-                record = &slot.record[version & 1]
-                if version <= floor:
-                    # The next version above the floor whose record is the one not in force.
-                    next_version = floor + 1 + ((floor + 1 - version - 1) & 1)
-                    payload.type = record.type
-                    payload.length = record.length
-                    source = <char *> record.value if record.block == 0 else self.base + record.block
-                    copy = source[:record.length]
-                    payload.data = copy
-                    if record.type == KVO_UNSET:
-                        kvo_release64(&slot.sequence, next_version)
-                        kvo_release64(&slot.begin, next_version)
-                    elif self.put(<uint32_t> number, &payload, next_version, record.monotonic_ns,
-                                  record.wall_ns):
-                        ring |= self.tell(<uint32_t> number, False)
-            finally:
-                self.exit()
-        self.floor = max(self.floor, floor)
-        if ring and self.bell is not None:
-            self.bell()
-
-    def begin_above(self, uint64_t floor):
-        """Lets the versions of keys that are not set yet begin above `floor`."""
-        self.floor = max(self.floor, floor)
+    def begin_above(self, uint64_t revision, uint64_t forgotten=0):
+        """Lets the revisions of what is to come be above `revision`; the journal knows nothing up to it. forgotten: of
+        deletions up to this revision no slot tells."""
+        self.enter()
+        self.revision = max(self.revision, revision)
+        kvo_release64(&self.header.compacted, max(kvo_load64(&self.header.compacted), revision))
+        kvo_release64(&self.header.forgotten, max(kvo_load64(&self.header.forgotten), forgotten))
+        commit(self.header, self.revision)
+        self.exit()
 
     def finish(self):
         """Marks the store as closed by its owner, for readers that have no controller to tell them."""
@@ -435,3 +142,198 @@ cdef class Writer(Segment):
         self.table = None
         self.bell = None
         self.exit()
+
+    def purge_history(self, key):
+        """Wipes what the journal has of a key: its entries stay, as values that were not kept."""
+        cdef uint64_t position, head
+        cdef kvos_entry *entry
+        cdef char *body
+        cdef bytes name = key.encode()
+        cdef const char *text = name
+        self.usable()
+        self.enter()
+        position, head = kvo_load64(&self.header.journal_tail), kvo_load64(&self.header.journal_head)
+        while position < head:
+            if self.journal_size - position % self.journal_size < sizeof(kvos_entry):
+                position += self.journal_size - position % self.journal_size
+                continue
+            entry = <kvos_entry *> (self.base + self.journal_offset + position % self.journal_size)
+            body = <char *> entry + sizeof(kvos_entry)
+            if (entry.key_length == <size_t> len(name) and memcmp(body, text, entry.key_length) == 0
+                    and entry.type & KVO_TYPE != KVO_REMOVED and not entry.type & KVO_NOT_KEPT):
+                # A reader that is just copying this finds a checksum that does not fit, and looks again.
+                memset(body + entry.key_length, 0, entry.size - sizeof(kvos_entry) - entry.key_length)
+                entry.type |= KVO_NOT_KEPT
+                entry.crc = 0
+                entry.crc = kvo_crc32c(kvo_crc32c(0, entry, sizeof(kvos_entry)), body, entry.key_length)
+            position += entry.size
+        self.exit()
+
+    def transact(self, dict sets, dict removals=None, dict expect=None) -> int:
+        """Sets and removes several keys under one revision, which it returns: whoever reads sees all of it or nothing, also
+        if this process dies meanwhile.
+
+        sets: key -> (value, ttl, ephemeral). removals: key -> reason. expect: key -> the revision that it must still have
+        (0: no value). ConflictError, UnknownKeyError (nothing to remove), and as set(); nothing has changed then.
+        """
+        cdef kvo_payload *payloads
+        cdef uint32_t *numbers
+        cdef kvos_record **records
+        cdef bint *created
+        cdef Py_ssize_t i, length, total, done = 0, ready = 0
+        cdef int number = 0
+        cdef const char *utf8
+        cdef uint32_t flags
+        cdef uint64_t revision, monotonic, wall
+        cdef bint ring = False
+        cdef object error = None
+        removals = removals or {}
+        names = [*sets, *removals]
+        total = len(names)
+        for key in [*names, *(expect or ())]:
+            key_utf8(key, &length)
+        options = [ttl_of(sets[key][1]) if key in sets and sets[key][1] else 0 for key in names]
+        self.usable()
+        payloads = <kvo_payload *> calloc(max(total, 1), sizeof(kvo_payload))
+        numbers = <uint32_t *> calloc(max(total, 1), sizeof(uint32_t))
+        records = <kvos_record **> calloc(max(total, 1), sizeof(void *))
+        created = <bint *> calloc(max(total, 1), sizeof(bint))
+        try:
+            if payloads == NULL or numbers == NULL or records == NULL or created == NULL:
+                raise MemoryError()
+            kept = []
+            for i in range(total):
+                if names[i] in sets:
+                    kept.append(encode(sets[names[i]][0], &payloads[i]))
+                    self.check_length(names[i], payloads[i].length)
+                else:
+                    payloads[i].type = KVO_REMOVED
+                    payloads[i].scratch[0] = REASONS.index(removals[names[i]])
+                    payloads[i].data = payloads[i].scratch
+                    payloads[i].length = 1
+            self.enter()
+            try:
+                error = self.objection(removals, expect)
+                for i in range(total if error is None else 0):
+                    utf8 = key_utf8(names[i], &length)
+                    number = self.slot_for(names[i], utf8, length, &created[i])
+                    if number >= 0:
+                        numbers[i] = number
+                        ready += created[i]
+                        records[i] = self.prepare(number, payloads[i].length)
+                    if number < 0 or records[i] == NULL:
+                        error = self.no_room(names[i], number, payloads[i].length)
+                        if number >= 0 and created[i]:
+                            self.removed.add(number)
+                        break
+                    done += 1
+                if error is not None:
+                    for i in range(done):  # opened, but nothing was published
+                        if created[i]:
+                            self.removed.add(<object> numbers[i])
+                    total = 0
+                if total:
+                    revision = self.revision + 1
+                    monotonic, wall = now_ns(CLOCK_MONOTONIC), now_ns(CLOCK_REALTIME)
+                    for i in range(total):
+                        flags = KVO_TOGETHER if total > 1 else 0
+                        if names[i] in sets and sets[names[i]][2]:
+                            flags |= KVO_EPHEMERAL
+                        self.fill(numbers[i], records[i], &payloads[i], flags, options[i], revision, monotonic, wall)
+                        self.journal(numbers[i])
+                    self.revision = revision
+                    commit(self.header, revision)
+                    for i in range(total):
+                        if names[i] in removals:
+                            self.wipe(numbers[i])
+                        ring |= self.tell(numbers[i], created[i])
+            finally:
+                self.exit()
+        finally:
+            free(payloads)
+            free(numbers)
+            free(records)
+            free(created)
+        if ring and self.bell is not None:
+            self.bell()
+        if error is not None:
+            raise error
+        for key, reason in removals.items():
+            if reason == "purged":
+                self.purge_history(key)
+        return revision if total else self.revision
+
+    cdef object objection(self, dict removals, dict expect):
+        """Why a transaction cannot be: the error, or None."""
+        cdef kvos_record *record
+        cdef Py_ssize_t number
+        cdef uint64_t now
+        for key in [*removals, *(expect or ())]:
+            number = self.find(key)
+            now = 0
+            if number >= 0:
+                record = &self.slots[number].record[self.slots[number].sequence & 1]
+                if record.type & KVO_TYPE not in (KVO_UNSET, KVO_REMOVED):
+                    now = record.revision
+            if expect and key in expect and expect[key] != now:
+                return ConflictError(f"{key!r} of {self.name!r} has revision {now}, not {expect[key]}")
+            if key in removals and not now:
+                return UnknownKeyError(f"{self.name!r} has no key {key!r}")
+        return None
+
+    def expire(self, key, uint64_t revision) -> bool:
+        """Removes a key whose value of this revision has expired; False if it has another one by now."""
+        try:
+            self.transact({}, {key: "expired"}, {key: revision})
+        except (ConflictError, UnknownKeyError):
+            return False
+        return True
+
+    def raise_floor(self, uint64_t floor):
+        """Lets every revision be above `floor`: keys at or below it are published again, in the order of their
+        revisions."""
+        cdef kvo_payload payload
+        cdef kvos_record *record
+        cdef kvos_record *target
+        cdef kvos_slot *slot
+        cdef bint ring = False
+        cdef Py_ssize_t number
+        cdef bytes copy
+        cdef char *source
+        if floor >= REVISION_MAX:
+            raise LimitError(f"no store has come to revision {floor}")
+        self.usable()
+        self.enter()
+        self.revision = max(self.revision, floor)
+        self.exit()
+        for found in self.newer(0, None, False)[1]:
+            if found.revision > floor:
+                continue
+            self.enter()
+            try:
+                number = self.find(found.key)
+                if number < 0:
+                    continue
+                slot = &self.slots[number]
+                record = &slot.record[slot.sequence & 1]
+                if record.type == KVO_UNSET or record.revision > floor:
+                    continue
+                payload.type = record.type & KVO_TYPE
+                payload.length = record.length
+                source = <char *> record.value if record.block == 0 else self.base + record.block
+                copy = source[:record.length]
+                payload.data = copy
+                target = self.prepare(<uint32_t> number, payload.length)
+                if target != NULL:
+                    self.revision += 1
+                    self.fill(<uint32_t> number, target, &payload, record.type & KVO_EPHEMERAL, record.ttl_ms, self.revision,
+                              record.monotonic_ns, record.wall_ns)
+                    self.journal(<uint32_t> number)
+                    commit(self.header, self.revision)
+                    ring |= self.tell(<uint32_t> number, False)
+            finally:
+                self.exit()
+        # What was known up to `floor` was another store's: neither journal nor slots tell of it.
+        self.begin_above(0 if self.revision < floor else floor, floor)
+        if ring and self.bell is not None:
+            self.bell()

@@ -23,7 +23,7 @@ def test_a_value_that_was_set_stays_readable(place):
     place.kvoshim("set", "--string", "box", "c", "42")
     with kvoshim.Observer() as observer:
         assert observer.get("box", "c") == "42"
-        assert observer.version("box", "a") == 2, "versions go on from one command to the next"
+        assert observer.version("box", "a") > 2, "revisions go on from one command to the next"
         assert not observer.alive("box")
 
 
@@ -98,8 +98,8 @@ def test_observe_all_keys_as_json(place):
         engine["b"] = [1, "é"]
         lines = [json.loads(watching.stdout.readline()) for _ in range(2)]
         assert [(line["key"], line["value"], line["kind"], line["version"]) for line in lines] == [
-            ("a", {"bytes": "AP8="}, "setting", 1),
-            ("b", [1, "é"], "setting", 1),
+            ("a", {"bytes": "AP8="}, "setting", 2),
+            ("b", [1, "é"], "setting", 3),
         ]
         engine.close()
         assert json.loads(watching.stdout.readline())["kind"] == "gone"

@@ -30,7 +30,7 @@ FEATURES = {
     "many writers, keys that come and go, values of any size": "test_store.py::test_values_of_changing_size test_autostart.py::*",
     "a doorbell, scanning only as repair": "test_table.py::test_one_bell_a_sleep_and_none_while_awake "
                                            "test_observe.py::test_a_change_that_was_stored_but_never_announced_is_found",
-    "a revision per key and per store": "",
+    "a revision per key and per store": "test_revisions.py::test_one_revision_for_the_store_and_each_key_has_that_of_its_last_change",
     "options new, old, initial, prior": "",
     "key paths": "",
     "wildcards and prefixes": "",
@@ -55,10 +55,13 @@ FEATURES = {
     "memory is scrubbed": "test_store.py::test_removal_scrubs_and_versions_go_on "
                           "test_store.py::test_a_shorter_value_leaves_nothing_of_the_longer_one",
     "values: None, bool, int, float, str, bytes, datetime, list, dict": "test_store.py::test_what_is_set_is_what_is_read",
-    "values: dataclass, msgspec Struct": "",
-    "values: NumPy array, read without a copy": "",
-    "values of 64 MiB": "",
-    "a store with wild contents spoils one key only": "",
+    "values: dataclass, msgspec Struct": "test_values.py::test_a_dataclass_is_read_as_what_it_is_where_its_class_is_accepted "
+                                         "test_values.py::test_a_class_that_was_not_accepted_is_read_as_a_dict",
+    "values: NumPy array, read without a copy": "test_values.py::test_arrays "
+        "test_values.py::test_a_view_shows_memory_without_copying_and_says_when_it_was_overwritten",
+    "values of 64 MiB": "test_values.py::test_64_mib",
+    "a store with wild contents spoils one key only": "test_values.py::test_wild_contents_of_a_store_are_a_typed_error_of_that_key_only "
+        "test_revisions.py::test_a_wild_journal_is_an_error_not_a_crash",
     "an object is made observable whole": "",
 }
 
@@ -73,7 +76,6 @@ OPEN = {
     "10 a write that changes nothing is told of only if asked": "every write is told of",
     "11 one's own writes are left out if asked": "no option",
     "14 every observation says whether it is alive": "not shown",
-    "a revision per key and per store": "versions of keys only",
     "options new, old, initial, prior": "initial only",
     "key paths": "none",
     "wildcards and prefixes": "all keys or one",
@@ -87,10 +89,6 @@ OPEN = {
     "bounded history": "none",
     "transactions, compare-and-set, create if absent": "none",
     "deletions with a reason, time to live": "none",
-    "values: dataclass, msgspec Struct": "refused",
-    "values: NumPy array, read without a copy": "refused",
-    "values of 64 MiB": "not tested",
-    "a store with wild contents spoils one key only": "not tested",
     "an object is made observable whole": "none",
     "direct delivery: the writer rings the observers itself": "every change goes through the controller",
     "a standby controller takes over": "none",

@@ -51,12 +51,10 @@ def test_the_last_values_of_a_killed_observable_stay_and_observers_are_told(plac
     successor = place.peer()
     successor.do("publish", "engine")
     until(lambda: observer.events[-1]["kind"] == "back")
-    assert successor.do("set", "engine", "rpm", 2) == 2, "versions go on"
-    until(lambda: observer.values()[-1] == 2)
-    assert [event["version"] for event in observer.events if event["kind"] in ("initial", "setting")] == [
-        1,
-        2,
-    ]
+    assert successor.do("set", "engine", "rpm", 2) > 2, "revisions go on"
+    until(lambda: observer.values() == [1, 2])
+    versions = [event["version"] for event in observer.events if event["kind"] in ("initial", "setting")]
+    assert versions == sorted(set(versions))
 
 
 def test_a_value_set_just_before_the_kill_arrives(place, pair):
@@ -70,11 +68,13 @@ def test_a_value_set_just_before_the_kill_arrives(place, pair):
 
 
 def kill_controller(place) -> int:
-    (old,) = place.controller_pids()
+    def one() -> int | None:  # while one is being started, there are two processes of it
+        pids = place.controller_pids()
+        return pids[0] if len(pids) == 1 else None
+
+    old = until(one, "a controller serves")
     os.kill(old, signal.SIGKILL)
-    until(lambda: place.controller_pids() not in ([], [old]), "a client starts another controller")
-    (new,) = place.controller_pids()
-    return new
+    return until(lambda: (new := one()) != old and new, "a client starts another controller")
 
 
 def test_the_controller_comes_back_with_its_registrations(place, pair):
@@ -121,9 +121,9 @@ def test_controllers_killed_in_the_middle_of_a_million_changes(place, pair):
     publisher.tell("count", "engine", "n", 1, 1_000_000)
     for _ in range(3):
         kill_controller(place)
-    assert publisher.answer(120) == 1_000_000
-    seen = until(lambda: (tally := observer.do("seen", "n"))["version"] == 1_000_000 and tally)
-    assert seen["last"] == 1_000_000 and seen["falls"] == 0
+    assert publisher.answer(120) > 1_000_000
+    seen = until(lambda: (tally := observer.do("seen", "n"))["last"] == 1_000_000 and tally)
+    assert seen["falls"] == 0
 
 
 def test_observable_and_controller_killed_together(place, pair):

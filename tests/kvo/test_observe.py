@@ -71,8 +71,8 @@ def test_a_key_that_does_not_exist_yet_is_awaited(engine, observer):
     engine["torque"] = 6
     until(lambda: len(changes) == 2)
     assert [(change.key, change.value, change.version) for change in changes] == [
-        ("torque", 5, 1),
-        ("torque", 6, 2),
+        ("torque", 5, 2),
+        ("torque", 6, 3),
     ]
 
 

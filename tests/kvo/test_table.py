@@ -81,7 +81,7 @@ def test_new_keys_and_all_keys(scene):
     writer.set("second", 1)
     writer.set("first", 2)
     assert monitor.drain() == [1, 0]
-    assert monitor.key_of(1) == "second" and monitor.slot_version(0) == writer.version("first")
+    assert monitor.key_of(1) == "second" and monitor.slot_version(0) == writer.read("first").count
 
 
 def test_an_overrun_says_look_at_everything(scene):
