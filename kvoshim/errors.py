@@ -7,6 +7,7 @@ KvoshimError
   InvalidValueError (TypeError)         a value that a store cannot hold
   ValueTooLargeError (ValueError)       a value longer than the store admits
   UnknownKeyError (KeyError)            the observable has no such key
+  DeliveryError                         changes cannot be delivered in the way that was asked for
   ConflictError                         a key has another revision than was expected
   ExpiredViewError                      the bytes that a view shows were overwritten
   UnknownNameError (LookupError)        no observable of that name, or of that process
@@ -59,6 +60,10 @@ class UnknownKeyError(KvoshimError, KeyError):
 
     def __str__(self) -> str:  # KeyError would show the message's repr
         return Exception.__str__(self)
+
+
+class DeliveryError(KvoshimError):
+    """The way of delivery that was asked for is not to be had; the message says which is."""
 
 
 class ConflictError(KvoshimError):

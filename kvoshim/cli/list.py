@@ -16,13 +16,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _keys(observer, row: dict) -> dict[str, int]:
-    """The observable's keys and their versions, read from its store."""
+    """The observable's keys and their revisions, read from its store."""
     from kvoshim.errors import UnknownNameError
 
     if not row["pid"]:
         return {}
     try:
-        return {key: observer.version(row["name"], key) for key in observer.keys(row["name"])}
+        return {key: observer.revision(row["name"], key) for key in observer.keys(row["name"])}
     except UnknownNameError:  # it has gone since
         return {}
 
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
             str(row["pid"] or ""),
             state,
             row["program"],
-            "\n".join(f"{key} (version {version})" for key, version in row["keys"].items()),
+            "\n".join(f"{key} (revision {revision})" for key, revision in row["keys"].items()),
             "\n".join(observers),
         )
     # Names and keys are other people's text: nothing in them is markup.

@@ -35,12 +35,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=_values.target,
         help="an observable's name (it need not be there yet), or pid:PID",
     )
-    parser.add_argument("key", metavar="KEY", nargs="?", help="default: all keys")
+    parser.add_argument("key", metavar="KEY", nargs="?", help="a key, a path or a pattern (engine.*); default: all keys")
     parser.add_argument("--count", type=_natural, metavar="N", help="end after N changes")
     parser.add_argument("--seconds", type=_seconds, metavar="S", help="end after S seconds")
     parser.add_argument(
         "--no-initial", dest="initial", action="store_false", help="leave out the values that are there"
     )
+    parser.add_argument("--mode", choices=("latest", "every"), default="latest", help="every: do not merge changes")
+    parser.add_argument("--since", type=int, metavar="REVISION", help="only what follows this revision")
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
     _values.add_controller(parser)
 
@@ -49,23 +51,27 @@ def _line(change, as_json: bool) -> str:
     if as_json:
         return json.dumps(
             {
-                "name": change.name,
+                "name": change.target,
                 "key": change.key,
                 "kind": change.kind,
-                "value": _values.jsonable(change.value),
-                "version": change.version,
-                "old_version": change.old_version,
+                "value": _values.jsonable(change.new),
+                "revision": change.revision,
+                "merged": change.merged,
+                "missed": change.missed,
+                "reason": change.reason,
                 "timestamp": change.timestamp,
             },
             ensure_ascii=False,
         )
     if change.kind in ("gone", "back"):
         text = {"gone": "is gone; its last values stay readable", "back": "is back"}[change.kind]
-        return f"{datetime.datetime.now():%H:%M:%S.%f}  {change.name} {text}"
+        return f"{datetime.datetime.now():%H:%M:%S.%f}  {change.target} {text}"
     moment = datetime.datetime.fromtimestamp(change.timestamp)
-    value = "(removed)" if change.kind == "removal" else _values.show(change.value)
-    about = f"(version {change.version}, {change.kind})"
-    return f"{moment:%H:%M:%S.%f}  {change.name} {change.key} = {value}  {about}"
+    if change.kind == "error":
+        return f"{datetime.datetime.now():%H:%M:%S.%f}  {change.target} {change.key}: {change.error}"
+    value = f"({change.reason})" if change.kind == "deletion" else _values.show(change.new)
+    about = f"(revision {change.revision}, {change.kind})"
+    return f"{moment:%H:%M:%S.%f}  {change.target} {change.key} = {value}  {about}"
 
 
 def run(args: argparse.Namespace) -> int:
@@ -77,7 +83,8 @@ def run(args: argparse.Namespace) -> int:
     deadline = None if args.seconds is None else time.monotonic() + args.seconds
     left = args.count
     with Observer(controller=args.controller, autostart=args.autostart) as observer:
-        observer.observe(args.name, args.key, changes.put, initial=args.initial)
+        options = "new|initial" if args.initial else "new"
+        observer.observe(args.name, args.key, changes.put, options=options, mode=args.mode, since=args.since)
         while left is None or left > 0:
             try:
                 change = changes.get(

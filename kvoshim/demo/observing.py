@@ -16,13 +16,13 @@ NAME = "machine"
 
 
 def table(latest, counts, latencies):
-    """latest: {key: (value, version)}; counts: {key: changes seen}; latencies: seconds from set() to callback."""
+    """latest: {key: (value, revision)}; counts: {key: changes seen}; latencies: seconds from set() to callback."""
     shown = Table(title="live figures of this machine, observed in another process")
-    for heading, side in (("key", "left"), ("value", "right"), ("version", "right"), ("changes seen", "right")):
+    for heading, side in (("key", "left"), ("value", "right"), ("revision", "right"), ("changes seen", "right")):
         shown.add_column(heading, justify=side)
     for key in sorted(latest):
-        value, version = latest[key]
-        shown.add_row(key, f"{value:g}" if isinstance(value, float) else str(value), str(version), str(counts[key]))
+        value, revision = latest[key]
+        shown.add_row(key, f"{value:g}" if isinstance(value, float) else str(value), str(revision), str(counts[key]))
     if latencies:
         middle = sorted(latencies)[len(latencies) // 2] * 1e6
         shown.caption = f"set() to callback: median {middle:.0f} µs"
@@ -37,8 +37,8 @@ def observe(directory, seconds, console: Console):
     latest, counts, latencies = {}, {}, []
 
     def changed(change):
-        if change.value is not None:
-            latest[change.key] = (change.value, change.version)
+        if change.new is not None:
+            latest[change.key] = (change.new, change.revision)
             counts[change.key] = counts.get(change.key, 0) + 1
             latencies.append(max(0.0, time.time() - change.timestamp))
 

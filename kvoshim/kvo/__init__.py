@@ -2,11 +2,16 @@
 of changes.
 
 Values lie in shared memory that only their owner can write; reading one asks nobody. A controller process
-knows who publishes and who observes what, finds changes and tells the observers. docs/kvo.md has the design.
+knows who publishes and who observes what, finds changes and tells the observers. docs/kvo.md has the contract, a tutorial
+and the design.
 """
 
+from kvoshim._values import accept
+from kvoshim.kvo.change import Change, Options
+from kvoshim.kvo.changes import Changes
+from kvoshim.kvo.keys import Key
 from kvoshim.kvo.observable import Observable
-from kvoshim.kvo.observation import Change, Token
 from kvoshim.kvo.observer import Observer
+from kvoshim.kvo.token import Token
 
-__all__ = ["Change", "Observable", "Observer", "Token"]
+__all__ = ["Change", "Changes", "Key", "Observable", "Observer", "Options", "Token", "accept"]

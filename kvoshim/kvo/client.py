@@ -1,28 +1,33 @@
-"""The client of a controller: one connection and one background thread for all of a process's observers and
-observables.
+"""The client of a controller: one connection for all of a process's observers and observables.
 
-The thread receives: answers wake the threads that asked, notifications become callbacks, which run on this
-thread. If the controller dies, the thread connects again (and starts a controller, unless autostart is off),
-hands in the stores and registrations that this process has, and compares versions, so that nothing that was
-set meanwhile is missed. A request from within a callback runs on the thread that would have to receive its
-answer: it receives by itself until the answer is there, and leaves notifications for later.
+Somebody has to take in what the controller says (intake.py), and the callbacks run there. A Driver says who:
+
+* ThreadDriver: a background thread, shared by the whole process. The default.
+* LoopDriver: an asyncio event loop (uvloop as well). The default for what is made inside a running one; no thread.
+* ManualDriver: nobody of ours; the program waits on a descriptor and calls process().
+
+If the controller is lost, whoever takes in connects again (reconnect.py). A request from within a callback runs where its
+answer would have to be taken in: it takes in by itself until the answer is there, and leaves notifications for later.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kvoshim import _memory, identity
-from kvoshim._store import Reader
-from kvoshim.errors import ClosedError, ControllerUnavailableError, ForkedError, KvoshimError, ProtocolError
+from kvoshim import _memory
+from kvoshim.errors import ClosedError, ControllerUnavailableError, ForkedError, KvoshimError
 from kvoshim.kvo import launch, paths, wire
+from kvoshim.kvo.drivers import Driver, LoopDriver, ManualDriver, ThreadDriver
+from kvoshim.kvo.handle import Handle
+from kvoshim.kvo.intake import Call, Intake
 from kvoshim.kvo.link import Link, LinkLost
+from kvoshim.kvo.reconnect import Reconnecting
 
 if TYPE_CHECKING:
     from kvoshim.kvo.observable import Publication
@@ -31,102 +36,85 @@ if TYPE_CHECKING:
 log = logging.getLogger("kvoshim.client")
 
 ANSWER_S = 15.0  # for the controller to answer, restarts included
-_BACKOFF_S = (0.02, 1.0)  # first and longest pause between attempts to reconnect
-_SUSPECT_S = 1.0  # between looks at the owners of stores of which a new controller does not know
 
-_clients: dict[tuple[str, bool], Client] = {}
+_clients: dict[tuple[str, bool, int], Client] = {}
+_private: set[Client] = set()  # those with a ManualDriver: not shared
 _clients_lock = threading.RLock()  # a finalizer may want it while its own thread holds it
 
 
-@dataclass(eq=False)
-class Handle:
-    """An observable as this process sees it. Replaced by another when a successor publishes the name."""
-
-    name: str
-    pid: int
-    start: int
-    instance: bytes
-    live: bool
-    reader: Reader
-    discarded: bool = False  # its owner wants its values forgotten
-
-    def owner_ended(self) -> bool:
-        """Whether the owner has closed the store or died, as far as can be seen without a controller."""
-        return self.reader.finished or not identity.alive(self.pid, self.start)
-
-
-class _Call:
-    """A request that waits for its answer; sent again after a reconnection."""
-
-    def __init__(
-        self,
-        build: Callable[..., wire.Message],
-        fd: int = -1,
-        then: Callable[[Link, Any], None] | None = None,
-    ) -> None:
-        self.build = build
-        self.fd = fd
-        self.then = then
-        self.answered = threading.Event()
-        self.answer: Any = None
-        self.rows: list[wire.Row] = []
-
-
-class Client:
-    """Shared by all users in the process of one controller path; get one by acquire(), give it back by
+class Client(Intake, Reconnecting):
+    """Shared by all users in the process of one controller path and driver; get one by acquire(), give it back by
     release()."""
 
-    def __init__(self, path: str, autostart: bool) -> None:
+    def __init__(self, path: str, autostart: bool, driver: Driver, key: tuple | None) -> None:
         self.path = path
         self.autostart = autostart
+        self.key = key
+        self.pid = os.getpid()
         self.generation = _memory.generation()
         self.handles: dict[str | int, Handle] = {}  # by name, and by PID where somebody asked by PID
-        self.observations: dict[int, Observation] = {}
+        self.observations: dict[int, Observation] = {}  # by registration
         self.publications: dict[str, Publication] = {}
         self.users = 0
         self.lost = threading.Event()  # set while there is no connection
         self._link: Link | None = None
         self._lock = threading.RLock()
-        self._calls: dict[int, _Call] = {}
+        self._calls: dict[int, Call] = {}
         self._number = 0
         self._closing = threading.Event()
-        self._todo: dict[
-            tuple[int, int | None], None
-        ] = {}  # (registration, slot or all) to refresh, in order
+        self._todo: dict[tuple[int, int | None], None] = {}  # (registration, slot or all) to refresh, in order
         self._suspects: set[Handle] = set()
-        self._timer: threading.Timer | None = None
+        self._pause = 0.0  # before the next attempt to reconnect
         self._link = launch.connect(path, autostart)
-        self._thread = threading.Thread(target=self._run, name="kvoshim-client", daemon=True)
-        self._thread.start()
+        self.driver = driver
+        try:
+            driver.begin(self)
+        except BaseException:
+            self._link.close()
+            raise
 
     @classmethod
-    def acquire(cls, path: str | os.PathLike[str] | None, autostart: bool) -> Client:
-        """The process's client for a controller, connected. ControllerUnavailableError, ProtocolError."""
-        key = (paths.controller_path(path), autostart)
+    def acquire(cls, path: str | os.PathLike[str] | None, autostart: bool, thread: bool | None = True) -> Client:
+        """A client for a controller, connected. thread: True: taken in by a thread; None: by the running event loop if
+        there is one, else by a thread; False: by the running event loop, else by hand. ControllerUnavailableError,
+        ProtocolError."""
+        path = paths.controller_path(path)
+        loop = None
+        if not thread:
+            try:
+                loop = asyncio.get_running_loop()
+            except RuntimeError:
+                pass
         with _clients_lock:
-            client = _clients.get(key)
-            if client is None:
-                client = _clients[key] = cls(*key)
+            if loop is None and thread is False:
+                client = cls(path, autostart, ManualDriver(), None)
+                _private.add(client)
+            else:
+                key = path, autostart, id(loop) if loop is not None else 0
+                client = _clients.get(key)
+                if client is not None and not client.driver.usable():  # of a loop that was closed, with the same id
+                    client = None
+                if client is None:
+                    client = _clients[key] = cls(path, autostart, LoopDriver(loop) if loop is not None else ThreadDriver(), key)
             client.users += 1
             return client
 
     def release(self) -> None:
-        """Gives a client back; the last one closes the connection and ends the thread."""
+        """Gives a client back; the last one closes the connection and ends its driver."""
         with _clients_lock:
             if self.forked:
                 return
             self.users -= 1
             if self.users:
                 return
-            del _clients[self.path, self.autostart]
+            _private.discard(self)
+            if _clients.get(self.key) is self:
+                del _clients[self.key]
         self._closing.set()
-        if self._timer is not None:
-            self._timer.cancel()
         with self._lock:
             if self._link is not None:
                 self._link.shut()
-        if threading.current_thread() is not self._thread:
-            self._thread.join(ANSWER_S)
+        self.driver.end()
         for handle in list(self.handles.values()):
             handle.reader.close()
         self.handles.clear()
@@ -141,6 +129,14 @@ class Client:
         if self.forked:
             raise ForkedError("this object belongs to the parent process; make a new one after fork()")
 
+    @property
+    def closing(self) -> bool:
+        return self._closing.is_set()
+
+    def working(self) -> bool:
+        """Whether there is a connection, and somebody who takes in what comes over it."""
+        return not self.forked and not self.closing and not self.lost.is_set() and self.driver.usable()
+
     # --- requests ---------------------------------------------
 
     def request(
@@ -152,15 +148,14 @@ class Client:
     ) -> Any:
         """Sends build(request number) and waits for the answer; with `fd`: build(request number, ticket).
 
-        then(link, answer) runs on the background thread before anything else that came over the link is
-        handled. Raises the error that the controller answers with; ControllerUnavailableError if it does not
-        answer. With `link`, which is how the thread itself hands things in, the request is bound to that
-        connection: LinkLost.
+        then(link, answer) runs where answers are taken in, before anything else that came over the link is handled.
+        Raises the error that the controller answers with; ControllerUnavailableError if it does not answer. With `link`,
+        which is how things are handed in after a reconnection, the request is bound to that connection: LinkLost.
         """
         self.check()
-        if self._closing.is_set():
+        if self.closing:
             raise ClosedError("the client was closed")
-        call = _Call(build, fd, then)
+        call = Call(build, fd, then)
         with self._lock:
             self._number += 1
             number = self._number
@@ -174,9 +169,8 @@ class Client:
                     if link is not None:
                         raise
             if link is not None:
-                while not call.answered.is_set():
-                    self._take_in(link, link.receive())
-            elif threading.current_thread() is self._thread:
+                self._await(link, call)
+            elif self.driver.here():
                 self._pump(call)
             elif not call.answered.wait(ANSWER_S):
                 raise ControllerUnavailableError(
@@ -185,6 +179,7 @@ class Client:
         finally:
             with self._lock:
                 del self._calls[number]
+        self.driver.poke()  # what came along with the answer is still to be delivered
         if isinstance(call.answer, KvoshimError):
             raise call.answer
         return call.answer
@@ -200,20 +195,29 @@ class Client:
                 pass
 
     @staticmethod
-    def _transmit(link: Link, number: int, call: _Call) -> None:
+    def _transmit(link: Link, number: int, call: Call) -> None:
         if call.fd >= 0:
             link.send_with_descriptor(lambda ticket: call.build(number, ticket), call.fd)
         else:
             link.send(call.build(number))
 
-    def _pump(self, call: _Call) -> None:
+    def _await(self, link: Link, call: Call) -> None:
+        deadline = time.monotonic() + ANSWER_S
+        while not call.answered.is_set():
+            self._take_in(link, link.receive(max(0.0, deadline - time.monotonic())))
+            if time.monotonic() > deadline:
+                raise ControllerUnavailableError(
+                    f"the controller at {self.path} has not answered for {ANSWER_S:g} s"
+                )
+
+    def _pump(self, call: Call) -> None:
         deadline = time.monotonic() + ANSWER_S
         while not call.answered.is_set():
             link = self._link
             try:
                 if link is None:
                     raise LinkLost("no connection")
-                self._take_in(link, link.receive())
+                self._await(link, call)
             except LinkLost as error:
                 self._reconnect(error, deadline)
                 if self._link is None:
@@ -232,6 +236,18 @@ class Client:
         if link is not None:
             link.bell()
 
+    def wait(self, event: threading.Event, timeout: float | None) -> bool:
+        """Waits for an event that a callback sets; takes in meanwhile if that is this thread's job."""
+        if not self.driver.here():
+            return event.wait(timeout)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not event.is_set():
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                break
+            self.process(left)
+        return event.is_set()
+
     # --- what users need ---------------------------------------------
 
     def open(self, target: str | int) -> Handle:
@@ -241,272 +257,69 @@ class Client:
         self.handles[target] = handle
         return handle
 
-    def observe(self, make: Callable[[int], Observation]) -> Observation:
-        """Registers the observation that make(number) gives; returns once it is in force."""
+    def observe(self, observation: Observation) -> None:
+        """Registers an observation; returns once it is in force."""
         with self._lock:
-            self._number += 1
-            observation = self.observations[self._number] = make(self._number)
+            for key in observation.selector.keys or [None]:
+                self._number += 1
+                observation.numbers[self._number] = key
+                self.observations[self._number] = observation
         try:
             self._register(observation)
         except BaseException:
             observation.closed = True
             self.forget(observation)
             raise
-        return observation
 
     def _register(self, observation: Observation, link: Link | None = None) -> None:
-        def begin(_link: Link, observed: wire.Observed) -> None:
-            if not observation.closed:
-                observation.name = observed.name
-                observation.begin(self.handles.get(observed.name) if observed.info is not None else None)
-                self._todo[observation.number, None] = None
+        last = list(observation.numbers)[-1]
+        for registration, key in list(observation.numbers.items()):
 
-        self.request(
-            lambda number: wire.Observe(
-                number,
-                observation.number,
-                observation.name or observation.target,
-                observation.key,
-                observation.wait,
-                observation.last,
-                observation.instance,
-            ),
-            link=link,
-            then=begin,
-        )
+            def begin(_link: Link, observed: wire.Observed, registration: int = registration) -> None:
+                if not observation.closed:
+                    observation.name = observed.name
+                    if registration == last:
+                        observation.begin(self.handles.get(observed.name) if observed.info is not None else None)
+                        self._todo[last, None] = None
+
+            self.request(
+                lambda number, registration=registration, key=key: wire.Observe(
+                    number,
+                    registration,
+                    observation.name or observation.target,
+                    key,
+                    observation.wait,
+                    observation.last,
+                    observation.instance,
+                ),
+                link=link,
+                then=begin,
+            )
 
     def forget(self, observation: Observation) -> None:
-        """Ends a registration."""
-        if (
-            self.observations.pop(observation.number, None) is not None
-            and not self.forked
-        ):
-            self.post(wire.Unobserve(observation.number))
+        """Ends its registrations."""
+        for number in observation.numbers:
+            if self.observations.pop(number, None) is not None and not self.forked:
+                self.post(wire.Unobserve(number))
 
     def rows(self) -> list[wire.Row]:
         """All observables that the controller knows."""
         return self.request(lambda number: wire.List(number))
-
-    # --- the background thread ---------------------------------------------
-
-    def _run(self) -> None:
-        while not self._closing.is_set():
-            link = self._link
-            try:
-                if link is None:
-                    raise LinkLost("no connection")
-                self._take_in(link, link.receive())
-                self._dispatch()
-            except LinkLost as error:
-                if not self._closing.is_set():
-                    self._reconnect(error, dispatch=True)
-            except Exception:
-                log.exception("a message from the controller could not be handled")
-        with self._lock:
-            link, self._link = self._link, None
-        if link is not None:
-            link.close()
-
-    def _take_in(self, link: Link, messages: list[wire.Message]) -> None:
-        """Handles what needs no callback at once; notes the rest in `todo`."""
-        for message in messages:
-            if isinstance(message, wire.Notify):
-                for registration, slot, _version in message.items:
-                    self._todo[registration, slot] = None
-            elif isinstance(message, wire.Offered):
-                try:
-                    self._adopt(link, message.info)
-                except KvoshimError as error:
-                    log.error("the store of %r cannot be read: %s", message.info.name, error)
-            elif isinstance(message, wire.Gone):
-                handle = self.handles.get(message.name)
-                if handle is not None and handle.instance == message.instance:
-                    handle.live, handle.discarded = False, message.discarded
-                    self._refresh_later(handle.name)
-            elif isinstance(message, wire.Raise):
-                publication = self.publications.get(message.name)
-                if publication is not None:
-                    publication.writer.raise_floor(message.floor)
-            else:
-                self._on_answer(link, message)
-        if self._suspects:
-            self._examine_suspects()
-
-    def _on_answer(self, link: Link, message: Any) -> None:
-        call = self._calls.get(message.request) or _Call(wire.Ping)
-        answer = message
-        try:
-            if isinstance(message, wire.Listing):
-                call.rows.extend(message.rows)
-                if message.more:
-                    return
-                answer = call.rows
-            elif isinstance(message, wire.Failed):
-                answer = wire.ERRORS.get(message.code, KvoshimError)(message.text)
-            elif isinstance(message, wire.Claimed):
-                answer = message, link.channel.take(message.ticket) if message.ticket else -1
-            elif isinstance(message, wire.Opened):
-                self._adopt(link, message.info)
-            elif isinstance(message, wire.Observed):
-                if message.info is not None:
-                    self._adopt(link, message.info)
-            if call.then is not None and not isinstance(answer, KvoshimError):
-                call.then(link, message)
-        except ProtocolError as error:
-            raise LinkLost(str(error)) from None
-        except KvoshimError as error:
-            answer = error
-        call.answer = answer
-        call.answered.set()
-
-    def _adopt(self, link: Link, info: wire.StoreInfo) -> None:
-        """Takes over what the controller says of a store, and the store if it is another than before."""
-        handle = self.handles.get(info.name)
-        fd = link.channel.take(info.ticket) if info.ticket else -1
-        try:
-            if handle is not None and handle.instance == info.instance:
-                if handle.live == info.live and handle not in self._suspects:
-                    return  # nothing new
-                handle.live = info.live
-            elif fd < 0:
-                raise ProtocolError(f"the controller gave no descriptor for {info.name!r}")
-            else:
-                reader = Reader(fd)
-                if handle is not None:
-                    self._drop_handle(handle)
-                handle = Handle(info.name, info.pid, info.start, info.instance, info.live, reader)
-                self.handles[info.name] = handle
-        finally:
-            if fd >= 0:
-                os.close(fd)
-        self._suspects.discard(handle)
-        self._refresh_later(info.name)
-
-    def _drop_handle(self, handle: Handle) -> None:
-        for target in [target for target, known in self.handles.items() if known is handle]:
-            del self.handles[target]
-        self._suspects.discard(handle)
-
-    def _refresh_later(self, name: str) -> None:
-        for observation in list(self.observations.values()):
-            if observation.name == name:
-                self._todo[observation.number, None] = None
-
-    def _dispatch(self) -> None:
-        """Runs the callbacks that are due."""
-        while self._todo:
-            number, slot = item = next(iter(self._todo))
-            del self._todo[item]
-            observation = self.observations.get(number)
-            handle = self.handles.get(observation.name) if observation is not None else None
-            if handle is not None:
-                observation.refresh(handle, slot)
-        for handle in [handle for handle in self.handles.values() if handle.discarded]:
-            self._drop_handle(handle)
-
-    # --- losing and finding the controller ---------------------------------------------
-
-    def _reconnect(self, error: Exception, deadline: float = 0.0, dispatch: bool = False) -> None:
-        """Connects again and hands in what this process has; gives up only at the deadline, or when
-        closed."""
-        log.warning("the controller at %s is lost: %s", self.path, error)
-        self.lost.set()
-        with self._lock:
-            link, self._link = self._link, None
-        if link is not None:
-            link.close()
-        self._suspects.update(handle for handle in self.handles.values() if handle.live)
-        pause, said = _BACKOFF_S[0], ""
-        while not self._closing.is_set():
-            try:
-                link = launch.connect(self.path, self.autostart)
-                try:
-                    self._hand_in(link)
-                except BaseException:
-                    link.close()
-                    raise
-                break
-            except (KvoshimError, LinkLost) as error:
-                if str(error) != said:
-                    said = str(error)
-                    log.warning("no connection yet: %s", error)
-            self._examine_suspects()
-            if dispatch:
-                self._dispatch()
-            if deadline and time.monotonic() > deadline:
-                return
-            self._closing.wait(pause)
-            pause = min(2 * pause, _BACKOFF_S[1])
-        else:
-            return
-        with self._lock:
-            self._link = link
-            calls = list(self._calls.items())
-        self.lost.clear()
-        log.info("connected to the controller of PID %d", link.controller_pid)
-        try:
-            for number, call in calls:
-                self._transmit(link, number, call)
-        except LinkLost:
-            pass  # noticed again by the next receive(), with the calls still there
-        if dispatch:
-            self._dispatch()
-        if self._suspects:
-            self._examine_later()
-
-    def _hand_in(self, link: Link) -> None:
-        for publication in list(self.publications.values()):
-            try:
-                publication.hand_in(link)
-            except KvoshimError as error:
-                log.error("%r can no longer be published: %s", publication.name, error)
-        covered = set()
-        for observation in list(self.observations.values()):
-            covered.add(observation.name)
-            try:
-                self._register(observation, link)
-            except KvoshimError as error:
-                log.error("%r of %r can no longer be observed: %s", observation.key, observation.name, error)
-        for name in {handle.name for handle in self.handles.values()} - covered:
-            try:
-                self.request(lambda number, name=name: wire.Open(number, name, True), link=link)
-            except KvoshimError:
-                pass  # its values stay readable here; the controller tells if the name is published again
-
-    def _examine_suspects(self) -> None:
-        """Looks after the owners of stores of which no controller knows at the moment."""
-        for handle in list(self._suspects):
-            if handle.owner_ended():
-                self._suspects.discard(handle)
-                handle.live = False
-                self._refresh_later(handle.name)
-
-    def _examine_later(self) -> None:
-        # Callbacks belong to the one thread, which waits for the controller: let the controller answer
-        # something.
-        def ask() -> None:
-            if self._suspects and not self._closing.is_set():
-                self.post(wire.Ping(0))
-                self._examine_later()
-
-        timer = threading.Timer(_SUSPECT_S, ask)
-        timer.daemon = True
-        timer.name = "kvoshim-suspects"
-        self._timer = timer
-        timer.start()
 
     def abandon(self) -> None:
         """In a forked child: lets go of the parent's connection without a word."""
         link, self._link = self._link, None
         if link is not None:
             link.close()
+        self.driver.abandon()
 
 
 def _after_fork_in_child() -> None:
     global _clients_lock
-    for client in _clients.values():
+    for client in [*_clients.values(), *_private]:
         client.abandon()
     _clients.clear()
+    _private.clear()
     _clients_lock = threading.RLock()
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import select
 import socket as kernel
 import sys
 import threading
+import time
 
 from kvoshim import socket
 from kvoshim._table import Table
@@ -114,12 +116,24 @@ class Link:
             finally:
                 self._send_lock.release()
 
-    def receive(self) -> list[wire.Message]:
-        """Waits for at least one message. LinkLost at the end of the connection or if it is no
-        controller's."""
+    def receive(self, timeout: float | None = None) -> list[wire.Message]:
+        """Waits for at least one message; with a timeout there may be none, with 0 it does not wait. LinkLost at the end
+        of the connection or if it is no controller's."""
+        flags = 0 if timeout is None else socket.MSG_DONTWAIT
+        deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             try:
-                data = self.sock.recv(1 << 18)
+                data = self.sock.recv(1 << 18, flags)
+            except BlockingIOError:
+                if timeout is None:
+                    raise LinkLost("the controller does not answer") from None
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return []
+                waiting = select.poll()
+                waiting.register(self.sock.fileno(), select.POLLIN)
+                waiting.poll(left * 1000)
+                continue
             except OSError as error:
                 raise LinkLost(str(error)) from None
             if not data:

@@ -5,76 +5,21 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from kvoshim import identity
-from kvoshim._store import Reader, Writer
-from kvoshim._values import check_name
-from kvoshim.errors import ClosedError, KvoshimError, LimitError
-from kvoshim.kvo import wire
+from kvoshim._values import check_key, check_name
+from kvoshim.errors import ClosedError, UnknownKeyError
+from kvoshim.kvo.batch import REMOVED, Batch
 from kvoshim.kvo.client import Client
-from kvoshim.kvo.link import Link
+from kvoshim.kvo.publication import Publication, publish
 
 log = logging.getLogger("kvoshim.observable")
 
 _RAISE = object()
-
-
-class Publication:
-    """The client's record of an observable; knows nothing of the Observable object, so that one can be
-    collected."""
-
-    def __init__(self, client: Client, name: str, writer: Writer) -> None:
-        self.client = client
-        self.name = name
-        self.writer = writer
-
-    def claim(self, link: Link | None = None) -> tuple[int, int]:
-        """Asks for the name; returns the floor of its versions and the predecessor's descriptor (-1:
-        none)."""
-        claimed, fd = self.client.request(
-            lambda number: wire.Claim(number, self.name, self.writer.instance), link=link
-        )
-        return claimed.floor, fd
-
-    def publish(self, link: Link | None = None) -> None:
-        """Hands the store in and begins to tell the controller what changes."""
-
-        def attach(current: Link, published: wire.Published) -> None:
-            self.writer.attach(current.table, published.store, self.client.bell)
-            current.bell()  # attaching marks everything as changed
-
-        self.client.request(
-            lambda number, ticket: wire.Publish(number, self.name, ticket),
-            self.writer.fd,
-            link=link,
-            then=attach,
-        )
-
-    def hand_in(self, link: Link) -> None:
-        """Publishes again, to a controller that does not know the store yet."""
-        floor, fd = self.claim(link)
-        if fd >= 0:
-            os.close(fd)
-        if floor:
-            self.writer.raise_floor(floor)
-        self.publish(link)
-
-    def withdraw(self, discard: bool) -> None:
-        """Ends the publication; without a controller at once, for the store itself says that it is closed."""
-        if self.client.publications.get(self.name) is self:
-            del self.client.publications[self.name]
-        try:
-            self.writer.finish()
-            self.writer.detach()
-            if not self.client.lost.is_set():
-                self.client.request(lambda number: wire.Withdraw(number, self.name, discard))
-        except KvoshimError as error:
-            log.info("%r was closed without the controller: %s", self.name, error)
-        self.writer.close()
-        self.client.release()
+_ABSENT = object()
 
 
 class Observable:
@@ -82,14 +27,16 @@ class Observable:
 
     name: 1 to 255 bytes in UTF-8, unique for the controller while this object is open. controller: path of
     the controller's socket (default: KVOSHIM_CONTROLLER, else the user's own). autostart: start a controller
-    if none runs. inherit: take over the last values of an ended observable of this name. Versions go on from
+    if none runs. inherit: take over the last values of an ended observable of this name. Revisions go on from
     its in either case. max_keys: keys at the same time (1 to 65536, default 4096). capacity: bytes reserved
     for values longer than 80 bytes, a power of two (default 256 MiB); memory is used only for what is stored.
-    One value may take a quarter.
+    One value may take a quarter. history: bytes of the journal of changes, a power of two (default 1 MiB), or 0.
+    thread: True: a background thread keeps the connection; None: the running event loop if there is one; False:
+    see Observer.
 
-    Values: None, bool, int, float, str, bytes, datetime, and lists and dicts of these. Safe to use from
-    several threads. The values stay readable after close() or the death of this process as long as the
-    controller keeps them.
+    Values: None, bool, int, float, str, bytes, datetime, dataclasses, msgspec Structs, NumPy arrays, and lists and
+    dicts of these. Safe to use from several threads. The values stay readable after close() or the death of this
+    process as long as the controller keeps them.
 
     Raises InvalidNameError, NameInUseError, LimitError, ControllerUnavailableError.
     """
@@ -97,88 +44,187 @@ class Observable:
     def __init__(
         self,
         name: str,
+        autostart: bool = True,
         *,
         controller: str | os.PathLike[str] | None = None,
-        autostart: bool = True,
         inherit: bool = True,
         max_keys: int | None = None,
         capacity: int | None = None,
+        history: int = 1 << 20,
+        thread: bool | None = None,
     ) -> None:
         check_name(name)
         self.name = name
-        client = Client.acquire(controller, autostart)
+        client = Client.acquire(controller, autostart, thread)
         try:
-            self._writer = self._publish(client, inherit, max_keys, capacity)
+            self._publication = publish(client, name, inherit, max_keys, capacity, history)
         except BaseException:
             client.release()
             raise
-        # set() is what this object is for: it goes straight to the store.
-        self.set: Callable[[str, Any], int] = self._writer.set
+        self._writer = self._publication.writer
+        self._batches: dict[int, Batch] = {}  # by thread
+        self._computed: dict[str, tuple[tuple[str, ...], Callable[..., Any]]] = {}
+        self._choose_set()
         self._finalizer = weakref.finalize(self, _withdraw_elsewhere, self._publication)
         self._finalizer.atexit = False
 
-    def _publish(self, client: Client, inherit: bool, max_keys: int | None, capacity: int | None) -> Writer:
-        start = identity.start_time(os.getpid())
-        writer = Writer(self.name, max_keys or 4096, capacity or 1 << 28, start=start)
-        publication = Publication(client, self.name, writer)
-        floor, fd = publication.claim()
-        if fd >= 0:
-            try:
-                predecessor = Reader(fd)
-            finally:
-                os.close(fd)
-            if max_keys is None and capacity is None and predecessor.limits != writer.limits:
-                # Sized by default: at least as large as what is taken over.
-                limits = predecessor.limits
-                larger = Writer(
-                    self.name, max(4096, limits["max_keys"]), max(1 << 28, limits["capacity"]), start=start
-                )
-                writer.close()
-                writer = publication.writer = larger
-            if inherit:
-                _take_over(writer, predecessor)
-            # One revision is left for the removal that an observer infers of a key that was not taken over.
-            above = predecessor.revision() + 1
-            writer.begin_above(above, above)
-            predecessor.close()
-        if floor:
-            writer.begin_above(floor, floor)
-        client.publications[self.name] = publication
+    # --- setting ---------------------------------------------
+
+    def _choose_set(self) -> None:
+        # set() is what this object is for: it goes straight to the store unless something is to be added.
+        plain = not self._batches and not self._computed
+        self.set: Callable[[str, Any], int] = self._writer.set if plain else self._careful_set
+
+    def _careful_set(self, key: str, value: Any) -> int:
+        batch = self._batches.get(threading.get_ident())
+        if batch is not None:
+            check_key(key)
+            batch.set(key, value)
+            return 0
+        if any(key in sources for sources, _ in self._computed.values()):
+            with self.batch() as batch:
+                batch.set(key, value)
+            return batch.revision
+        return self._writer.set(key, value)
+
+    def put(self, key: str, value: Any, *, ttl: float = 0, ephemeral: bool = False, revision: int | None = None) -> int:
+        """As set(). ttl: seconds after which the value has expired: the key is deleted then, reason 'expired'. ephemeral:
+        the key ends with this process, reason 'owner-died'. revision: only if the key's last change is still this one
+        (0: it has no value), else ConflictError."""
+        check_key(key)
+        with self.batch() as batch:
+            batch.set(key, value, ttl, ephemeral)
+            if revision is not None:
+                batch.expecting(key, revision)
+        return batch.revision
+
+    def create(self, key: str, value: Any, **options: Any) -> int:
+        """Sets a key that has no value; otherwise ConflictError. Options as for put()."""
+        return self.put(key, value, revision=0, **options)
+
+    def update(self, values: Mapping[str, Any] | Iterable[tuple[str, Any]] = (), /, **more: Any) -> int:
+        """Sets several keys as one transaction, under one revision, which it returns (0 within a batch)."""
+        with self.batch() as batch:
+            for key, value in dict(values, **more).items():
+                self._careful_set(key, value)
+        return batch.revision
+
+    def delete(self, key: str, *, purge: bool = False, revision: int | None = None) -> int:
+        """Deletes a key and scrubs its value; returns the revision of the deletion (0 within a batch). purge: what the
+        journal still has of it is wiped as well. UnknownKeyError if it has no value, ConflictError if its last change is
+        not `revision`."""
+        check_key(key)
+        if not self.has(key):
+            raise UnknownKeyError(f"{self.name!r} has no key {key!r}")
+        with self.batch() as batch:
+            batch.delete(key, "purged" if purge else "deleted")
+            if revision is not None:
+                batch.expecting(key, revision)
+        return batch.revision
+
+    def batch(self) -> Batch:
+        """`with observable.batch():` what this thread sets and deletes in the block is published at its end, as one
+        transaction: whoever reads sees all of it or nothing, and observers are told once. If the block raises, nothing
+        is. `as batch`: its `revision` afterwards; batch.expecting(key, revision)."""
+        return self._batches.get(threading.get_ident()) or Batch(self)
+
+    def _begin_batch(self, batch: Batch) -> None:
+        self._writer.revision()  # ClosedError, ForkedError
+        batch.depth += 1
+        if batch.depth == 1:
+            self._batches[batch.thread] = batch
+            self._choose_set()
+
+    def _end_batch(self, batch: Batch, good: bool) -> None:
+        batch.depth -= 1
+        if batch.depth:
+            return
+        if not good:
+            batch.sets.clear()
+            batch.removals.clear()
+            batch.expect.clear()
         try:
-            publication.publish()
-        except BaseException:
-            if client.publications.get(self.name) is publication:
-                del client.publications[self.name]
-            raise
-        self._publication = publication
-        return writer
+            if batch.sets or batch.removals:
+                self._compute(batch)
+        finally:
+            del self._batches[batch.thread]
+            self._choose_set()
+        if batch.sets or batch.removals or batch.expect:
+            batch.revision = self._writer.transact(batch.sets, batch.removals, batch.expect)
+            now = time.monotonic()
+            for key, (_, ttl, _) in batch.sets.items():
+                if ttl:
+                    self._publication.expiry.add(key, batch.revision, now + ttl)
+
+    # --- dependent keys ---------------------------------------------
+
+    def compute(self, key: str, sources: Iterable[str], function: Callable[..., Any]) -> None:
+        """Makes `key` depend on others: whenever one of `sources` changes, `key` becomes function(*their values), in the
+        same transaction. Without one of the sources it has no value. Sources may be dependent keys themselves."""
+        check_key(key)
+        sources = tuple(sources)
+        if key in sources or any(key in self._sources_of(source) for source in sources):
+            raise ValueError(f"{key!r} would depend on itself")
+        self._computed[key] = sources, function
+        self._choose_set()
+        with self.batch() as batch:
+            for source in sources:
+                if self.has(source):
+                    self._compute_one(batch, key)
+                    break
+
+    def _sources_of(self, key: str) -> set[str]:
+        sources, _ = self._computed.get(key, ((), None))
+        return {*sources, *(below for source in sources for below in self._sources_of(source))}
+
+    def _compute(self, batch: Batch) -> None:
+        changed = {*batch.sets, *batch.removals}
+        due = [key for key in self._computed if changed & self._sources_of(key)]
+        for key in sorted(due, key=lambda key: sum(other in self._sources_of(key) for other in due)):
+            self._compute_one(batch, key)
+
+    def _compute_one(self, batch: Batch, key: str) -> None:
+        sources, function = self._computed[key]
+        try:
+            values = [self.get(source) for source in sources]
+        except UnknownKeyError:
+            if self.has(key):
+                batch.delete(key)
+            return
+        batch.set(key, function(*values))
+
+    # --- reading ---------------------------------------------
 
     def get(self, key: str, default: Any = _RAISE) -> Any:
         """The value of a key as stored. UnknownKeyError if there is none and no default is given."""
+        if self._batches:
+            batch = self._batches.get(threading.get_ident())
+            found = batch.look(key) if batch is not None else None
+            if found is REMOVED:
+                if default is _RAISE:
+                    raise UnknownKeyError(f"{self.name!r} has no key {key!r}")
+                return default
+            if found is not None:
+                return found[0]
         return self._writer.get(key) if default is _RAISE else self._writer.get(key, default)
 
-    def update(self, values: Mapping[str, Any] | Iterable[tuple[str, Any]] = (), /, **more: Any) -> None:
-        """Sets several keys, one after the other."""
-        for key, value in dict(values, **more).items():
-            self.set(key, value)
-
-    def remove(self, key: str) -> int:
-        """Removes a key and scrubs its value; returns the version of the removal. UnknownKeyError if it has
-        none."""
-        return self._writer.remove(key)
+    def has(self, key: str) -> bool:
+        return self.get(key, _ABSENT) is not _ABSENT
 
     def keys(self) -> list[str]:
         """The keys that have a value."""
         return self._writer.keys()
 
-    def version(self, key: str) -> int:
-        """The version of a key: rises with each set() and remove(); 0 if it was never set."""
+    def revision(self, key: str | None = None) -> int:
+        """The revision of the last change: of a key (0: it was never set), or of all."""
         return self._writer.revision(key)
 
     @property
     def connected(self) -> bool:
         """Whether a controller knows of this observable now; values can be set and read in either case."""
         return not self._writer.closed and not self._publication.client.lost.is_set()
+
+    # --- the end ---------------------------------------------
 
     def close(self, discard: bool = False) -> None:
         """Ends the observable; idempotent. Its observers are told. The last values stay readable under the
@@ -191,16 +237,16 @@ class Observable:
         return self._writer.closed
 
     def __getitem__(self, key: str) -> Any:
-        return self._writer.get(key)
+        return self.get(key)
 
     def __setitem__(self, key: str, value: Any) -> None:
         self.set(key, value)
 
     def __delitem__(self, key: str) -> None:
-        self.remove(key)
+        self.delete(key)
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, str) and self._writer.get(key, _RAISE) is not _RAISE
+        return isinstance(key, str) and self.has(key)
 
     def __enter__(self) -> Observable:
         return self
@@ -210,16 +256,6 @@ class Observable:
 
     def __repr__(self) -> str:
         return f"<Observable {self.name!r}, {'closed' if self.closed else f'{len(self.keys())} keys'}>"
-
-
-def _take_over(writer: Writer, predecessor: Reader) -> None:
-    for key in predecessor.keys():
-        raw = predecessor.raw(key)
-        if raw is not None:
-            try:
-                writer.restore(key, *raw)
-            except LimitError as error:
-                log.warning("%r of %r is not taken over: %s", key, writer.name, error)
 
 
 def _withdraw_elsewhere(publication: Publication) -> None:

@@ -1,9 +1,7 @@
-"""One observation: what was delivered, what has to be, and the token that ends it.
+"""One observation: what was delivered and what has to be. docs/kvo.md has the contract.
 
-The contract, per observation and key:
-* the newest value is always delivered in the end; values in between may be skipped;
-* versions rise strictly over the changes that carry one ('initial', 'setting', 'removal');
-* callbacks of one observation never run at the same time, and none runs after close() has returned.
+Latest (this file) compares what is in the store with what was delivered; Every (every.py) goes through the store's journal.
+Both run on the client's thread, one refresh at a time, behind a gate that close() takes too.
 """
 
 from __future__ import annotations
@@ -11,224 +9,377 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from kvoshim.errors import CorruptStoreError, ReadContentionError
+from kvoshim.errors import KvoshimError
+from kvoshim.kvo.change import VALUED, Change, Options
+from kvoshim.kvo.difference import difference
+from kvoshim.kvo.keys import ABSENT, Selector
 
 if TYPE_CHECKING:
-    from kvoshim.kvo.client import Client, Handle
+    from kvoshim.kvo.client import Client
+    from kvoshim.kvo.handle import Handle
 
 log = logging.getLogger("kvoshim.observer")
 
 
-class Change(msgspec.Struct, frozen=True):
-    """What a callback is told.
-
-    kind: 'initial' (the value that was there when the observation began), 'setting', 'removal' (the key was
-    removed), 'gone' (the observable was closed or its process died; its last values stay readable), 'back' (a
-    successor has published the name). value: None for 'removal'; the last value for 'gone' and 'back' of a
-    single key, None for those of all keys. version: rises with every write of the key; old_version: of the
-    change delivered before (0: none). 'gone' and 'back' carry the last version again; for an observation of
-    all keys their key is None. timestamp: of the write, in seconds since the epoch by the wall clock;
-    monotonic_ns: the same by CLOCK_MONOTONIC. pid: of the observable's process.
-    """
-
-    name: str
-    key: str | None
-    kind: str
-    value: Any
-    version: int
-    old_version: int
-    timestamp: float
-    monotonic_ns: int
-    pid: int
-
-
-class _Seen:
+class Seen:
     """What was delivered of a key."""
 
-    __slots__ = ("version", "present", "value", "wall", "monotonic")
+    __slots__ = ("revision", "count", "present", "value", "wall", "monotonic", "failed")
 
     def __init__(self) -> None:
-        self.version = 0
+        self.revision = 0
+        self.count = 0  # of writes, in the store that is read now; 0: not known
         self.present = False
-        self.value: Any = None
+        self.value: Any = None  # kept where it will be needed
         self.wall = 0
         self.monotonic = 0
+        self.failed = ""  # the error that was told last
 
 
 class Observation:
-    """The client's record of a registration; knows nothing of the Observer object, so that one can be
-    collected."""
+    """The client's record of an observation; knows nothing of the Observer object, so that one can be collected."""
+
+    every = False
 
     def __init__(
         self,
         client: Client,
         group: set[Observation],
-        number: int,
         target: str | int,
-        key: str | None,
+        selector: Selector,
         callback: Callable[[Change], object],
-        initial: bool,
+        options: Options,
+        since: int | None,
+        own: bool,
         wait: bool,
     ) -> None:
         self.client = client
         self.group = group  # its Observer's
-        self.number = number
+        self.numbers: dict[int, str | None] = {}  # registration -> its key
         self.target = target
         self.name = target if isinstance(target, str) else ""
-        self.key = key
-        self.callback = callback
-        self.initial = initial
+        self.selector = selector
+        self.callback: Callable[[Change], object] | weakref.WeakMethod = callback
+        self.options = options
+        self.since = since
+        self.own = own
         self.wait = wait
         self.closed = False
+        self.synced = threading.Event()
         self.instance = b""  # of the store that was read last
+        self.processed = 0  # all changes up to this revision were delivered
+        self.progress = time.monotonic()  # when something was looked at last
+        self.live = True
         self._begun = False
-        self._kind = "setting"  # of the values that the next refresh finds
+        self._based = True  # what is not in `seen` has come into being since the observation began
+        self._first: str | None = None  # what the first refresh has to do: 'initial', 'since'
         self._pid = 0  # of the process that published the store read last
-        self._live = True
         self._gate = threading.RLock()  # held while a callback runs; close() takes it
-        self._seen: dict[str, _Seen] = {}
+        self._seen: dict[str, Seen] = {}
+        self._parts: dict[str, Seen] = {}  # for a path: of the keys that it may lead through
         self._slots: dict[int, str] = {}
+        self._keeps = bool(options & Options.OLD) or selector.one is not None
+
+    # --- what the client calls ---------------------------------------------
 
     @property
     def last(self) -> int:
-        """The highest version seen."""
-        return max((seen.version for seen in list(self._seen.values())), default=0)
+        """The highest revision seen."""
+        return max((seen.revision for seen in list(self._seen.values())), default=0)
 
     def begin(self, handle: Handle | None) -> None:
-        """The registration is in force; `handle`: the store as it is then. Without `initial`, what it holds
-        is taken as known, so that whatever is set after observe() has returned is delivered and nothing else.
-        Later calls, after a reconnection, change nothing. A refresh of everything follows in each case."""
+        """All registrations are in force; `handle`: the store as it is then. Without INITIAL and `since`, what it holds
+        is taken as known, so that exactly what is set after observe() has returned is delivered. Later calls, after a
+        reconnection, change nothing. A refresh follows in each case."""
         with self._gate:
             if self.closed or self._begun:
                 return
             self._begun = True
-            if handle is None:
-                return
-            if self.initial:
-                self._kind = "initial"
-                return
-            self.instance, self._pid, self._live = handle.instance, handle.pid, handle.live
-            for key in [self.key] if self.key is not None else handle.reader.directory():
-                self._note(key, handle)
+            if handle is None and self.since is not None:
+                self._first = "since"
+            elif handle is None:
+                self._sync(0)
+            elif self.since is not None or self.options & Options.INITIAL:
+                self._first = "since" if self.since is not None else "initial"
+            else:
+                self.instance, self._pid, self.live = handle.instance, handle.pid, handle.live
+                self._note(handle)
 
     def refresh(self, handle: Handle, slot: int | None) -> None:
         """Delivers what has changed in one slot, or anywhere (None)."""
         with self._gate:
-            if not self.closed and self._begun:
-                kind, self._kind = self._kind, "setting"
-                self._refresh(handle, None if kind == "initial" else slot, kind)
-
-    def _note(self, key: str, handle: Handle) -> None:
-        seen = self._seen.setdefault(key, _Seen())
-        try:
-            found = handle.reader.read(key)
-            state, value, seen.version, seen.wall, seen.monotonic = (
-                found.state, found.value, found.revision, found.wall_ns, found.monotonic_ns)
-        except (CorruptStoreError, ReadContentionError) as error:
-            log.error("%r of %r cannot be read: %s", key, self.name, error)
-            return
-        seen.present = state == "set"
-        seen.value = value
-
-    def _refresh(self, handle: Handle, slot: int | None, kind: str) -> None:
-        if self.instance != handle.instance:
-            if self.instance:
-                self._lifecycle("gone")
+            if self.closed or not self._begun:
+                return
+            self.progress = time.monotonic()
+            if self.instance != handle.instance:
+                self._enter(handle)
+                slot = None
+            elif handle.live and not self.live:
                 self._pid = handle.pid
                 self._lifecycle("back")
-            self._pid = handle.pid
-            self.instance = handle.instance
-            slot = None
-        elif handle.live:
+            first, self._first = self._first, None
+            try:
+                if first is not None:
+                    self._begin_reading(handle, first)
+                else:
+                    self._refresh(handle, slot)
+            except KvoshimError as error:
+                self._fail(self.selector.one, error)
+            self._based = True
+            if not handle.live and not self.closed:
+                self._let_go(handle)
+
+    # --- how a store is read ---------------------------------------------
+
+    def _enter(self, handle: Handle) -> None:
+        """Another store has the name now, or it is the first one."""
+        if self.instance:
+            self._based = False
+            self._lifecycle("gone")
             self._pid = handle.pid
             self._lifecycle("back")
-        if self.key is not None:
-            self._refresh_key(self.key, handle, kind)
-        elif slot is not None:
-            key = handle.reader.key_of(slot)
+        self._pid = handle.pid
+        self.instance = handle.instance
+        self.processed = 0
+        for seen in [*self._seen.values(), *self._parts.values()]:
+            seen.count = 0
+        self._slots.clear()
+
+    def _note(self, handle: Handle) -> None:
+        """Takes what is there as delivered."""
+        reader = handle.reader
+        self.processed, found = reader.newer(0, self.selector.of(reader.directory()), self._keeps)
+        for one in found:
+            self._take(one, "note")
+
+    def _begin_reading(self, handle: Handle, first: str) -> None:
+        """The snapshot, or what followed the revision asked for."""
+        reader = handle.reader
+        above, self._based = 0, False
+        if first == "since":
+            oldest = reader.oldest[1]
+            if oldest <= self.since <= reader.revision():
+                above = self.since
+            else:
+                self._call(Change(target=self.name, key=self.selector.one, kind="compacted", revision=oldest, pid=self._pid))
+                first = "initial"
+        self.processed, found = reader.newer(above, self.selector.of(reader.directory()), self._values)
+        self._deliver(found, "initial" if first == "initial" else "setting")
+        self._sync(self.processed)
+
+    def _sync(self, revision: int) -> None:
+        self.synced.set()
+        if self.options & Options.SYNCED:
+            self._call(Change(target=self.name, key=self.selector.one, kind="synced", revision=revision, pid=self._pid))
+
+    @property
+    def _values(self) -> bool:
+        return bool(self.options & (Options.NEW | Options.OLD)) or self.selector.path is not None
+
+    def _refresh(self, handle: Handle, slot: int | None) -> None:
+        reader = handle.reader
+        if self.selector.keys is not None and self.selector.path is None:
+            self._take_key(handle, self.selector.given)
+            return
+        if slot is not None and self.selector.path is None:
+            key = reader.key_of(slot)
             old = self._slots.get(slot)
-            if old is not None and old != key:
-                self._refresh_key(old, handle, kind)
-            if key is not None:
-                self._slots[slot] = key
-                self._refresh_key(key, handle, kind)
+            if (old is None or old == key) and (key is None or not self.selector.matches(key)):
+                return
+            if old == key or old is None:
+                found = reader.read(key, self._values)
+                if not found.together:  # else the others of its revision come along
+                    self._take(found, "setting")
+                    return
+        self._scan(handle)
+
+    def _take_key(self, handle: Handle, key: str) -> None:
+        try:
+            found = handle.reader.read(key, self._values)
+        except KvoshimError as error:
+            self._fail(key, error)
+            return
+        self._take_found(found, key, handle)
+
+    def _take_found(self, found, key: str, handle: Handle) -> None:
+        if found.state == "absent":
+            seen = self._seen.get(key)
+            if seen is not None and seen.present:
+                self._vanish(key, seen, handle)
         else:
-            known = handle.reader.directory()
-            self._slots = {number: key for key, number in known.items()}
-            for key in [key for key in self._seen if key not in known]:
-                self._refresh_key(key, handle, kind)
-            for key in sorted(known, key=known.__getitem__):
-                self._refresh_key(key, handle, kind)
-        if not handle.live:
-            self._lifecycle("gone")
+            self._take(found, "setting")
+
+    def _scan(self, handle: Handle) -> None:
+        """Everything that has changed since the last scan, as of one moment."""
+        reader = handle.reader
+        known = reader.directory()
+        self._slots = {number: key for key, number in known.items() if self.selector.matches(key)}
+        revision, found = reader.newer(self.processed, self.selector.of(known), self._values)
+        if self.selector.path is None:
+            for key in [key for key, seen in self._seen.items() if seen.present and key not in known]:
+                self._vanish(key, self._seen[key], handle)
+        self._deliver(found, "setting")
+        self.processed = revision
+
+    def _vanish(self, key: str, seen: Seen, handle: Handle) -> None:
+        """Deleted, and its slot has gone to another key since: the deletion was later than what was seen."""
+        revision = max(seen.revision + 1, handle.reader.oldest[1])
+        self._tell(key, seen, "deletion", None, revision, 0, time.time_ns(), time.monotonic_ns(), reason="deleted")
+
+    def _deliver(self, found: list, kind: str) -> None:
+        for place, one in enumerate(found):
+            more = place + 1 < len(found) and found[place + 1].revision == one.revision
+            self._take(one, kind, more)
+
+    # --- one key ---------------------------------------------
+
+    def _take(self, found, kind: str, more: bool = False) -> None:
+        """Delivers what was found of a key if it is news. kind: 'initial', 'setting', 'note' (delivers nothing)."""
+        if found.state == "corrupt":
+            self._fail(found.key, found.value)
+            return
+        if self.selector.path is not None:
+            self._take_part(found, kind, more)
+            return
+        seen = self._seen.get(found.key)
+        if seen is None:
+            seen = self._seen[found.key] = Seen()
+        seen.failed = ""
+        if self.selector.keys is None:
+            self._slots[found.slot] = found.key
+        if found.revision <= seen.revision:
+            return
+        present = found.state == "set"
+        skipped = found.count - seen.count - 1 if 0 < seen.count < found.count else self._unseen(found)
+        quiet = (
+            kind == "note"
+            or (not present and not seen.present)
+            or (present and seen.present and 0 < found.changed <= seen.count and not self.options & Options.UNCHANGED)
+            or (not self.own and self._own(found))
+        )
+        seen.count = found.count
+        self._tell(found.key, seen, kind if present else "deletion", found.value, found.revision,
+                   0 if kind == "initial" else skipped, found.wall_ns, found.monotonic_ns, found.reason, more, quiet)
+
+    def _unseen(self, found) -> int:
+        """Writes before this one, of a key that nothing is known of."""
+        return found.count - 1 if self._based else 0
+
+    def _own(self, found) -> bool:
+        return self._pid == self.client.pid
+
+    def _take_part(self, found, kind: str, more: bool) -> None:
+        """A change of a key that the observed path may lead through."""
+        part = self._parts.setdefault(found.key, Seen())
+        if found.revision <= part.revision:
+            return
+        skipped = found.count - part.count - 1 if 0 < part.count < found.count else 0
+        part.revision, part.count, part.present, part.value = found.revision, found.count, found.state == "set", found.value
+        value = ABSENT
+        for key in self.selector.keys:
+            known = self._parts.get(key)
+            if known is not None and known.present:
+                value = self.selector.dig(key, known.value)
+                if value is not ABSENT:
+                    break
+        path = self.selector.path
+        seen = self._seen.setdefault(path, Seen())
+        present = value is not ABSENT
+        if found.revision <= seen.revision:
+            return
+        same = seen.present == present and (not present or difference([seen.value], [value])[0] == "setting")
+        quiet = (kind == "note" or (not present and not seen.present) or (same and not self.options & Options.UNCHANGED)
+                 or (not self.own and self._own(found)))
+        self._tell(path, seen, kind if present else "deletion", value if present else None, found.revision,
+                   0 if kind == "initial" else skipped, found.wall_ns, found.monotonic_ns, found.reason or "deleted", more, quiet)
+
+    def _tell(self, key: str, seen: Seen, kind: str, value: Any, revision: int, skipped: int, wall: int, monotonic: int,
+              reason: str | None = None, more: bool = False, quiet: bool = False) -> None:
+        old = seen.value
+        seen.revision, seen.wall, seen.monotonic, seen.present = revision, wall, monotonic, kind != "deletion"
+        seen.value = value if self._keeps else None
+        if quiet:
+            return
+        options, indexes = self.options, None
+        told_old = old if options & Options.OLD and kind != "initial" else None
+        if told_old is not None and kind == "setting":
+            kind, indexes = difference(told_old, value)
+        if options & Options.PRIOR and kind != "initial":
+            self._call(Change(target=self.name, key=key, kind="prior", old=told_old, revision=revision,
+                              timestamp=wall / 1e9, monotonic_ns=monotonic, pid=self._pid, more=True))
+        self._call(Change(
+            target=self.name, key=key, kind=kind, new=value if options & Options.NEW else None, old=told_old,
+            revision=revision, merged=0 if self.every else skipped, missed=skipped if self.every else 0,
+            timestamp=wall / 1e9, reason=reason if kind == "deletion" else None, indexes=indexes,
+            monotonic_ns=monotonic, pid=self._pid, more=more))
+
+    def _fail(self, key: str | None, error: Exception) -> None:
+        """Tells of a key that cannot be read, once for each reason."""
+        seen = self._seen.setdefault(key or "", Seen())
+        if seen.failed != str(error):
+            seen.failed = str(error)
+            log.error("%r of %r cannot be read: %s", key, self.name, error)
+            self._call(Change(target=self.name, key=key, kind="error", revision=seen.revision, error=error, pid=self._pid))
+
+    # --- the observable's life ---------------------------------------------
+
+    def _let_go(self, handle: Handle) -> None:
+        """The owner has ended: so do the keys that were bound to it."""
+        if self.live:
+            reader = handle.reader
+            for one in reader.newer(0, self.selector.of(reader.directory()), False)[1]:
+                seen = self._seen.get(one.key)
+                if one.reason == "owner-died" and seen is not None and seen.present:
+                    self._tell(one.key, seen, "deletion", None, reader.revision() + 1, 0, time.time_ns(), time.monotonic_ns(),
+                               reason=one.reason)
+        self._lifecycle("gone")
 
     def _lifecycle(self, kind: str) -> None:
-        if self._live == (kind == "back"):
+        if self.live == (kind == "back"):
             return
-        self._live = kind == "back"
-        if self.key is None:
-            self._call(Change(self.name, None, kind, None, self.last, self.last, 0.0, 0, self._pid))
-        else:
-            seen = self._seen.setdefault(self.key, _Seen())
-            self._call(
-                Change(
-                    self.name,
-                    self.key,
-                    kind,
-                    seen.value,
-                    seen.version,
-                    seen.version,
-                    seen.wall / 1e9,
-                    seen.monotonic,
-                    self._pid,
-                )
-            )
+        self.live = kind == "back"
+        seen = self._seen.get(self.selector.one or "") or Seen()
+        self._call(Change(
+            target=self.name, key=self.selector.one, kind=kind, new=seen.value if self.options & Options.NEW else None,
+            revision=seen.revision if self.selector.one is not None else self.last, timestamp=seen.wall / 1e9,
+            monotonic_ns=seen.monotonic, pid=self._pid))
 
-    def _refresh_key(self, key: str, handle: Handle, kind: str) -> None:
-        seen = self._seen.get(key)
-        if seen is None:
-            seen = self._seen[key] = _Seen()
-        try:
-            found = handle.reader.read(key)
-            state, value, version, wall, monotonic = (
-                found.state, found.value, found.revision, found.wall_ns, found.monotonic_ns)
-        except (CorruptStoreError, ReadContentionError) as error:
-            log.error("%r of %r cannot be read: %s", key, self.name, error)
-            return
-        if state == "absent":
-            if not seen.present:
-                return
-            # Removed, and its slot has gone to another key since: the removal was a later version than the
-            # last seen.
-            state, version, wall, monotonic = "removed", seen.version + 1, time.time_ns(), time.monotonic_ns()
-        if version <= seen.version:
-            return
-        old, seen.version, seen.wall, seen.monotonic = seen.version, version, wall, monotonic
-        was_present, seen.present = seen.present, state == "set"
-        seen.value = value if self.key is not None else None
-        if state == "set":
-            self._call(Change(self.name, key, kind, value, version, old, wall / 1e9, monotonic, handle.pid))
-        elif was_present:
-            self._call(
-                Change(self.name, key, "removal", None, version, old, wall / 1e9, monotonic, handle.pid)
-            )
+    # --- the callback ---------------------------------------------
 
     def _call(self, change: Change) -> None:
         if self.closed:  # a callback may have closed it just now
             return
+        callback = self.callback
+        if isinstance(callback, weakref.ref):
+            callback = callback()
+            if callback is None:
+                self.close()
+                return
         try:
-            self.callback(change)
+            callback(change)
         except BaseException:  # not even SystemExit ends the thread that serves everybody else
-            log.exception(
-                "the callback for %s of %r raised",
-                "all keys" if self.key is None else repr(self.key),
-                self.name,
-            )
+            log.exception("the callback for %s of %r raised",
+                          "all keys" if self.selector.given is None else repr(self.selector.given), self.name)
+
+    def bookmark(self, handle: Handle | None) -> int:
+        """The revision up to which everything was delivered: what to resume from."""
+        if handle is None or handle.instance != self.instance or not self._gate.acquire(blocking=False):
+            return self.processed
+        try:
+            reader = handle.reader
+            revision, found = reader.newer(self.processed, self.selector.of(reader.directory()), False)
+            seen = self._parts if self.selector.path is not None else self._seen
+            if all(one.key in seen and one.revision <= seen[one.key].revision for one in found):
+                self.processed = max(self.processed, revision)
+            return self.processed
+        except KvoshimError:
+            return self.processed
+        finally:
+            self._gate.release()
 
     def close(self) -> None:
         """No callback runs after this has returned, unless it is called from that very callback."""
@@ -240,40 +391,4 @@ class Observation:
         self.client.forget(self)
 
 
-class Token:
-    """Ends an observation. Closing is idempotent; a context manager closes on leaving.
-
-    close() called from another thread returns once a running callback has ended; do not hold a lock that the
-    callback wants. The observation also ends when its Observer is closed or collected, but not when the token
-    is: keep the token only if you want to end the observation on its own.
-    """
-
-    def __init__(self, observation: Observation) -> None:
-        self._observation = observation
-
-    def close(self) -> None:
-        """Ends the observation."""
-        self._observation.close()
-
-    @property
-    def closed(self) -> bool:
-        return self._observation.closed
-
-    @property
-    def name(self) -> str:
-        """The observable's name; known at once, even if the target was a PID."""
-        return self._observation.name
-
-    @property
-    def key(self) -> str | None:
-        return self._observation.key
-
-    def __enter__(self) -> Token:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        state = "closed" if self.closed else "open"
-        return f"<Token for {'all keys' if self.key is None else repr(self.key)} of {self.name!r}, {state}>"
+__all__ = ["VALUED", "Observation", "Seen"]

@@ -5,38 +5,56 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from kvoshim._values import check_key, check_name
-from kvoshim.errors import ClosedError, InvalidNameError
-from kvoshim.kvo.client import Client, Handle
-from kvoshim.kvo.observation import Change, Observation, Token
+from kvoshim._values import check_name
+from kvoshim.errors import ClosedError, DeliveryError, InvalidNameError, KvoshimError
+from kvoshim.kvo.change import Change, Options
+from kvoshim.kvo.changes import Changes
+from kvoshim.kvo.client import Client
+from kvoshim.kvo.every import Every
+from kvoshim.kvo.handle import Handle
+from kvoshim.kvo.keys import Selector
+from kvoshim.kvo.observation import Observation
+from kvoshim.kvo.token import Token
+from kvoshim.kvo.waiting import wait_for
 
 _RAISE = object()
+_MODES = {"latest": Observation, "every": Every}
+_DELIVERIES = ("auto", "direct", "controller")
 
 
 class Observer:
     """Reads and observes the values that observables publish.
 
-    A target is an observable's name, or the PID of a process that has exactly one. controller, autostart: as
-    for Observable. All callbacks of a process run on one background thread, one after the other.
+    A target is an observable's name, or the PID of a process that has exactly one. controller, autostart: as for
+    Observable.
+
+    thread: where changes are taken in and callbacks run. True: on one background thread for the whole process. None (the
+    default): on the asyncio event loop (uvloop's as well) that is running where this object is made, without a thread; on
+    the background thread if none is. False: the same, but without a running loop nowhere: wait until `fileno()` is
+    readable, then call `process()`. Such an object is used in the thread that has made it.
 
     Raises ControllerUnavailableError.
     """
 
-    def __init__(self, *, controller: str | os.PathLike[str] | None = None, autostart: bool = True) -> None:
-        self._client = Client.acquire(controller, autostart)
+    def __init__(
+        self, *, controller: str | os.PathLike[str] | None = None, autostart: bool = True, thread: bool | None = None
+    ) -> None:
+        self._client = Client.acquire(controller, autostart, thread)
         self._handles = self._client.handles
         self._observations: set[Observation] = set()
         self._finalizer = weakref.finalize(self, _release_elsewhere, self._client, self._observations)
         self._finalizer.atexit = False
 
+    # --- reading ---------------------------------------------
+
     def get(self, target: str | int, key: str, default: Any = _RAISE) -> Any:
         """The value of a key now, read from shared memory; the controller is asked at the first contact only.
 
-        UnknownNameError, AmbiguousTargetError, InvalidKeyError; UnknownKeyError if the key has no value and
-        no default is given. The values of an observable that has ended stay readable.
+        UnknownNameError, AmbiguousTargetError, InvalidKeyError, CorruptStoreError; UnknownKeyError if the key has no
+        value and no default is given. The values of an observable that has ended stay readable.
         """
         try:
             reader = self._handles[target].reader
@@ -44,12 +62,25 @@ class Observer:
             reader = self._open(target).reader
         return reader.get(key) if default is _RAISE else reader.get(key, default)
 
+    def snapshot(self, target: str | int, pattern: str | None = None) -> dict[str, Any]:
+        """The values of all keys (that match), as of one moment: no transaction is seen in part. What cannot be read is
+        left out; get() says why."""
+        reader = self._open(target).reader
+        selector = Selector(pattern)
+        found = reader.newer(0, selector.of(reader.directory()))[1]
+        return {one.key: one.value for one in found if one.state == "set" and (selector.path or one.key) == one.key}
+
+    def view(self, target: str | int, key: str):
+        """A NumPy array or bytes where they lie in shared memory, without a copy: `with observer.view(…) as array:`. If
+        the owner has written the key twice meanwhile, the end of the block raises ExpiredViewError."""
+        return self._open(target).reader.view(key)
+
     def keys(self, target: str | int) -> list[str]:
         """The keys of an observable that have a value. UnknownNameError, AmbiguousTargetError."""
         return self._open(target).reader.keys()
 
-    def version(self, target: str | int, key: str) -> int:
-        """The version of a key: rises with each write; 0 if it was never set. UnknownNameError."""
+    def revision(self, target: str | int, key: str | None = None) -> int:
+        """The revision of the last change: of a key (0: it was never set), or of all."""
         return self._open(target).reader.revision(key)
 
     def alive(self, target: str | int) -> bool:
@@ -59,12 +90,17 @@ class Observer:
         return handle.live and not handle.owner_ended()
 
     def _open(self, target: str | int) -> Handle:
+        self._check(target)
+        handle = self._handles.get(target)
+        return self._client.open(target) if handle is None else handle
+
+    def _check(self, target: str | int) -> None:
         if self.closed:
             raise ClosedError("the observer is closed")
         self._client.check()
         _check_target(target)
-        handle = self._handles.get(target)
-        return self._client.open(target) if handle is None else handle
+
+    # --- observing ---------------------------------------------
 
     def observe(
         self,
@@ -72,36 +108,95 @@ class Observer:
         key: str | None,
         callback: Callable[[Change], object],
         *,
-        initial: bool = True,
+        options: Options | str | Iterable[str] | None = None,
+        mode: str = "latest",
+        delivery: str = "auto",
+        since: int | None = None,
+        own: bool = True,
+        weak: bool = False,
         wait: bool = True,
     ) -> Token:
-        """Calls callback(change) for every change of a key (None: of all keys, present and to come).
+        """Calls callback(change) for every change of a key, of the keys that a pattern matches ('engine.*', 'engine.**'),
+        of what lies at a path in a value ('engine.oil.temperature'), or of all keys (None). See keys.py, change.py.
 
-        Changes that follow each other quickly may be merged: the newest value is always delivered, versions
-        rise strictly. initial: the value that is there already is delivered first, as a change of kind
-        'initial'. wait: a name that nobody has published yet is waited for (a PID is not); otherwise it is an
-        UnknownNameError.
+        options: what is to be told, 'new|initial' by default. mode: 'latest' merges changes that follow each other
+        quickly (the newest value is always delivered), 'every' delivers each as long as the store's journal has it, and
+        says how many it has lost. since: only what follows this revision (Token.revision, Change.revision) of an earlier
+        observation. own: False: not what this process publishes itself. weak: a bound method (or function) does not keep
+        its object alive, the observation ends with it. wait: a name that nobody has published yet is waited for (a PID is
+        not); otherwise it is an UnknownNameError. delivery: 'direct' is refused with a DeliveryError where the observable
+        cannot ring this process itself, 'auto' goes through the controller then.
 
         Returns a token whose close() ends the observation; it also ends with this observer. An exception in a
         callback is logged and goes no further. InvalidKeyError, UnknownNameError, AmbiguousTargetError,
         LimitError.
         """
-        if self.closed:
-            raise ClosedError("the observer is closed")
-        self._client.check()
-        _check_target(target)
-        if key is not None:
-            check_key(key)
+        self._check(target)
+        selector = Selector(key)
         if not callable(callback):
             raise TypeError(f"the callback {callback!r} cannot be called")
-        observation = self._client.observe(
-            lambda number: Observation(
-                self._client, self._observations, number, target, key, callback, initial, wait
-            )
+        if mode not in _MODES:
+            raise ValueError(f"a mode is one of {', '.join(_MODES)}, not {mode!r}")
+        if delivery not in _DELIVERIES:
+            raise ValueError(f"a delivery is one of {', '.join(_DELIVERIES)}, not {delivery!r}")
+        if delivery == "direct":
+            raise DeliveryError("the observable cannot ring this process itself; use delivery='auto'")
+        if since is not None and (not isinstance(since, int) or isinstance(since, bool) or since < 0):
+            raise ValueError(f"since is a revision, not {since!r}")
+        if weak:
+            callback = _weak(callback)
+        observation = _MODES[mode](
+            self._client, self._observations, target, selector, callback, Options.of(options), since, own, wait
         )
+        self._client.observe(observation)
         if not observation.closed:  # by its first callback
             self._observations.add(observation)
         return Token(observation)
+
+    def changes(self, target: str | int, key: str | None = None, *, limit: int = 65536, **how: Any) -> Changes:
+        """The changes that observe() would tell of, to be taken one by one: `for change in …`, `async for change in …`,
+        get(timeout), or a descriptor for select. limit: how many wait at most to be taken in mode 'every'; beyond them the
+        oldest are dropped and counted as missed. Otherwise as observe()."""
+        changes = Changes(self._client, limit, how.get("mode", "latest") == "every")
+        changes.token = self.observe(target, key, changes.put, **how)
+        return changes
+
+    def wait_for(
+        self, target: str | int, key: str, predicate: Callable[[Any], object] | None = None, timeout: float | None = None
+    ) -> Any:
+        """Waits until predicate(value of the key) is true (None: until it has a value) and returns that value.
+        TimeoutError after `timeout` seconds. Values that are replaced quickly may be skipped. In an event loop's thread use
+        `await observer.wait_for_async(…)`."""
+        return wait_for(self, target, key, predicate, timeout)
+
+    async def wait_for_async(
+        self, target: str | int, key: str, predicate: Callable[[Any], object] | None = None, timeout: float | None = None
+    ) -> Any:
+        """As wait_for(), for a coroutine."""
+        import asyncio
+
+        async with asyncio.timeout(timeout), self.changes(target, key) as changes:
+            async for change in changes:
+                if change.kind in ("initial", "setting") and (predicate is None or predicate(change.new)):
+                    return change.new
+        raise ClosedError("the observer was closed")
+
+    # --- without a thread ---------------------------------------------
+
+    def fileno(self) -> int:
+        """(thread=False) A descriptor that is readable when process() has something to do; the same as long as the
+        observer is open."""
+        self._client.check()
+        return self._client.driver.fileno()
+
+    def process(self, timeout: float | None = 0) -> None:
+        """(thread=False) Takes in what has come and runs callbacks, after waiting for it for at most so many seconds
+        (None: without limit)."""
+        if self.closed:
+            raise ClosedError("the observer is closed")
+        self._client.process(timeout)
+
+    # --- the rest ---------------------------------------------
 
     def observables(self) -> list[dict]:
         """All observables that the controller knows: name, pid (0: awaited only), live, program, observers
@@ -153,6 +248,13 @@ def _check_target(target: object) -> None:
         raise InvalidNameError(f"{target} is no PID")
 
 
+def _weak(callback: Callable[[Change], object]) -> Any:
+    try:
+        return weakref.WeakMethod(callback)
+    except TypeError:
+        return weakref.ref(callback)
+
+
 def _release(client: Client, observations: set[Observation]) -> None:
     for observation in list(observations):
         observation.close()
@@ -164,5 +266,5 @@ def _release_elsewhere(client: Client, observations: set[Observation]) -> None:
     try:
         client.check()
         threading.Thread(target=_release, args=(client, observations), daemon=True).start()
-    except RuntimeError:  # a forked child, or the interpreter is going down
+    except (RuntimeError, KvoshimError):  # a forked child, or the interpreter is going down
         pass

@@ -122,5 +122,5 @@ cdef class Owner(Segment):
 
 
 cdef class Writer(Owner):
-    cdef object write(self, key, const kvo_payload *payload, uint32_t ttl_ms, uint32_t flags)
+    cdef object write(self, key, const kvo_payload *payload)
     cdef object objection(self, dict removals, dict expect)

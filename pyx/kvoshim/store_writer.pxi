@@ -20,7 +20,7 @@ cdef class Writer(Owner):
     4 GiB, or 0; a change takes 72 and its key and value. Setting is safe from several threads.
     """
 
-    cdef object write(self, key, const kvo_payload *payload, uint32_t ttl_ms, uint32_t flags):
+    cdef object write(self, key, const kvo_payload *payload):
         cdef Py_ssize_t length
         cdef int number
         cdef const char *utf8
@@ -39,7 +39,7 @@ cdef class Writer(Owner):
                 record = self.prepare(number, payload.length)
                 if record != NULL:
                     revision = self.revision + 1
-                    self.fill(number, record, payload, flags, ttl_ms, revision, now_ns(CLOCK_MONOTONIC), now_ns(CLOCK_REALTIME))
+                    self.fill(number, record, payload, 0, 0, revision, now_ns(CLOCK_MONOTONIC), now_ns(CLOCK_REALTIME))
                     self.journal(number)
                     self.revision = revision
                     commit(self.header, revision)
@@ -54,16 +54,15 @@ cdef class Writer(Owner):
             return revision
         raise self.no_room(key, number, payload.length)
 
-    def set(self, key, value, double ttl=0, bint ephemeral=False) -> int:
-        """Publishes a value; returns its revision. Never waits for a reader. ttl: seconds after which it has expired.
-        ephemeral: it ends with its owner.
+    def set(self, key, value) -> int:
+        """Publishes a value; returns its revision. Never waits for a reader.
 
         InvalidKeyError, InvalidValueError, ValueTooLargeError, LimitError (keys or memory), ClosedError,
         ForkedError.
         """
         cdef kvo_payload payload
         keep = encode(value, &payload)
-        return self.write(key, &payload, ttl_of(ttl) if ttl else 0, KVO_EPHEMERAL if ephemeral else 0)
+        return self.write(key, &payload)
 
     def remove(self, key, str reason="deleted", revision=None) -> int:
         """Ends a key; its value is scrubbed. reason 'purged': what the journal has of it as well. revision: only if

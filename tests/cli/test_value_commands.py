@@ -23,7 +23,7 @@ def test_a_value_that_was_set_stays_readable(place):
     place.kvoshim("set", "--string", "box", "c", "42")
     with kvoshim.Observer() as observer:
         assert observer.get("box", "c") == "42"
-        assert observer.version("box", "a") > 2, "revisions go on from one command to the next"
+        assert observer.revision("box", "a") > 2, "revisions go on from one command to the next"
         assert not observer.alive("box")
 
 
@@ -79,11 +79,11 @@ def test_observe_prints_a_line_a_change(place):
     with kvoshim.Observable("engine") as engine:
         engine["rpm"] = 1
         watching = start(place, "observe", "engine", "rpm", "--count", "3")
-        assert "engine rpm = 1  (version 1, initial)" in watching.stdout.readline()
+        assert "engine rpm = 1  (revision 1, initial)" in watching.stdout.readline()
         engine["rpm"] = "fast"
-        assert "engine rpm = fast  (version 2, setting)" in watching.stdout.readline()
-        engine.remove("rpm")
-        assert "engine rpm = (removed)  (version 3, removal)" in watching.stdout.readline()
+        assert "engine rpm = fast  (revision 2, setting)" in watching.stdout.readline()
+        engine.delete("rpm")
+        assert "engine rpm = (deleted)  (revision 3, deletion)" in watching.stdout.readline()
         out, err = watching.communicate(timeout=WAIT_S)
         assert (watching.returncode, out, err) == (0, "", "")
 
@@ -97,7 +97,7 @@ def test_observe_all_keys_as_json(place):
         engine["a"] = b"\x00\xff"
         engine["b"] = [1, "é"]
         lines = [json.loads(watching.stdout.readline()) for _ in range(2)]
-        assert [(line["key"], line["value"], line["kind"], line["version"]) for line in lines] == [
+        assert [(line["key"], line["value"], line["kind"], line["revision"]) for line in lines] == [
             ("a", {"bytes": "AP8="}, "setting", 2),
             ("b", [1, "é"], "setting", 3),
         ]
@@ -131,7 +131,7 @@ def test_list(place):
     with kvoshim.Observable("[bold]engine") as engine, kvoshim.Observer() as observer:
         engine["rpm"] = 1
         engine["rpm"] = 2
-        observer.observe("[bold]engine", "rpm", print, initial=False)
+        observer.observe("[bold]engine", "rpm", print, options="new")
         observer.observe("awaited", None, print)
         rows = {row["name"]: row for row in json.loads(place.kvoshim("list", "--json").stdout)}
         assert rows["[bold]engine"]["keys"] == {"rpm": 2} and rows["[bold]engine"]["live"]
@@ -148,7 +148,7 @@ def test_list(place):
             "live",
             "ended",
             "awaited",
-            "rpm (version 2)",
+            "rpm (revision 2)",
             "all keys",
         ):
             assert word in text

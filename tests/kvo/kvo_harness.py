@@ -86,7 +86,7 @@ class Peer:
 
     def values(self, key: str | None = None, kinds=("initial", "setting")) -> list:
         return [
-            event["value"]
+            event["new"]
             for event in list(self.events)
             if event["kind"] in kinds and (key is None or event["key"] == key)
         ]

@@ -43,10 +43,10 @@ class Commands:
         set_value = self.observables[name].set
         for number in range(first, last + 1):
             set_value(key, number)
-        return self.observables[name].version(key)
+        return self.observables[name].revision(key)
 
-    def remove(self, name, key):
-        return self.observables[name].remove(key)
+    def delete(self, name, key):
+        return self.observables[name].delete(key)
 
     def close(self, name, discard=False):
         self.observables.pop(name).close(discard)
@@ -57,27 +57,29 @@ class Commands:
     def get(self, target, key):
         return self.the_observer().get(target, key)
 
-    def version(self, target, key):
-        return self.the_observer().version(target, key)
+    def revision(self, target, key):
+        return self.the_observer().revision(target, key)
 
     def observables_known(self):
         return self.the_observer().observables()
 
     def observe(self, target, key, options=None):
         def seen(change):
-            say({"event": {field: getattr(change, field) for field in change.__struct_fields__}})
+            event = {field: getattr(change, field) for field in change.__struct_fields__}
+            event["error"] = event["error"] and str(event["error"])
+            say({"event": event})
 
         self.tokens[target, key] = self.the_observer().observe(target, key, seen, **(options or {}))
 
     def observe_quietly(self, target, key):
         """Observes without an event a change: only counts, and checks that versions rise."""
-        tally = self.tally[key] = {"changes": 0, "last": None, "version": 0, "falls": 0}
+        tally = self.tally[key] = {"changes": 0, "last": None, "revision": 0, "falls": 0}
 
         def seen(change):
             if change.kind in ("gone", "back"):
                 return
-            tally["falls"] += change.version <= tally["version"]
-            tally.update(changes=tally["changes"] + 1, last=change.value, version=change.version)
+            tally["falls"] += change.revision <= tally["revision"]
+            tally.update(changes=tally["changes"] + 1, last=change.new, revision=change.revision)
 
         self.tokens[target, key] = self.the_observer().observe(target, key, seen)
 

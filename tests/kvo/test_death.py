@@ -35,7 +35,7 @@ def test_a_killed_observers_registrations_vanish(place, pair):
         )
         assert [row["observer_pid"] for row in other._client.link.table.rows()] == [os.getpid()]
         publisher.do("set", "engine", "rpm", 2)
-        until(lambda: changes[-1].value == 2)
+        until(lambda: changes[-1].new == 2)
 
 
 def test_the_last_values_of_a_killed_observable_stay_and_observers_are_told(place, pair):
@@ -43,7 +43,7 @@ def test_the_last_values_of_a_killed_observable_stay_and_observers_are_told(plac
     publisher.do("set", "engine", "big", "x" * 100_000)
     publisher.kill()
     until(lambda: observer.events[-1]["kind"] == "gone")
-    assert observer.events[-1]["value"] == 1
+    assert observer.events[-1]["new"] == 1
     assert observer.do("get", "engine", "rpm") == 1
     late = place.peer()
     assert late.do("get", "engine", "big") == "x" * 100_000, "also for those who come later"
@@ -53,7 +53,7 @@ def test_the_last_values_of_a_killed_observable_stay_and_observers_are_told(plac
     until(lambda: observer.events[-1]["kind"] == "back")
     assert successor.do("set", "engine", "rpm", 2) > 2, "revisions go on"
     until(lambda: observer.values() == [1, 2])
-    versions = [event["version"] for event in observer.events if event["kind"] in ("initial", "setting")]
+    versions = [event["revision"] for event in observer.events if event["kind"] in ("initial", "setting")]
     assert versions == sorted(set(versions))
 
 
@@ -64,7 +64,7 @@ def test_a_value_set_just_before_the_kill_arrives(place, pair):
     publisher.kill()
     until(lambda: observer.events[-1]["kind"] == "gone")
     final = observer.do("get", "engine", "rpm")
-    assert observer.values()[-1] == final == observer.events[-1]["value"]
+    assert observer.values()[-1] == final == observer.events[-1]["new"]
 
 
 def kill_controller(place) -> int:
@@ -95,7 +95,7 @@ def test_the_controller_comes_back_with_its_registrations(place, pair):
         )
     kinds = {event["kind"] for event in observer.events}
     assert kinds == {"initial", "setting"}, "the observable was never gone"
-    versions = [event["version"] for event in observer.events]
+    versions = [event["revision"] for event in observer.events]
     assert versions == sorted(set(versions))
     with kvoshim.Observable("later") as later:
         later["x"] = 1
@@ -141,7 +141,7 @@ def test_observable_and_controller_killed_together(place, pair):
     successor.do("set", "engine", "rpm", -5)
     until(lambda: observer.values()[-1] == -5, "a fresh start is above the versions that were seen before")
     versions = [
-        event["version"] for event in observer.events if event["kind"] in ("initial", "setting", "removal")
+        event["revision"] for event in observer.events if event["kind"] in ("initial", "setting", "deletion")
     ]
     assert versions == sorted(set(versions)) and versions[-1] > 100
 
@@ -163,7 +163,7 @@ def test_without_autostart_a_lost_controller_is_waited_for(place):
             kvoshim.Observer(controller=place.socket + "x", autostart=False)
         assert place.controller_pids() == []
         place.controller()
-        until(lambda: [change.value for change in changes] == [1])
+        until(lambda: [change.new for change in changes] == [1])
         assert observer.connected
 
 

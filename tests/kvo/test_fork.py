@@ -44,7 +44,7 @@ def test_the_childs_copies_say_what_they_are_and_the_parents_go_on(place):
             for call in (
                 lambda: engine.set("rpm", 2),
                 lambda: engine["rpm"],
-                lambda: engine.remove("rpm"),
+                lambda: engine.delete("rpm"),
                 engine.keys,
                 lambda: observer.get("engine", "rpm"),
                 lambda: observer.observe("engine", "x", print),
@@ -66,7 +66,7 @@ def test_the_childs_copies_say_what_they_are_and_the_parents_go_on(place):
         for _ in range(3):
             in_child(work)
         engine["rpm"] = 2
-        until(lambda: changes[-1].value == 2)
+        until(lambda: changes[-1].new == 2)
         assert [change.kind for change in changes] == ["initial", "setting"]
         assert observer.get("child", "x") == 1
 
@@ -96,4 +96,4 @@ def test_an_observable_is_gone_with_its_process_even_if_a_child_lives_on(place):
         os.kill(parent, signal.SIGKILL)
         os.waitpid(parent, 0)
         until(lambda: changes[-1].kind == "gone")
-        os.kill(changes[0].value, signal.SIGKILL)
+        os.kill(changes[0].new, signal.SIGKILL)

@@ -14,7 +14,7 @@ def test_a_million_changes_arrive_in_the_end(place):
     observer.do("observe_quietly", "counter", "n")
     assert publisher.do("count", "counter", "n", 1, CHANGES, timeout=150) == CHANGES
     seen = until(
-        lambda: (tally := observer.do("seen", "n"))["version"] == CHANGES and tally, "the last value arrives"
+        lambda: (tally := observer.do("seen", "n"))["revision"] == CHANGES and tally, "the last value arrives"
     )
     assert seen["last"] == CHANGES
     assert seen["falls"] == 0, "versions rise strictly"

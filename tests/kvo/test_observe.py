@@ -40,15 +40,8 @@ def test_the_initial_value_comes_first_then_changes(engine, observer):
         engine["rpm"] = 2
         until(lambda: len(changes) == 2)
     first, second = changes
-    assert (first.name, first.key, first.kind, first.value, first.version, first.old_version) == (
-        "engine",
-        "rpm",
-        "initial",
-        1,
-        1,
-        0,
-    )
-    assert (second.kind, second.value, second.version, second.old_version) == ("setting", 2, 2, 1)
+    assert (first.target, first.key, first.kind, first.new, first.revision) == ("engine", "rpm", "initial", 1, 1)
+    assert (second.kind, second.new, second.revision, second.old) == ("setting", 2, 2, None)
     assert abs(second.timestamp - time.time()) < 60
     assert 0 < second.monotonic_ns <= time.monotonic_ns()
 
@@ -56,10 +49,10 @@ def test_the_initial_value_comes_first_then_changes(engine, observer):
 def test_without_initial_only_what_is_set_after_observe_is_delivered(engine, observer):
     engine["rpm"] = 1
     changes = []
-    observer.observe("engine", "rpm", changes.append, initial=False)
+    observer.observe("engine", "rpm", changes.append, options="new")
     engine["rpm"] = 2
     until(lambda: changes)
-    assert [(change.kind, change.value) for change in changes] == [("setting", 2)]
+    assert [(change.kind, change.new) for change in changes] == [("setting", 2)]
 
 
 def test_a_key_that_does_not_exist_yet_is_awaited(engine, observer):
@@ -70,7 +63,7 @@ def test_a_key_that_does_not_exist_yet_is_awaited(engine, observer):
     until(lambda: changes)
     engine["torque"] = 6
     until(lambda: len(changes) == 2)
-    assert [(change.key, change.value, change.version) for change in changes] == [
+    assert [(change.key, change.new, change.revision) for change in changes] == [
         ("torque", 5, 2),
         ("torque", 6, 3),
     ]
@@ -79,12 +72,12 @@ def test_a_key_that_does_not_exist_yet_is_awaited(engine, observer):
 def test_a_name_that_nobody_has_published_yet_is_awaited_by_default(engine, observer):
     changes = []
     token = observer.observe("later", "x", changes.append)
-    assert token.name == "later"
+    assert token.target == "later"
     with kvoshim.Observable("later") as later:
         later["x"] = "here"
         until(lambda: changes)
     until(lambda: len(changes) == 2)
-    assert [(change.kind, change.value) for change in changes] == [("setting", "here"), ("gone", "here")]
+    assert [(change.kind, change.new) for change in changes] == [("setting", "here"), ("gone", "here")]
     with pytest.raises(UnknownNameError, match="nowhere"):
         observer.observe("nowhere", "x", changes.append, wait=False)
 
@@ -97,13 +90,13 @@ def test_all_keys_present_and_to_come(engine, observer):
     engine["b"] = [2]
     engine["a"] = 3
     until(lambda: len(changes) == 3)
-    engine.remove("b")
+    engine.delete("b")
     until(lambda: len(changes) == 4)
-    assert [(change.key, change.kind, change.value) for change in changes] == [
+    assert [(change.key, change.kind, change.new) for change in changes] == [
         ("a", "initial", 1),
         ("b", "setting", [2]),
         ("a", "setting", 3),
-        ("b", "removal", None),
+        ("b", "deletion", None),
     ]
 
 
@@ -112,15 +105,15 @@ def test_removal_and_setting_again_go_on_in_version(engine, observer):
     observer.observe("engine", "k", changes.append)
     engine["k"] = 1
     until(lambda: len(changes) == 1)
-    engine.remove("k")
+    engine.delete("k")
     until(lambda: len(changes) == 2)
     with pytest.raises(UnknownKeyError):
         observer.get("engine", "k")
     engine["k"] = 2
     until(lambda: len(changes) == 3)
-    assert [(change.kind, change.version) for change in changes] == [
+    assert [(change.kind, change.revision) for change in changes] == [
         ("setting", 1),
-        ("removal", 2),
+        ("deletion", 2),
         ("setting", 3),
     ]
 
@@ -133,25 +126,25 @@ def test_an_observed_key_whose_slot_went_to_another_key(place):
         observer.observe("tight", "a", one.append)
         observer.observe("tight", None, everything.append)
         until(lambda: one and everything)
-        tight.remove("a")
+        tight.delete("a")
         tight["b"] = 2  # takes a's only slot
         until(lambda: len(one) == 2 and len(everything) == 3)
-        tight.remove("b")
+        tight.delete("b")
         tight["a"] = 3
         until(lambda: len(one) == 3 and len(everything) == 5)
-        assert [(change.kind, change.value) for change in one] == [
+        assert [(change.kind, change.new) for change in one] == [
             ("initial", 1),
-            ("removal", None),
+            ("deletion", None),
             ("setting", 3),
         ]
         assert [(change.key, change.kind) for change in everything] == [
             ("a", "initial"),
-            ("a", "removal"),
+            ("a", "deletion"),
             ("b", "setting"),
-            ("b", "removal"),
+            ("b", "deletion"),
             ("a", "setting"),
         ]
-        versions = [change.version for change in one]
+        versions = [change.revision for change in one]
         assert versions == sorted(set(versions))
 
 
@@ -159,7 +152,7 @@ def test_no_callback_after_close_has_returned(engine, observer):
     running, release, calls = threading.Event(), threading.Event(), []
 
     def slow(change):
-        calls.append(change.value)
+        calls.append(change.new)
         running.set()
         release.wait(10)
 
@@ -187,7 +180,7 @@ def test_a_callback_may_close_its_own_token_and_observe_more(engine, observer):
     seen, inner = [], []
 
     def once(change):
-        seen.append(change.value)
+        seen.append(change.new)
         token.close()
         observer.observe("engine", "other", inner.append)
         engine["other"] = observer.get("engine", "rpm")
@@ -197,20 +190,20 @@ def test_a_callback_may_close_its_own_token_and_observe_more(engine, observer):
     until(lambda: inner)
     engine["rpm"] = 2
     engine["other"] = 9
-    until(lambda: inner[-1].value == 9)
+    until(lambda: inner[-1].new == 9)
     assert seen == [1]
 
 
 def test_an_exception_in_a_callback_is_logged_and_goes_no_further(engine, observer, caplog):
     def bad(change):
-        raise SystemExit(f"not with {change.value}")
+        raise SystemExit(f"not with {change.new}")
 
     good = []
     observer.observe("engine", "rpm", bad)
     observer.observe("engine", "rpm", good.append)
     for value in (1, 2):
         engine["rpm"] = value
-        until(lambda value=value: good and good[-1].value == value)
+        until(lambda value=value: good and good[-1].new == value)
     assert "not with 1" in caplog.text and "not with 2" in caplog.text
 
 
@@ -220,16 +213,16 @@ def test_a_slow_observer_gets_the_last_value_and_holds_up_nobody(engine, observe
     for value in range(1, 20001):
         engine["rpm"] = value
     observer.observe("engine", "rpm", quick.append)
-    until(lambda: quick and slow[-1].value == 20000 and quick[-1].value == 20000)
+    until(lambda: quick and slow[-1].new == 20000 and quick[-1].new == 20000)
     for changes in (slow, quick):
-        versions = [change.version for change in changes]
+        versions = [change.revision for change in changes]
         assert versions == sorted(set(versions))
     assert len(slow) < 20000, "what could not be taken was merged"
 
 
 def test_many_keys_at_once_each_get_their_last_value(engine, observer):
     latest = {}
-    observer.observe("engine", None, lambda change: latest.__setitem__(change.key, change.value))
+    observer.observe("engine", None, lambda change: latest.__setitem__(change.key, change.new))
     for turn in range(20):
         for number in range(500):
             engine[f"key{number}"] = turn * 1000 + number
@@ -245,7 +238,7 @@ def test_a_change_that_was_stored_but_never_announced_is_found(engine, observer)
     until(lambda: changes)
     engine._writer.detach()
     engine["rpm"] = 2
-    until(lambda: changes[-1].value == 2, "the repair tick finds it")
+    until(lambda: changes[-1].new == 2, "the repair tick finds it")
 
 
 def test_get_by_pid(place):
@@ -257,9 +250,9 @@ def test_get_by_pid(place):
         assert observer.get(peer.pid, "x") == 7
         changes = []
         token = observer.observe(peer.pid, "x", changes.append)
-        assert token.name == "solo"
+        assert token.target == "solo"
         peer.do("set", "solo", "x", 8)
-        until(lambda: [change.value for change in changes] == [7, 8])
+        until(lambda: [change.new for change in changes] == [7, 8])
         peer.do("publish", "second")
         with pytest.raises(AmbiguousTargetError, match="'second', 'solo'"):
             observer.observe(peer.pid, "x", changes.append)
@@ -340,18 +333,18 @@ def test_values_and_versions_go_on_under_a_successor(place):
         observer.observe("box", "a", changes.append)
         until(lambda: len(changes) == 2)
         with kvoshim.Observable("box") as box:
-            assert box["a"] == 2 and box["b"] == "kept" * 100 and box.version("a") == 2
+            assert box["a"] == 2 and box["b"] == "kept" * 100 and box.revision("a") == 2
             box["a"] = 3
-            until(lambda: changes[-1].value == 3)
+            until(lambda: changes[-1].new == 3)
         until(lambda: changes[-1].kind == "gone")
         with kvoshim.Observable("box", inherit=False) as box:
             assert box.keys() == []
             box["a"] = 4
-            until(lambda: changes[-1].value == 4)
+            until(lambda: changes[-1].new == 4)
         until(lambda: changes[-1].kind == "gone")
-        kinds = [change.kind for change in changes if change.kind != "removal"]
+        kinds = [change.kind for change in changes if change.kind != "deletion"]
         assert kinds == ["initial", "gone", "back", "setting", "gone", "back", "setting", "gone"]
-        versions = [change.version for change in changes if change.kind not in ("gone", "back")]
+        versions = [change.revision for change in changes if change.kind not in ("gone", "back")]
         assert versions == sorted(set(versions)) and versions[0] == 2
 
 
@@ -376,8 +369,8 @@ def test_discarded_values_are_unknown(place):
         with kvoshim.Observable("box") as box:
             assert box.keys() == []
             box["a"] = 2
-            until(lambda: changes[-1].value == 2)
-        assert changes[-1].version > 1
+            until(lambda: changes[-1].new == 2)
+        assert changes[-1].revision > 1
 
 
 def test_what_was_collected_is_closed(place):

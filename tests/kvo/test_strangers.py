@@ -24,7 +24,7 @@ def working(place):
         until(lambda: changes)
         yield
         engine["rpm"] = 2
-        until(lambda: changes[-1].value == 2)
+        until(lambda: changes[-1].new == 2)
         assert observer.connected
 
 

@@ -1,0 +1,181 @@
+"""Who takes in what a controller says, and runs the callbacks. See client.py."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import select
+import threading
+from typing import TYPE_CHECKING
+
+from kvoshim._timer import Timer
+
+if TYPE_CHECKING:
+    from kvoshim.kvo.client import Client
+    from kvoshim.kvo.link import Link
+
+log = logging.getLogger("kvoshim.client")
+
+JOIN_S = 15.0
+
+
+class Driver:
+    """What a client asks of its driver; this one does nothing."""
+
+    def begin(self, client: Client) -> None: ...
+
+    def here(self) -> bool:
+        """Whether this thread is the one that takes in."""
+        raise NotImplementedError
+
+    def usable(self) -> bool:
+        """Whether somebody takes in."""
+        return True
+
+    def lost(self) -> None:
+        """The connection is about to be closed."""
+
+    def found(self, link: Link) -> None:
+        """There is another one."""
+
+    def ring_in(self, seconds: float) -> None:
+        """Lets somebody look at the client after so long, in place of what was asked for before."""
+
+    def rung(self) -> bool:
+        """Whether that moment has come."""
+        return False
+
+    def poke(self) -> None:
+        """Something is to be delivered that does not make the descriptor readable."""
+
+    def wait(self, timeout: float | None) -> None: ...
+
+    def end(self) -> None: ...
+
+    def abandon(self) -> None:
+        """In a forked child."""
+
+
+class ThreadDriver(Driver):
+    """A background thread that sleeps in the connection itself: the shortest way from the controller to a callback."""
+
+    def begin(self, client: Client) -> None:
+        self._client = client
+        self._timer: threading.Timer | None = None
+        self._thread = threading.Thread(target=self._run, name="kvoshim-client", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        client = self._client
+        while not client.closing:
+            client.take_in()
+        client.abandon()
+
+    def here(self) -> bool:
+        return threading.current_thread() is self._thread
+
+    def usable(self) -> bool:
+        return self._thread.is_alive()
+
+    def ring_in(self, seconds: float) -> None:
+        # Callbacks belong to the one thread, which waits for the controller: let the controller answer something.
+        self._timer = timer = threading.Timer(seconds, self._client.on_timer)
+        timer.daemon = True
+        timer.name = "kvoshim-suspects"
+        timer.start()
+
+    def end(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if not self.here():
+            self._thread.join(JOIN_S)
+
+
+class ManualDriver(Driver):
+    """A descriptor that is readable when there is something to do: connection and timer in an epoll set, so that it
+    stays the same over reconnections."""
+
+    def begin(self, client: Client) -> None:
+        self._client = client
+        self._thread = threading.get_ident()
+        self._set = select.epoll()
+        self._timer = Timer()
+        self._set.register(self._timer.fileno(), select.EPOLLIN)
+        self._registered = -1
+        self.found(client.link)
+
+    def fileno(self) -> int:
+        return self._set.fileno()
+
+    def here(self) -> bool:
+        return threading.get_ident() == self._thread
+
+    def found(self, link: Link) -> None:
+        self._registered = link.sock.fileno()
+        self._set.register(self._registered, select.EPOLLIN)
+
+    def lost(self) -> None:
+        if self._registered >= 0:
+            try:
+                self._set.unregister(self._registered)
+            except OSError:
+                pass
+            self._registered = -1
+
+    def ring_in(self, seconds: float) -> None:
+        self._timer.set(seconds)
+
+    def rung(self) -> bool:
+        return self._timer.take()
+
+    def poke(self) -> None:
+        if self._client._todo:
+            self._timer.set(1e-9)
+
+    def wait(self, timeout: float | None) -> None:
+        if timeout != 0:
+            self._set.poll(timeout)
+
+    def end(self) -> None:
+        self.lost()
+        self._client.abandon()
+
+    def abandon(self) -> None:
+        self._set.close()
+        self._timer.close()
+
+
+class LoopDriver(ManualDriver):
+    """An asyncio event loop watches the descriptor."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    def begin(self, client: Client) -> None:
+        super().begin(client)
+        self._loop.add_reader(self.fileno(), self._ready)
+
+    def _ready(self) -> None:
+        if self._client.closing:
+            return
+        try:
+            self._client.process()
+        except Exception:
+            log.exception("a message from the controller could not be handled")
+
+    def usable(self) -> bool:
+        return not self._loop.is_closed()
+
+    def end(self) -> None:
+        if not self._loop.is_closed() and not self._set.closed:
+            if self.here():
+                self._loop.remove_reader(self.fileno())
+            else:
+                # Another thread closes: the loop must let go of the descriptor before its number is free again.
+                done = threading.Event()
+                fd = self.fileno()
+                self._loop.call_soon_threadsafe(lambda: (self._loop.remove_reader(fd), done.set()))
+                done.wait(JOIN_S)
+        super().end()
+
+

@@ -1,0 +1,81 @@
+"""Observation of every change: the store's journal is read entry by entry.
+
+The journal is bounded. What it no longer has when it is looked at is skipped; then the newest value of each key concerned
+is delivered first, and the number of changes that were lost goes with the next one of that key.
+"""
+
+from __future__ import annotations
+
+from kvoshim.kvo.change import Change
+from kvoshim.kvo.handle import Handle
+from kvoshim.kvo.observation import Observation
+
+
+class Every(Observation):
+    every = True
+    _position = 0  # in the journal
+
+    def _enter(self, handle: Handle) -> None:
+        first = not self.instance
+        super()._enter(handle)
+        if not first:
+            self._take_stock(handle, "setting")
+
+    def _note(self, handle: Handle) -> None:
+        super()._note(handle)
+        self._seek(handle, self.processed)
+
+    def _seek(self, handle: Handle, revision: int) -> None:
+        """Goes behind the last entry up to a revision."""
+        reader = handle.reader
+        self._position = reader.history(reader.history_bounds()[0], revision)[1]
+
+    def _begin_reading(self, handle: Handle, first: str) -> None:
+        reader = handle.reader
+        if first == "since":
+            if reader.oldest[0] <= self.since <= reader.revision():
+                self.processed = self.since
+                self._seek(handle, self.since)
+                self._refresh(handle, None)
+                self._sync(self.processed)
+                return
+            self._call(Change(target=self.name, key=self.selector.one, kind="compacted", revision=reader.oldest[0], pid=self._pid))
+        self._take_stock(handle, "initial")
+        self._sync(self.processed)
+
+    def _take_stock(self, handle: Handle, kind: str) -> None:
+        """Delivers what is there now and goes on from there."""
+        reader = handle.reader
+        revision, found = reader.newer(0, self.selector.of(reader.directory()), self._values)
+        self._deliver(found, kind)
+        self.processed = revision
+        self._seek(handle, revision)
+
+    def _refresh(self, handle: Handle, slot: int | None) -> None:
+        reader = handle.reader
+        entries, position, gap = reader.history(self._position)
+        if gap or not reader.limits["history"]:
+            self._fill_gap(handle, entries[0].revision if entries else None)
+        self._position = position
+        for place, entry in enumerate(entries):
+            if self.closed:
+                return
+            if self.selector.matches(entry.key) and entry.revision > self.processed:
+                if not entry.kept:
+                    entry = reader.read(entry.key, self._values) if entry.state == "set" else entry
+                    if entry.count != entries[place].count:
+                        continue  # the value is no longer to be had: counted with the next
+                rest = entries[place + 1 :]
+                more = bool(rest) and rest[0].revision == entry.revision and any(
+                    self.selector.matches(one.key) for one in rest[:256] if one.revision == entry.revision)
+                self._take(entry, "setting", more)
+        if entries:
+            self.processed = max(self.processed, entries[-1].revision)
+
+    def _fill_gap(self, handle: Handle, before: int | None) -> None:
+        """The newest value of each key whose last change is in the gap."""
+        reader = handle.reader
+        revision, found = reader.newer(self.processed, self.selector.of(reader.directory()), self._values)
+        self._deliver([one for one in found if before is None or one.revision < before], "setting")
+        if before is None:
+            self.processed = max(self.processed, revision)

@@ -1,0 +1,177 @@
+"""What a client does with what the controller says: answers wake those who asked, notifications become callbacks."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from kvoshim._store import Reader
+from kvoshim.errors import KvoshimError, ProtocolError
+from kvoshim.kvo import wire
+from kvoshim.kvo.handle import Handle
+from kvoshim.kvo.link import Link, LinkLost
+
+log = logging.getLogger("kvoshim.client")
+
+
+class Call:
+    """A request that waits for its answer; sent again after a reconnection."""
+
+    def __init__(
+        self,
+        build: Callable[..., wire.Message],
+        fd: int = -1,
+        then: Callable[[Link, Any], None] | None = None,
+    ) -> None:
+        self.build = build
+        self.fd = fd
+        self.then = then
+        self.answered = threading.Event()
+        self.answer: Any = None
+        self.rows: list[wire.Row] = []
+
+
+class Intake:
+    """Part of Client."""
+
+    def take_in(self) -> None:
+        """Waits for messages and handles them; connects again if the connection is lost. What a background thread
+        does over and over."""
+        link = self._link
+        try:
+            if link is None:
+                raise LinkLost("no connection")
+            self._take_in(link, link.receive())
+            self._dispatch()
+        except LinkLost as error:
+            if not self.closing:
+                self._reconnect(error, dispatch=True)
+        except Exception:
+            log.exception("a message from the controller could not be handled")
+
+    def process(self, timeout: float | None = 0) -> None:
+        """Handles what there is, after waiting for it for at most so long (None: without limit). What a program without
+        our thread does when the descriptor is readable."""
+        self.check()
+        self.driver.wait(timeout)
+        try:
+            if self._link is None:
+                self._try_again()
+            link = self._link
+            while link is not None and not self.closing:
+                messages = link.receive(0)
+                if not messages:
+                    break
+                self._take_in(link, messages)
+                self._dispatch()
+            if self.driver.rung() and self._suspects:
+                self._examine_suspects()
+                self._examine_later()
+            self._dispatch()
+        except LinkLost as error:
+            if not self.closing:
+                self._lose(error)
+                self._try_again()
+                self._dispatch()
+
+    def _take_in(self, link: Link, messages: list[wire.Message]) -> None:
+        """Handles what needs no callback at once; notes the rest in `todo`."""
+        for message in messages:
+            if isinstance(message, wire.Notify):
+                for registration, slot, _version in message.items:
+                    self._todo[registration, slot] = None
+            elif isinstance(message, wire.Offered):
+                try:
+                    self._adopt(link, message.info)
+                except KvoshimError as error:
+                    log.error("the store of %r cannot be read: %s", message.info.name, error)
+            elif isinstance(message, wire.Gone):
+                handle = self.handles.get(message.name)
+                if handle is not None and handle.instance == message.instance:
+                    handle.end()
+                    handle.discarded = message.discarded
+                    self._refresh_later(handle.name)
+            elif isinstance(message, wire.Raise):
+                publication = self.publications.get(message.name)
+                if publication is not None:
+                    publication.raise_floor(message.floor)
+            else:
+                self._on_answer(link, message)
+        if self._suspects:
+            self._examine_suspects()
+
+    def _on_answer(self, link: Link, message: Any) -> None:
+        call = self._calls.get(message.request) or Call(wire.Ping)
+        answer = message
+        try:
+            if isinstance(message, wire.Listing):
+                call.rows.extend(message.rows)
+                if message.more:
+                    return
+                answer = call.rows
+            elif isinstance(message, wire.Failed):
+                answer = wire.ERRORS.get(message.code, KvoshimError)(message.text)
+            elif isinstance(message, wire.Claimed):
+                answer = message, link.channel.take(message.ticket) if message.ticket else -1
+            elif isinstance(message, wire.Opened):
+                self._adopt(link, message.info)
+            elif isinstance(message, wire.Observed):
+                if message.info is not None:
+                    self._adopt(link, message.info)
+            if call.then is not None and not isinstance(answer, KvoshimError):
+                call.then(link, message)
+        except ProtocolError as error:
+            raise LinkLost(str(error)) from None
+        except KvoshimError as error:
+            answer = error
+        call.answer = answer
+        call.answered.set()
+
+    def _adopt(self, link: Link, info: wire.StoreInfo) -> None:
+        """Takes over what the controller says of a store, and the store if it is another than before."""
+        handle = self.handles.get(info.name)
+        fd = link.channel.take(info.ticket) if info.ticket else -1
+        try:
+            if handle is not None and handle.instance == info.instance:
+                if handle.live == info.live and handle not in self._suspects:
+                    return  # nothing new
+                handle.live = info.live
+                handle.reader.ended = not info.live
+            elif fd < 0:
+                raise ProtocolError(f"the controller gave no descriptor for {info.name!r}")
+            else:
+                reader = Reader(fd)
+                if handle is not None:
+                    self._drop_handle(handle)
+                handle = Handle(info.name, info.pid, info.start, info.instance, info.live, reader)
+                self.handles[info.name] = handle
+        finally:
+            if fd >= 0:
+                os.close(fd)
+        self._suspects.discard(handle)
+        self._refresh_later(info.name)
+
+    def _drop_handle(self, handle: Handle) -> None:
+        for target in [target for target, known in self.handles.items() if known is handle]:
+            del self.handles[target]
+        self._suspects.discard(handle)
+
+    def _refresh_later(self, name: str) -> None:
+        for number, observation in list(self.observations.items()):
+            if observation.name == name and number == next(iter(observation.numbers)):
+                self._todo[number, None] = None
+
+    def _dispatch(self) -> None:
+        """Runs the callbacks that are due."""
+        while self._todo:
+            number, slot = item = next(iter(self._todo))
+            del self._todo[item]
+            observation = self.observations.get(number)
+            handle = self.handles.get(observation.name) if observation is not None else None
+            if handle is not None:
+                observation.refresh(handle, slot)
+        for handle in [handle for handle in self.handles.values() if handle.discarded]:
+            self._drop_handle(handle)
