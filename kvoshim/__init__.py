@@ -16,11 +16,21 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from kvoshim.kvo import Observable, Observer
+    from kvoshim.kvo.objects import changing, computed, observable, publish
     from kvoshim.patching import patch, unpatch
 
 __version__ = "0.1.0"
-__all__ = ["Observable", "Observer", "patch", "unpatch"]
-_HOMES = {"Observable": "kvo", "Observer": "kvo", "patch": "patching", "unpatch": "patching"}
+_HOMES = {
+    "Observable": "kvo",
+    "Observer": "kvo",
+    "changing": "kvo.objects",
+    "computed": "kvo.objects",
+    "observable": "kvo.objects",
+    "publish": "kvo.objects",
+    "patch": "patching",
+    "unpatch": "patching",
+}
+__all__ = ["Observable", "Observer", "changing", "computed", "observable", "patch", "publish", "unpatch"]
 
 
 def __getattr__(name: str):

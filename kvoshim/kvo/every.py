@@ -32,8 +32,10 @@ class Every(Observation):
 
     def _begin_reading(self, handle: Handle, first: str) -> None:
         reader = handle.reader
+        self._based = False
         if first == "since":
             if reader.oldest[0] <= self.since <= reader.revision():
+                self._know(handle, self.since)
                 self.processed = self.since
                 self._seek(handle, self.since)
                 self._refresh(handle, None)

@@ -173,6 +173,13 @@ class Observable:
                     self._compute_one(batch, key)
                     break
 
+    def forget_computed(self, key: str) -> None:
+        """Ends what compute() began: the key is deleted and depends on nothing any more. An unknown one is no error."""
+        if self._computed.pop(key, None) is not None:
+            self._choose_set()
+            if self.has(key):
+                self.delete(key)
+
     def _sources_of(self, key: str) -> set[str]:
         sources, _ = self._computed.get(key, ((), None))
         return {*sources, *(below for source in sources for below in self._sources_of(source))}

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from kvoshim.errors import KvoshimError
-from kvoshim.kvo.change import VALUED, Change, Options
+from kvoshim.kvo.change import Change, Options
 from kvoshim.kvo.difference import difference
 from kvoshim.kvo.keys import ABSENT, Selector
 
@@ -164,12 +164,20 @@ class Observation:
             oldest = reader.oldest[1]
             if oldest <= self.since <= reader.revision():
                 above = self.since
+                self._know(handle, above)
             else:
                 self._call(Change(target=self.name, key=self.selector.one, kind="compacted", revision=oldest, pid=self._pid))
                 first = "initial"
         self.processed, found = reader.newer(above, self.selector.of(reader.directory()), self._values)
         self._deliver(found, "initial" if first == "initial" else "setting")
         self._sync(self.processed)
+
+    def _know(self, handle: Handle, revision: int) -> None:
+        """Takes as delivered what was last changed at or before a revision."""
+        reader = handle.reader
+        for one in reader.newer(0, self.selector.of(reader.directory()), self._keeps)[1]:
+            if one.revision <= revision:
+                self._take(one, "note")
 
     def _sync(self, revision: int) -> None:
         self.synced.set()
@@ -257,7 +265,7 @@ class Observation:
         skipped = found.count - seen.count - 1 if 0 < seen.count < found.count else self._unseen(found)
         quiet = (
             kind == "note"
-            or (not present and not seen.present)
+            or not (present or seen.present or self._resumed(seen, kind))
             or (present and seen.present and 0 < found.changed <= seen.count and not self.options & Options.UNCHANGED)
             or (not self.own and self._own(found))
         )
@@ -268,6 +276,10 @@ class Observation:
     def _unseen(self, found) -> int:
         """Writes before this one, of a key that nothing is known of."""
         return found.count - 1 if self._based else 0
+
+    def _resumed(self, seen: Seen, kind: str) -> bool:
+        """Whether a key that was never seen may have been seen before: its deletion is news then."""
+        return self.since is not None and kind != "initial" and seen.revision == 0
 
     def _own(self, found) -> bool:
         return self._pid == self.client.pid
@@ -292,7 +304,8 @@ class Observation:
         if found.revision <= seen.revision:
             return
         same = seen.present == present and (not present or difference([seen.value], [value])[0] == "setting")
-        quiet = (kind == "note" or (not present and not seen.present) or (same and not self.options & Options.UNCHANGED)
+        quiet = (kind == "note" or not (present or seen.present or self._resumed(seen, kind))
+                 or (same and not self.options & Options.UNCHANGED)
                  or (not self.own and self._own(found)))
         self._tell(path, seen, kind if present else "deletion", value if present else None, found.revision,
                    0 if kind == "initial" else skipped, found.wall_ns, found.monotonic_ns, found.reason or "deleted", more, quiet)
@@ -387,8 +400,11 @@ class Observation:
         if not self.client.forked:  # else the gate may be held for ever, by a thread that this process never had
             with self._gate:
                 pass
+        self.callback = _nobody  # whoever keeps the token does not keep what the callback belongs to
         self.group.discard(self)
         self.client.forget(self)
 
 
-__all__ = ["VALUED", "Observation", "Seen"]
+def _nobody(change: Change) -> None: ...
+
+

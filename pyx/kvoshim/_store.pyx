@@ -302,11 +302,14 @@ cdef class Segment:
         return self.value(record.type, <const char *> record.value, record.length, big)
 
     def read(self, key, bint values=True) -> Found:
-        """A key as it is now; values: False leaves the value alone."""
+        """A key as it is now; values: False leaves the value alone. What cannot be read is 'corrupt'."""
         cdef kvos_record record
         cdef uint64_t count = 0
-        cdef object big = self.load(key, &record, &count, not values)
-        return self.found(key, self.find(key), &record, big, count, values)
+        try:
+            big = self.load(key, &record, &count, not values)
+            return self.found(key, self.find(key), &record, big, count, values)
+        except CorruptStoreError as error:
+            return _corrupt(key, self.find(key), error)
 
     def view(self, key) -> View:
         """A NumPy array or bytes where they lie, without a copy. UnknownKeyError, InvalidValueError for other values."""

@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """What Key-Value Observation promises, and the tests that hold it to that; test_contract.py keeps the table honest.
 
 A value names tests, as FILE.py::FUNCTION below tests/kvo (FUNCTION may have a `*`). OPEN says of each row without a test what
@@ -6,22 +7,22 @@ is missing: nothing is promised there yet.
 
 # The fourteen points of the delivery contract, in the order of docs/kvo.md.
 DELIVERY = {
-    "1 the final value is never lost": "test_observe.py::test_a_slow_observer_gets_the_last_value_and_holds_up_nobody "
+    "1 the final value is never lost": "test_delivery.py::test_point_01_* test_observe.py::test_a_slow_observer_gets_the_last_value_and_holds_up_nobody "
                                        "test_million.py::* test_death.py::test_a_value_set_just_before_the_kill_arrives",
-    "2 the revisions of a key rise strictly": "test_observe.py::test_values_and_versions_go_on_under_a_successor test_million.py::*",
-    "3 a transaction is one revision and one batch": "",
-    "4 the snapshot, then the end of the snapshot, then what follows": "",
-    "5 resuming from a revision, or being told that it is gone": "",
-    "6 what `every` skips is counted, what `latest` merges too": "",
-    "7 the link's state": "",
-    "8 a deletion says why": "",
-    "9 progress is visible while nothing happens": "",
-    "10 a write that changes nothing is told of only if asked": "",
-    "11 one's own writes are left out if asked": "",
-    "12 no callback after close()": "test_observe.py::test_no_callback_after_close_has_returned "
+    "2 the revisions of a key rise strictly": "test_delivery.py::test_point_02_* test_observe.py::test_values_and_versions_go_on_under_a_successor test_million.py::*",
+    "3 a transaction is one revision and one batch": "test_delivery.py::test_point_03_*",
+    "4 the snapshot, then the end of the snapshot, then what follows": "test_delivery.py::test_point_04_*",
+    "5 resuming from a revision, or being told that it is gone": "test_delivery.py::test_point_05_*",
+    "6 what `every` skips is counted, what `latest` merges too": "test_delivery.py::test_point_06_*",
+    "7 the link's state": "test_delivery.py::test_point_07_*",
+    "8 a deletion says why": "test_delivery.py::test_point_08_*",
+    "9 progress is visible while nothing happens": "test_delivery.py::test_point_09_*",
+    "10 a write that changes nothing is told of only if asked": "test_delivery.py::test_point_10_*",
+    "11 one's own writes are left out if asked": "test_delivery.py::test_point_11_*",
+    "12 no callback after close()": "test_delivery.py::test_point_12_* test_observe.py::test_no_callback_after_close_has_returned "
                                     "test_observe.py::test_a_callback_may_close_its_own_token_and_observe_more",
-    "13 a callback's exception is contained": "test_observe.py::test_an_exception_in_a_callback_is_logged_and_goes_no_further",
-    "14 every observation says whether it is alive": "",
+    "13 a callback's exception is contained": "test_delivery.py::test_point_13_* test_observe.py::test_an_exception_in_a_callback_is_logged_and_goes_no_further",
+    "14 every observation says whether it is alive": "test_delivery.py::test_point_14_*",
 }
 
 FEATURES = {
@@ -31,20 +32,23 @@ FEATURES = {
     "a doorbell, scanning only as repair": "test_table.py::test_one_bell_a_sleep_and_none_while_awake "
                                            "test_observe.py::test_a_change_that_was_stored_but_never_announced_is_found",
     "a revision per key and per store": "test_revisions.py::test_one_revision_for_the_store_and_each_key_has_that_of_its_last_change",
-    "options new, old, initial, prior": "",
-    "key paths": "",
-    "wildcards and prefixes": "",
-    "dependent keys": "",
-    "collection changes with indexes": "",
-    "will and did change; batches that merge": "",
+    "options new, old, initial, prior": "test_options.py::test_new_old_initial_prior",
+    "key paths": "test_options.py::test_paths_into_values test_keys.py::test_paths",
+    "wildcards and prefixes": "test_options.py::test_patterns test_keys.py::test_patterns",
+    "dependent keys": "test_publishing.py::test_dependent_keys",
+    "collection changes with indexes": "test_options.py::test_collections_tell_where_they_have_changed",
+    "will and did change; batches that merge": "test_objects.py::test_what_is_changed_in_place test_publishing.py::test_a_batch_is_published_at_its_end_and_merges",
     "tokens end an observation when closed; removal is idempotent": "test_observe.py::test_no_callback_after_close_has_returned",
-    "weak observers; observing oneself leaks nothing": "",
-    "callback, iterator, asyncio, plain descriptor": "",
-    "wait_for a predicate": "",
-    "delivery `latest` and `every`": "",
-    "bounded history": "",
-    "transactions, compare-and-set, create if absent": "",
-    "deletions with a reason, time to live": "",
+    "weak observers; observing oneself leaks nothing":
+        "test_receiving.py::test_a_weak_observer_* test_receiving.py::test_observing_oneself_*",
+    "callback, iterator, asyncio, plain descriptor":
+        "test_receiving.py::test_an_iterator test_receiving.py::test_a_program_with_* test_receiving.py::test_a_program_that_selects_*",
+    "wait_for a predicate": "test_receiving.py::test_wait_for",
+    "delivery `latest` and `every`": "test_delivery.py::test_point_06_*",
+    "bounded history": "test_revisions.py::test_what_the_journal_has_no_room_for_is_announced",
+    "transactions, compare-and-set, create if absent":
+        "test_publishing.py::test_compare_and_set* test_revisions.py::test_a_transaction_*",
+    "deletions with a reason, time to live": "test_publishing.py::test_a_time_to_live test_delivery.py::test_point_08_*",
     "cleanup when an observer or an observable dies": "test_death.py::test_a_killed_observers_registrations_vanish "
                                                       "test_death.py::test_the_last_values_of_a_killed_observable_stay_and_observers_are_told",
     "a restarted controller is found again": "test_death.py::test_the_controller_comes_back_with_its_registrations",
@@ -62,34 +66,10 @@ FEATURES = {
     "values of 64 MiB": "test_values.py::test_64_mib",
     "a store with wild contents spoils one key only": "test_values.py::test_wild_contents_of_a_store_are_a_typed_error_of_that_key_only "
         "test_revisions.py::test_a_wild_journal_is_an_error_not_a_crash",
-    "an object is made observable whole": "",
+    "an object is made observable whole": "test_objects.py::*",
 }
 
 OPEN = {
-    "3 a transaction is one revision and one batch": "no transactions",
-    "4 the snapshot, then the end of the snapshot, then what follows": "no mark at the end of the snapshot",
-    "5 resuming from a revision, or being told that it is gone": "no history",
-    "6 what `every` skips is counted, what `latest` merges too": "no counts",
-    "7 the link's state": "not shown",
-    "8 a deletion says why": "no reasons",
-    "9 progress is visible while nothing happens": "not shown",
-    "10 a write that changes nothing is told of only if asked": "every write is told of",
-    "11 one's own writes are left out if asked": "no option",
-    "14 every observation says whether it is alive": "not shown",
-    "options new, old, initial, prior": "initial only",
-    "key paths": "none",
-    "wildcards and prefixes": "all keys or one",
-    "dependent keys": "none",
-    "collection changes with indexes": "none",
-    "will and did change; batches that merge": "none",
-    "weak observers; observing oneself leaks nothing": "callbacks are held strongly",
-    "callback, iterator, asyncio, plain descriptor": "callbacks only",
-    "wait_for a predicate": "none",
-    "delivery `latest` and `every`": "latest only",
-    "bounded history": "none",
-    "transactions, compare-and-set, create if absent": "none",
-    "deletions with a reason, time to live": "none",
-    "an object is made observable whole": "none",
     "direct delivery: the writer rings the observers itself": "every change goes through the controller",
     "a standby controller takes over": "none",
     "policy by user, group and name; rate limits": "one user only; counts are limited, rates are not",

@@ -45,8 +45,11 @@ class Commands:
             set_value(key, number)
         return self.observables[name].revision(key)
 
-    def delete(self, name, key):
-        return self.observables[name].delete(key)
+    def put(self, name, key, value, options=None):
+        return self.observables[name].put(key, value, **(options or {}))
+
+    def delete(self, name, key, options=None):
+        return self.observables[name].delete(key, **(options or {}))
 
     def close(self, name, discard=False):
         self.observables.pop(name).close(discard)

@@ -200,6 +200,7 @@ def test_wild_contents_of_a_store_are_a_typed_error_of_that_key_only(pair):
     writer.set("evil", [1])
     writer.set("good", "value")
     source = random.Random(4)
+    beginnings = [b"\xc7\x05\x03\x92\xa1a\x81", b"\xd4\x04", b"\x91" * 70, b"\x0a\0\0\0\x08\0\0\0\x92\xa3<f8"]
     record = _mapping() + 4096 + 256 * 64 + 64 + 128
     outcomes = {}
     with open("/proc/self/mem", "r+b", buffering=0) as memory:
@@ -212,8 +213,7 @@ def test_wild_contents_of_a_store_are_a_typed_error_of_that_key_only(pair):
             length = int.from_bytes(wild[32:36], "little")
             if turn % 2:
                 # The type and fields of what could be a value: MessagePack with extensions, arrays.
-                wild[48:128] = (source.choice([b"\xc7\x05\x03\x92\xa1a\x81", b"\xd4\x04", b"\x91" * 70, b"\x0a\0\0\0\x08\0\0\0\x92\xa3<f8"])
-                                + source.randbytes(80))[:80]
+                wild[48:128] = (source.choice(beginnings) + source.randbytes(80))[:80]
             else:
                 wild[48:128] = source.randbytes(80)
             fields = bytes(wild[0:32]) + bytes(wild[32:36]) + bytes(wild[40:44])
