@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import threading
 import time
@@ -15,6 +14,8 @@ from kvoshim.errors import ClosedError
 from kvoshim.kvo.change import VALUED, Change
 
 if TYPE_CHECKING:
+    import asyncio
+
     from kvoshim.kvo.client import Client
     from kvoshim.kvo.token import Token
 
@@ -140,7 +141,9 @@ class Changes:
         return self
 
     async def __anext__(self) -> Change:
-        loop = asyncio.get_running_loop()
+        from asyncio import get_running_loop
+
+        loop = get_running_loop()
         while True:
             change = self._take()
             if change is not None:

@@ -12,9 +12,9 @@ answer would have to be taken in: it takes in by itself until the answer is ther
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -79,12 +79,7 @@ class Client(Intake, Reconnecting):
         there is one, else by a thread; False: by the running event loop, else by hand. ControllerUnavailableError,
         ProtocolError."""
         path = paths.controller_path(path)
-        loop = None
-        if not thread:
-            try:
-                loop = asyncio.get_running_loop()
-            except RuntimeError:
-                pass
+        loop = running_loop() if not thread else None
         with _clients_lock:
             if loop is None and thread is False:
                 client = cls(path, autostart, ManualDriver(), None)
@@ -312,6 +307,15 @@ class Client(Intake, Reconnecting):
         if link is not None:
             link.close()
         self.driver.abandon()
+
+
+def running_loop():
+    """The event loop that runs in this thread, or None. A program without asyncio does not pay for its import."""
+    asyncio = sys.modules.get("asyncio")
+    try:
+        return None if asyncio is None else asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 def _after_fork_in_child() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import select
 import threading
@@ -11,6 +10,8 @@ from typing import TYPE_CHECKING
 from kvoshim._timer import Timer
 
 if TYPE_CHECKING:
+    import asyncio
+
     from kvoshim.kvo.client import Client
     from kvoshim.kvo.link import Link
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from typing import Annotated
 
 import msgspec
 
@@ -74,7 +75,7 @@ class Open(Message, tag=5):
 class Observe(Message, tag=6):
     """Asks to be told of changes of a key (None: all keys); answered by Observed.
 
-    wait: an unknown name is no error but awaited. last, instance: the newest version seen so far, and in
+    wait: an unknown name is no error but awaited. last, instance: the newest revision seen so far, and in
     which store.
     """
 
@@ -83,7 +84,7 @@ class Observe(Message, tag=6):
     target: str | int
     key: str | None
     wait: bool
-    last: int
+    last: Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]  # more than anybody can ever count is none
     instance: bytes
 
 

@@ -244,6 +244,8 @@ cdef class Segment:
 
     cdef object value(self, uint32_t type, const char *data, size_t length, object big):
         if big is not None:
+            if type & KVO_TYPE == KVO_BYTES:
+                return big  # made for this one reader
             data = PyBytes_AS_STRING(big)
         try:
             return decode(type & KVO_TYPE, data, length)

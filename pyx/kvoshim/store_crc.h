@@ -10,18 +10,24 @@
 static uint32_t kvoc_table[256];
 static int kvoc_hardware;
 
+static int kvoc_available(void) {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  return __builtin_cpu_supports("sse4.2") ? 1 : 0;
+#elif defined(__aarch64__)
+  return (getauxval(AT_HWCAP) >> 7) & 1; /* HWCAP_CRC32 */
+#else
+  return 0;
+#endif
+}
+
 __attribute__((constructor)) static void kvoc_setup(void) {
   for (uint32_t i = 0; i < 256; i++) {
     uint32_t crc = i;
     for (int bit = 0; bit < 8; bit++) crc = (crc >> 1) ^ (crc & 1 ? 0x82f63b78u : 0);
     kvoc_table[i] = crc;
   }
-#if defined(__x86_64__)
-  __builtin_cpu_init();
-  kvoc_hardware = __builtin_cpu_supports("sse4.2") ? 1 : 0;
-#elif defined(__aarch64__)
-  kvoc_hardware = (getauxval(AT_HWCAP) >> 7) & 1; /* HWCAP_CRC32 */
-#endif
+  kvoc_hardware = kvoc_available();
 }
 
 static uint32_t kvoc_software(uint32_t crc, const uint8_t *data, size_t length) {
@@ -31,18 +37,49 @@ static uint32_t kvoc_software(uint32_t crc, const uint8_t *data, size_t length) 
 
 #if defined(__x86_64__) || defined(__aarch64__)
 #if defined(__x86_64__)
-__attribute__((target("sse4.2")))
-#endif
-static uint32_t kvoc_instruction(uint32_t crc, const uint8_t *data, size_t length) {
-  uint64_t word, wide = crc;
-  for (; length >= 8; data += 8, length -= 8) {
-    memcpy(&word, data, 8);
-#if defined(__x86_64__)
-    wide = __builtin_ia32_crc32di(wide, word);
+#define KVOC_TARGET __attribute__((target("sse4.2")))
+#define KVOC_STEP(crc, word) (crc) = __builtin_ia32_crc32di((crc), (word))
 #else
-    __asm__(".arch_extension crc\n\tcrc32cx %w0, %w0, %x1" : "+r"(wide) : "r"(word));
+#define KVOC_TARGET
+#define KVOC_STEP(crc, word) __asm__(".arch_extension crc\n\tcrc32cx %w0, %w0, %x1" : "+r"(crc) : "r"(word))
 #endif
+/* The instruction answers three cycles later and can be begun each cycle: so three strands of KVOC_STRAND bytes run side by
+ * side. What a strand of zeros makes of a checksum is linear: kvoc_shift has it for each byte of one, and joins the strands. */
+#define KVOC_STRAND 1024
+static uint32_t kvoc_shift[4][256];
+
+static inline uint64_t kvoc_word(const uint8_t *data) {
+  uint64_t word;
+  memcpy(&word, data, 8);
+  return word;
+}
+
+KVOC_TARGET __attribute__((constructor)) static void kvoc_setup_shift(void) {
+  if (!kvoc_available()) return;
+  for (int bit = 0; bit < 32; bit++) {
+    uint64_t crc = 1u << bit;
+    for (int i = 0; i < KVOC_STRAND; i += 8) KVOC_STEP(crc, (uint64_t)0);
+    for (int byte = 0; byte < 256; byte++)
+      if (byte >> (bit & 7) & 1) kvoc_shift[bit >> 3][byte] ^= (uint32_t)crc;
   }
+}
+
+static inline uint64_t kvoc_shifted(uint64_t crc) {
+  return kvoc_shift[0][crc & 255] ^ kvoc_shift[1][crc >> 8 & 255] ^ kvoc_shift[2][crc >> 16 & 255] ^ kvoc_shift[3][crc >> 24 & 255];
+}
+
+KVOC_TARGET static uint32_t kvoc_instruction(uint32_t crc, const uint8_t *data, size_t length) {
+  uint64_t wide = crc;
+  for (; length >= 3 * KVOC_STRAND; data += 3 * KVOC_STRAND, length -= 3 * KVOC_STRAND) {
+    uint64_t second = 0, third = 0;
+    for (const uint8_t *at = data; at < data + KVOC_STRAND; at += 8) {
+      KVOC_STEP(wide, kvoc_word(at));
+      KVOC_STEP(second, kvoc_word(at + KVOC_STRAND));
+      KVOC_STEP(third, kvoc_word(at + 2 * KVOC_STRAND));
+    }
+    wide = kvoc_shifted(kvoc_shifted(wide) ^ second) ^ third;
+  }
+  for (; length >= 8; data += 8, length -= 8) KVOC_STEP(wide, kvoc_word(data));
   return kvoc_software((uint32_t)wide, data, length);
 }
 #endif

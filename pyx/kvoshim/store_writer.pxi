@@ -1,6 +1,6 @@
 # The owner's side of the value store, second part: what it is asked to do; part of _store.pyx.
 
-cdef uint64_t REVISION_MAX = 1 << 62  # more than anybody can ever count
+cdef uint64_t REVISION_MAX = <uint64_t> 1 << 63  # what nobody can ever come to
 
 
 cdef uint32_t ttl_of(double seconds) except? 0:
@@ -104,6 +104,8 @@ cdef class Writer(Owner):
     def begin_above(self, uint64_t revision, uint64_t forgotten=0):
         """Lets the revisions of what is to come be above `revision`; the journal knows nothing up to it. forgotten: of
         deletions up to this revision no slot tells."""
+        if revision >= REVISION_MAX:
+            raise LimitError(f"no store has come to revision {revision}")
         self.enter()
         self.revision = max(self.revision, revision)
         kvo_release64(&self.header.compacted, max(kvo_load64(&self.header.compacted), revision))

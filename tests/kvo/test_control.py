@@ -73,7 +73,7 @@ def test_hangup_with_a_broken_file_keeps_serving(place, file, client):
     with kvoshim.Observable("engine") as engine, kvoshim.Observer() as observer:
         engine["rpm"] = 1
         seen = []
-        observer.observe("engine", "rpm", lambda change: seen.append(change.value))
+        observer.observe("engine", "rpm", lambda change: seen.append(change.new))
         file.write_text('{"controller": {"retain-s": 0,\n "no-such-key": 1}}')
         psutil.Process(place.controllers[0].pid).send_signal(signal.SIGHUP)
         failure = until(lambda: client.call("status-get")["configuration"]["failure"])

@@ -184,3 +184,86 @@ def test_a_slot_is_never_read_torn(begin):
         assert {registers["version"] for registers in accepted} == {0, 1, 2, 3, 4}
         # One write under way, however slow or dead its writer, costs the reader nothing.
         assert any(registers["begin"] == registers["version"] + 1 for registers in accepted)
+
+
+def transactions(count, keys="s", in_order=True):
+    """Transaction n writes n to both words of the next record of each key, publishes them, and puts them in force."""
+    steps = []
+    for version in range(1, count + 1):
+        record = version % 2
+        force = [("store", "revision", version)]
+        steps += [] if in_order else force
+        for key in keys:
+            steps += [
+                ("store", f"{key}begin", version),
+                ("store", f"{key}a{record}", version),
+                ("store", f"{key}b{record}", version),
+                ("store", f"{key}sequence", version),
+            ]
+        steps += force if in_order else []
+    return steps
+
+
+def memory_of(keys):
+    words = ("begin", "sequence", "a0", "b0", "a1", "b1")
+    return {"revision": 0, **{key + word: 0 for key in keys for word in words}}
+
+
+def reading(key, at, second_look=True):
+    """Reads a key as of the revision in register `limit`: `used` is the record's write, `x` and `y` its words, `ok` whether it
+    was whole. at: the index of the first step."""
+    steps = [("load", "n", f"{key}sequence")]
+
+    def branch(parity, before):
+        """The record of write n, whose parity is known, or (before) of the write before it."""
+        record = parity ^ before
+        return [
+            ("load", f"{key}x", f"{key}a{record}"),
+            ("load", f"{key}y", f"{key}b{record}"),
+            ("load", f"{key}begin", f"{key}begin"),
+        ]
+
+    size = 2 + 2 * 3  # the steps of one parity: a record, a decision, the record before
+    for parity in (0, 1):
+        start = at + len(steps)
+        end = start + 1 + size
+        steps += [("if", lambda r, parity=parity: r["n"] % 2 == parity, end)]
+        steps += branch(parity, False)
+        steps += [("if", lambda r, key=key: r[f"{key}x"] > r["limit"], end)]
+        again = branch(parity, True)
+        steps += again if second_look else again[:2] + [("copy", f"{key}begin", f"{key}begin")]
+        steps += [("copy", "n", "n")]
+    steps += [("copy", f"{key}n", "n")]
+    return steps
+
+
+def whole(registers, key):
+    """Whether the reader takes what it has read: `begin` is no more than one write beyond the record that was used."""
+    used = registers[f"{key}n"] - (registers[f"{key}x"] != registers[f"{key}n"])
+    return registers[f"{key}begin"] - used <= 1
+
+
+@pytest.mark.parametrize("mutant", [None, "in force too early"])
+def test_a_transaction_is_read_whole_or_not_at_all(mutant):
+    """Two keys as of one revision: both have what the last transaction up to it has set."""
+    owner = transactions(2, "st", in_order=mutant is None)
+    reader = [("load", "limit", "revision")]
+    reader += reading("s", len(reader))
+    reader += reading("t", len(reader))
+    finals = final_states(memory_of("st"), owner, reader)
+    taken = [registers for _, _, (_, registers) in finals if whole(registers, "s") and whole(registers, "t")
+             and registers["sx"] <= registers["limit"] and registers["tx"] <= registers["limit"]]
+    torn = [registers for registers in taken if not (
+        registers["sx"] == registers["sy"] == registers["tx"] == registers["ty"] == registers["limit"])]
+    assert taken and bool(torn) == (mutant is not None)
+    if mutant is None:
+        assert {registers["limit"] for registers in taken} == {0, 1, 2}
+
+
+@pytest.mark.parametrize("second_look", [True, False])
+def test_the_record_before_is_looked_at_twice_too(second_look):
+    reader = [("load", "limit", "revision"), *reading("s", 1, second_look)]
+    finals = final_states(memory_of("s"), transactions(4), reader)
+    taken = [registers for _, _, (_, registers) in finals if whole(registers, "s") and registers["sx"] <= registers["limit"]]
+    torn = [registers for registers in taken if registers["sx"] != registers["sy"]]
+    assert taken and bool(torn) == (not second_look)

@@ -153,7 +153,7 @@ def test_what_cannot_be_stored_is_refused_by_name(writer, reader, value, what):
 def test_crc32c_is_castagnolis_and_both_ways_agree():
     assert crc32c(b"123456789") == crc32c(b"123456789", table=True) == 0xE3069283
     source = random.Random(1)
-    for length in range(100):
+    for length in (*range(100), *range(3060, 3090), 6143, 6144, 6145, 100_000):  # in strands, too
         data = source.randbytes(length)
         assert crc32c(data) == crc32c(data, table=True)
 
@@ -393,7 +393,7 @@ def hammer():
 def test_no_read_is_torn(hammer, sizes):
     _, reader = hammer(sizes)
     last, versions = 0, set()
-    deadline = time.monotonic() + 1.0
+    deadline = time.monotonic() + 0.3
     while time.monotonic() < deadline or len(versions) < 100:  # on a busy machine the writer may be late; pytest's watchdog ends it
         found = reader.read("k")
         value, version = found.value, found.revision
@@ -408,7 +408,7 @@ def test_no_read_is_torn(hammer, sizes):
 
 def test_a_writer_killed_at_any_moment_leaves_a_whole_value(hammer):
     source = random.Random(3)
-    for _ in range(25):
+    for _ in range(12):
         process, reader = hammer((80, 300, 70_000))
         until(lambda: reader.revision("k") > 10)
         time.sleep(source.uniform(0, 0.01))

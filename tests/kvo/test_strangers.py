@@ -80,7 +80,7 @@ def test_a_strangers_bytes(place, working, what):
 
 def test_random_bytes(place, working):
     source = random.Random(7)
-    for turn in range(200):
+    for turn in range(60):
         with stranger(place.socket) as sock:
             data = source.randbytes(source.randrange(1, 300))
             if turn % 2:

@@ -40,6 +40,18 @@ def test_the_largest_client_message_fits():
     assert len(wire.frame(largest)) <= wire.CLIENT_MAX
 
 
+def test_a_revision_that_nobody_can_have_seen_is_no_message():
+    """An observer's word moves its observable's revisions: not as far as it likes."""
+    for last, good in ((2**62 - 1, True), (2**62, False), (-1, False)):
+        frames = wire.Frames(wire.CLIENT_MESSAGES, wire.CLIENT_MAX)
+        data = wire.frame(wire.Observe(1, 2, "n", "k", True, last, b"i" * 16))
+        if good:
+            assert len(list(frames.feed(data))) == 1
+        else:
+            with pytest.raises(errors.ProtocolError):
+                list(frames.feed(data))
+
+
 def test_message_numbers_are_unique_and_errors_cross_the_wire():
     import typing
 
