@@ -4,6 +4,7 @@ load it."""
 
 from __future__ import annotations
 
+import functools
 import gc
 import json
 import os
@@ -193,9 +194,17 @@ class Place:
             shutil.rmtree(self.directory)
 
 
+@functools.cache
+def _freeze() -> None:
+    """Once: what pytest and the modules consist of need not be looked through by each gc.collect()."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def nothing_mapped(no_leaks):
     """Beyond what is checked for every test: no thread is left, and no store or table is left mapped."""
+    _freeze()
     gc.collect()
     threads = set(threading.enumerate())
     yield
