@@ -40,11 +40,13 @@ def parse(text: str) -> Any:
 
 def jsonable(value: Any) -> Any:
     """What JSON cannot carry becomes an object that says what it is: {"bytes": base64}, {"datetime": ISO
-    8601}."""
+    8601}, {"array": type, "shape": […]}."""
     if isinstance(value, bytes):
         return {"bytes": base64.b64encode(value).decode()}
     if isinstance(value, datetime.datetime):
         return {"datetime": value.isoformat()}
+    if hasattr(value, "dtype"):  # a NumPy array
+        return {"array": str(value.dtype), "shape": list(value.shape)}
     if isinstance(value, list):
         return [jsonable(item) for item in value]
     if isinstance(value, dict):

@@ -160,6 +160,9 @@ class Changes:
     def close(self) -> None:
         """Ends the observation; idempotent. What waits can still be taken."""
         self.token.close()
+        if self._client.forked:  # the lock may be held for ever, by a thread that this process never had
+            self._closed = True
+            return
         with self._lock:
             self._closed = True
             self._lock.notify_all()

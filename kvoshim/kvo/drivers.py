@@ -175,8 +175,11 @@ class LoopDriver(ManualDriver):
                 # Another thread closes: the loop must let go of the descriptor before its number is free again.
                 done = threading.Event()
                 fd = self.fileno()
-                self._loop.call_soon_threadsafe(lambda: (self._loop.remove_reader(fd), done.set()))
-                done.wait(JOIN_S)
+                try:
+                    self._loop.call_soon_threadsafe(lambda: (self._loop.remove_reader(fd), done.set()))
+                    done.wait(JOIN_S)
+                except RuntimeError:  # the loop was closed just now
+                    pass
         super().end()
 
 

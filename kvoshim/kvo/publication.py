@@ -67,7 +67,8 @@ class Publication:
         """Ends the publication; without a controller at once, for the store itself says that it is closed."""
         if self.client.publications.get(self.name) is self:
             del self.client.publications[self.name]
-        self.expiry.close()
+        if not self.client.forked:  # else its lock may be held for ever, by a thread that this process never had
+            self.expiry.close()
         try:
             self.writer.finish()
             self.writer.detach()

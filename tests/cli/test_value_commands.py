@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 
+import numpy
 import pytest
 from kvo_harness import WAIT_S
 
@@ -106,6 +107,24 @@ def test_observe_all_keys_as_json(place):
         watching.send_signal(signal.SIGINT)
         out, err = watching.communicate(timeout=WAIT_S)
         assert (watching.returncode, out, err) == (0, "", "")
+
+
+def test_observe_a_pattern_every_change_from_a_revision_on(place):
+    place.controller()
+    with kvoshim.Observable("engine") as engine:
+        for number in range(5):
+            engine["oil.t"] = number
+            engine["other"] = number
+        done = place.kvoshim("observe", "engine", "oil.*", "--mode", "every", "--since", "3", "--count", "3", "--json")
+        lines = [json.loads(line) for line in done.stdout.splitlines()]
+        assert [(line["key"], line["value"], line["revision"]) for line in lines] == [("oil.t", n, 2 * n + 1) for n in (2, 3, 4)]
+
+
+def test_arrays_are_described(place):
+    place.controller()
+    with kvoshim.Observable("camera") as camera:
+        camera["frame"] = [numpy.zeros((2, 3))]
+        assert json.loads(place.kvoshim("get", "camera", "frame").stdout) == [{"array": "float64", "shape": [2, 3]}]
 
 
 def test_observe_ends_after_some_seconds_and_when_its_reader_has_enough(place):

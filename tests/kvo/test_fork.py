@@ -72,6 +72,33 @@ def test_the_childs_copies_say_what_they_are_and_the_parents_go_on(place):
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_closing_copies_in_the_child_hangs_nowhere_and_closes_nothing_of_the_parents(place):
+    place.controller()
+    with kvoshim.Observable("engine") as engine, kvoshim.Observer() as observer, kvoshim.Observer(thread=False) as manual:
+        engine.put("soon", 1, ttl=600)
+        changes = observer.changes("engine", "k")
+        changes.fileno()
+        seen = []
+        manual.observe("engine", "k", seen.append)
+        expiry, incoming = engine._publication.expiry, changes
+
+        def work():
+            changes.close()
+            for call in (lambda: manual.process(), lambda: manual.fileno(), lambda: engine.put("k", 1)):
+                with pytest.raises(ForkedError):
+                    call()
+            manual.close()
+            engine.close()
+
+        with expiry._wake, incoming._lock:  # as if the threads that have them were in the middle of something
+            in_child(work)
+        engine["k"] = 2
+        assert changes.get(30).new == 2
+        until(lambda: (manual.process(0.1), seen)[1])
+        changes.close()
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_an_observable_is_gone_with_its_process_even_if_a_child_lives_on(place):
     """The child holds the connection's descriptor open: the process's own death counts."""
     place.controller()
