@@ -50,9 +50,10 @@ class computed(property):
 class _Binding:
     """Where an object's attributes go: an Observable, and what its keys begin with there."""
 
-    __slots__ = ("observable", "prefix", "names", "nested", "hidden")
+    __slots__ = ("observable", "prefix", "names", "nested", "hidden", "plain")
 
     def __init__(self, observable: Observable, prefix: str, hidden: frozenset[str]) -> None:
+        self.plain: dict[str, str] = {}  # those of `names` that need nothing but setting a key
         self.observable = observable
         self.prefix = prefix
         self.hidden = hidden
@@ -69,7 +70,9 @@ class _Binding:
         inner = getattr(type(value), "_kvoshim_hidden", None)
         if inner is None and name not in self.nested:
             self.observable.set(key, value)
+            self.plain[name] = key
             return
+        self.plain.pop(name, None)
         with self.observable.batch():
             self.drop(name)
             if inner is None:
@@ -113,6 +116,7 @@ def _decorate(kind: type, name: str | None, hidden: frozenset[str], options: dic
     set_attribute, delete_attribute = kind.__setattr__, kind.__delattr__
     own = {attribute for base in kind.__mro__ for attribute, what in vars(base).items() if hasattr(what, "__set__")}
     hidden |= own
+    ordinary = set_attribute is object.__setattr__
 
     def __setattr__(self, name: str, value: Any) -> None:
         attributes = self.__dict__
@@ -120,13 +124,20 @@ def _decorate(kind: type, name: str | None, hidden: frozenset[str], options: dic
         if binding is None:
             set_attribute(self, name, value)
             return
+        if ordinary and type(value) in _PLAIN:
+            observable, key = binding.observable, binding.plain.get(name)
+            if key is not None and not observable.computes:
+                # The shortest way: published first, so that nothing has to be taken back.
+                try:
+                    observable.set(key, value)
+                except ClosedError:  # no longer published
+                    del attributes["_kvoshim"]
+                attributes[name] = value
+                return
         before = attributes.get(name, _MISSING)
         set_attribute(self, name, value)
         try:
-            if type(value) in _PLAIN and name in binding.names and name not in binding.nested:
-                binding.observable.set(binding.names[name], value)
-            else:
-                binding.publish(name, value)
+            binding.publish(name, value)
         except ClosedError:  # no longer published
             del attributes["_kvoshim"]
         except BaseException:
@@ -141,6 +152,7 @@ def _decorate(kind: type, name: str | None, hidden: frozenset[str], options: dic
         binding = self.__dict__.get("_kvoshim")
         if binding is not None and name in binding.names:
             del binding.names[name]
+            binding.plain.pop(name, None)
             with binding.observable.batch():
                 binding.drop(name)
 

@@ -72,6 +72,7 @@ class Observable:
 
     def _choose_set(self) -> None:
         # set() is what this object is for: it goes straight to the store unless something is to be added.
+        self.computes = bool(self._computed)  # whether there are dependent keys
         plain = not self._batches and not self._computed
         self.set: Callable[[str, Any], int] = self._writer.set if plain else self._careful_set
 
