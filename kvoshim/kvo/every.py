@@ -28,7 +28,7 @@ class Every(Observation):
     def _seek(self, handle: Handle, revision: int) -> None:
         """Goes behind the last entry up to a revision."""
         reader = handle.reader
-        self._position = reader.history(reader.history_bounds()[0], revision)[1]
+        self._position = reader.history(reader.history_bounds()[0], revision, skim=True)[1]
 
     def _begin_reading(self, handle: Handle, first: str) -> None:
         reader = handle.reader

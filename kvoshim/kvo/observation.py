@@ -64,7 +64,10 @@ class Observation:
         self.name = target if isinstance(target, str) else ""
         self.selector = selector
         self.callback: Callable[[Change], object] | weakref.WeakMethod = callback
-        self.options = options
+        # An enum's operators are slow: once is enough.
+        self._new, self._old = Options.NEW in options, Options.OLD in options
+        self._initial, self._prior = Options.INITIAL in options, Options.PRIOR in options
+        self._marks, self._unchanged = Options.SYNCED in options, Options.UNCHANGED in options
         self.since = since
         self.own = own
         self.wait = wait
@@ -82,7 +85,8 @@ class Observation:
         self._seen: dict[str, Seen] = {}
         self._parts: dict[str, Seen] = {}  # for a path: of the keys that it may lead through
         self._slots: dict[int, str] = {}
-        self._keeps = bool(options & Options.OLD) or selector.one is not None
+        self._keeps = self._old or selector.one is not None
+        self._values = self._new or self._old or selector.path is not None
 
     # --- what the client calls ---------------------------------------------
 
@@ -103,7 +107,7 @@ class Observation:
                 self._first = "since"
             elif handle is None:
                 self._sync(0)
-            elif self.since is not None or self.options & Options.INITIAL:
+            elif self.since is not None or self._initial:
                 self._first = "since" if self.since is not None else "initial"
             else:
                 self.instance, self._pid, self.live = handle.instance, handle.pid, handle.live
@@ -181,12 +185,8 @@ class Observation:
 
     def _sync(self, revision: int) -> None:
         self.synced.set()
-        if self.options & Options.SYNCED:
+        if self._marks:
             self._call(Change(target=self.name, key=self.selector.one, kind="synced", revision=revision, pid=self._pid))
-
-    @property
-    def _values(self) -> bool:
-        return bool(self.options & (Options.NEW | Options.OLD)) or self.selector.path is not None
 
     def _refresh(self, handle: Handle, slot: int | None) -> None:
         reader = handle.reader
@@ -266,7 +266,7 @@ class Observation:
         quiet = (
             kind == "note"
             or not (present or seen.present or self._resumed(seen, kind))
-            or (present and seen.present and 0 < found.changed <= seen.count and not self.options & Options.UNCHANGED)
+            or (present and seen.present and 0 < found.changed <= seen.count and not self._unchanged)
             or (not self.own and self._own(found))
         )
         seen.count = found.count
@@ -305,7 +305,7 @@ class Observation:
             return
         same = seen.present == present and (not present or difference([seen.value], [value])[0] == "setting")
         quiet = (kind == "note" or not (present or seen.present or self._resumed(seen, kind))
-                 or (same and not self.options & Options.UNCHANGED)
+                 or (same and not self._unchanged)
                  or (not self.own and self._own(found)))
         self._tell(path, seen, kind if present else "deletion", value if present else None, found.revision,
                    0 if kind == "initial" else skipped, found.wall_ns, found.monotonic_ns, found.reason or "deleted", more, quiet)
@@ -317,15 +317,15 @@ class Observation:
         seen.value = value if self._keeps else None
         if quiet:
             return
-        options, indexes = self.options, None
-        told_old = old if options & Options.OLD and kind != "initial" else None
+        indexes = None
+        told_old = old if self._old and kind != "initial" else None
         if told_old is not None and kind == "setting":
             kind, indexes = difference(told_old, value)
-        if options & Options.PRIOR and kind != "initial":
+        if self._prior and kind != "initial":
             self._call(Change(target=self.name, key=key, kind="prior", old=told_old, revision=revision,
                               timestamp=wall / 1e9, monotonic_ns=monotonic, pid=self._pid, more=True))
         self._call(Change(
-            target=self.name, key=key, kind=kind, new=value if options & Options.NEW else None, old=told_old,
+            target=self.name, key=key, kind=kind, new=value if self._new else None, old=told_old,
             revision=revision, merged=0 if self.every else skipped, missed=skipped if self.every else 0,
             timestamp=wall / 1e9, reason=reason if kind == "deletion" else None, indexes=indexes,
             monotonic_ns=monotonic, pid=self._pid, more=more))
@@ -357,7 +357,7 @@ class Observation:
         self.live = kind == "back"
         seen = self._seen.get(self.selector.one or "") or Seen()
         self._call(Change(
-            target=self.name, key=self.selector.one, kind=kind, new=seen.value if self.options & Options.NEW else None,
+            target=self.name, key=self.selector.one, kind=kind, new=seen.value if self._new else None,
             revision=seen.revision if self.selector.one is not None else self.last, timestamp=seen.wall / 1e9,
             monotonic_ns=seen.monotonic, pid=self._pid))
 

@@ -84,9 +84,10 @@ cdef class Reader(Segment):
 
     # --- the journal ---------------------------------------------
 
-    def history(self, uint64_t position, uint64_t revision=NEWEST) -> tuple:
+    def history(self, uint64_t position, uint64_t revision=NEWEST, bint skim=False) -> tuple:
         """([Found, …], where to go on, gap): the changes from `position` on, up to the store's revision (or an earlier
-        one). gap: entries from `position` on are no longer there; what is returned begins at the oldest that is.
+        one). gap: entries from `position` on are no longer there; what is returned begins at the oldest that is. skim: goes
+        over the entries without returning them.
 
         CorruptStoreError if what lies there is no journal. A value that was too long to be kept: not `kept`.
         """
@@ -131,7 +132,7 @@ cdef class Reader(Segment):
                 raise CorruptStoreError(f"what lies at {position} in the journal of {self.name!r} is no entry")
             if entry.revision > limit:
                 break
-            if key_length:
+            if key_length and not skim:
                 text = PyBytes_FromStringAndSize(at + sizeof(entry), key_length)
                 big = PyBytes_FromStringAndSize(at + sizeof(entry) + key_length,
                                                 0 if entry.type & KVO_NOT_KEPT else entry.length)

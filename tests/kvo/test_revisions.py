@@ -126,7 +126,8 @@ def test_the_journal_has_every_change_in_order(pair):
     assert (first.count, first.changed, second.count, second.changed) == (1, 1, 2, 1), "the second changed nothing"
     writer.set("d", 4)
     assert everything(reader, position)[0] == [(5, "d", 4)]
-    assert [change.revision for change in reader.history(0, revision=3)[0]] == [1, 2, 3, 3]
+    found, position, _ = reader.history(0, revision=3)
+    assert [change.revision for change in found] == [1, 2, 3, 3] and reader.history(0, revision=3, skim=True) == ([], position, False)
 
 
 def test_what_the_journal_has_no_room_for_is_announced(pair):
