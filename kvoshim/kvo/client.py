@@ -17,17 +17,17 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kvoshim import _memory
-from kvoshim.errors import ClosedError, ControllerUnavailableError, ForkedError, KvoshimError
+from kvoshim.errors import ForkedError
 from kvoshim.kvo import launch, paths, wire
 from kvoshim.kvo.drivers import Driver, LoopDriver, ManualDriver, ThreadDriver
 from kvoshim.kvo.handle import Handle
 from kvoshim.kvo.intake import Call, Intake
-from kvoshim.kvo.link import Link, LinkLost
+from kvoshim.kvo.link import Link
 from kvoshim.kvo.reconnect import Reconnecting
+from kvoshim.kvo.requests import Requesting
 
 if TYPE_CHECKING:
     from kvoshim.kvo.observable import Publication
@@ -35,14 +35,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("kvoshim.client")
 
-ANSWER_S = 15.0  # for the controller to answer, restarts included
-
 _clients: dict[tuple[str, bool, int], Client] = {}
 _private: set[Client] = set()  # those with a ManualDriver: not shared
 _clients_lock = threading.RLock()  # a finalizer may want it while its own thread holds it
 
 
-class Client(Intake, Reconnecting):
+class Client(Requesting, Intake, Reconnecting):
     """Shared by all users in the process of one controller path and driver; get one by acquire(), give it back by
     release()."""
 
@@ -131,94 +129,6 @@ class Client(Intake, Reconnecting):
     def working(self) -> bool:
         """Whether there is a connection, and somebody who takes in what comes over it."""
         return not self.forked and not self.closing and not self.lost.is_set() and self.driver.usable()
-
-    # --- requests ---------------------------------------------
-
-    def request(
-        self,
-        build: Callable[..., wire.Message],
-        fd: int = -1,
-        link: Link | None = None,
-        then: Callable[[Link, Any], None] | None = None,
-    ) -> Any:
-        """Sends build(request number) and waits for the answer; with `fd`: build(request number, ticket).
-
-        then(link, answer) runs where answers are taken in, before anything else that came over the link is handled.
-        Raises the error that the controller answers with; ControllerUnavailableError if it does not answer. With `link`,
-        which is how things are handed in after a reconnection, the request is bound to that connection: LinkLost.
-        """
-        self.check()
-        if self.closing:
-            raise ClosedError("the client was closed")
-        call = Call(build, fd, then)
-        with self._lock:
-            self._number += 1
-            number = self._number
-            self._calls[number] = call
-            current = link or self._link
-        try:
-            if current is not None:
-                try:
-                    self._transmit(current, number, call)
-                except LinkLost:
-                    if link is not None:
-                        raise
-            if link is not None:
-                self._await(link, call)
-            elif self.driver.here():
-                self._pump(call)
-            elif not call.answered.wait(ANSWER_S):
-                raise ControllerUnavailableError(
-                    f"the controller at {self.path} has not answered for {ANSWER_S:g} s"
-                )
-        finally:
-            with self._lock:
-                del self._calls[number]
-        self.driver.poke()  # what came along with the answer is still to be delivered
-        if isinstance(call.answer, KvoshimError):
-            raise call.answer
-        return call.answer
-
-    def post(self, message: wire.Message) -> None:
-        """Sends a message that has no answer; lost with the connection, which is then made good by handing
-        in."""
-        link = self._link
-        if link is not None:
-            try:
-                link.send(message)
-            except LinkLost:
-                pass
-
-    @staticmethod
-    def _transmit(link: Link, number: int, call: Call) -> None:
-        if call.fd >= 0:
-            link.send_with_descriptor(lambda ticket: call.build(number, ticket), call.fd)
-        else:
-            link.send(call.build(number))
-
-    def _await(self, link: Link, call: Call) -> None:
-        deadline = time.monotonic() + ANSWER_S
-        while not call.answered.is_set():
-            self._take_in(link, link.receive(max(0.0, deadline - time.monotonic())))
-            if time.monotonic() > deadline:
-                raise ControllerUnavailableError(
-                    f"the controller at {self.path} has not answered for {ANSWER_S:g} s"
-                )
-
-    def _pump(self, call: Call) -> None:
-        deadline = time.monotonic() + ANSWER_S
-        while not call.answered.is_set():
-            link = self._link
-            try:
-                if link is None:
-                    raise LinkLost("no connection")
-                self._await(link, call)
-            except LinkLost as error:
-                self._reconnect(error, deadline)
-                if self._link is None:
-                    raise ControllerUnavailableError(
-                        f"the controller at {self.path} is gone: {error}"
-                    ) from None
 
     @property
     def link(self) -> Link | None:
