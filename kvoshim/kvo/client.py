@@ -30,8 +30,8 @@ from kvoshim.kvo.reconnect import Reconnecting
 from kvoshim.kvo.requests import Requesting
 
 if TYPE_CHECKING:
-    from kvoshim.kvo.observable import Publication
     from kvoshim.kvo.observation import Observation
+    from kvoshim.kvo.publication import Publication
 
 log = logging.getLogger("kvoshim.client")
 

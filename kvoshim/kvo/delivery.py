@@ -135,6 +135,12 @@ class Delivery:
             return
         skipped = found.count - part.count - 1 if 0 < part.count < found.count else 0
         part.revision, part.count, part.present, part.value = found.revision, found.count, found.state == "set", found.value
+        quiet = kind == "note" or (not self.own and self._own(found))
+        self._evaluate(found.revision, skipped, kind, found.reason or "deleted", found.wall_ns, found.monotonic_ns, more, quiet)
+
+    def _evaluate(self, revision: int, skipped: int, kind: str, reason: str, wall: int, monotonic: int, more: bool = False,
+                  quiet: bool = False) -> None:
+        """Delivers what lies at the path now if that is news."""
         value = ABSENT
         for key in self.selector.keys:
             known = self._parts.get(key)
@@ -145,14 +151,12 @@ class Delivery:
         path = self.selector.path
         seen = self._seen.setdefault(path, Seen())
         present = value is not ABSENT
-        if found.revision <= seen.revision:
+        if revision <= seen.revision:
             return
         same = seen.present == present and (not present or difference([seen.value], [value])[0] == "setting")
-        quiet = (kind == "note" or not (present or seen.present or self._resumed(seen, kind))
-                 or (same and not self._unchanged)
-                 or (not self.own and self._own(found)))
-        self._tell(path, seen, kind if present else "deletion", value if present else None, found.revision,
-                   0 if kind == "initial" else skipped, found.wall_ns, found.monotonic_ns, found.reason or "deleted", more, quiet)
+        quiet |= not (present or seen.present or self._resumed(seen, kind)) or (same and not self._unchanged)
+        self._tell(path, seen, kind if present else "deletion", value if present else None, revision,
+                   0 if kind == "initial" else skipped, wall, monotonic, reason, more, quiet)
 
     def _tell(self, key: str, seen: Seen, kind: str, value: Any, revision: int, skipped: int, wall: int, monotonic: int,
               reason: str | None = None, more: bool = False, quiet: bool = False) -> None:

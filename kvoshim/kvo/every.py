@@ -48,7 +48,9 @@ class Every(Observation):
     def _take_stock(self, handle: Handle, kind: str) -> None:
         """Delivers what is there now and goes on from there."""
         reader = handle.reader
-        revision, found = reader.newer(0, self.selector.of(reader.directory()), self._values)
+        known = reader.directory()
+        revision, found = reader.newer(0, self.selector.of(known), self._values)
+        self._tell_vanished(handle, known)
         self._deliver(found, kind)
         self.processed = revision
         self._seek(handle, revision)
@@ -81,7 +83,9 @@ class Every(Observation):
     def _fill_gap(self, handle: Handle, before: int | None) -> None:
         """The newest value of each key whose last change is in the gap."""
         reader = handle.reader
-        revision, found = reader.newer(self.processed, self.selector.of(reader.directory()), self._values)
+        known = reader.directory()
+        revision, found = reader.newer(self.processed, self.selector.of(known), self._values)
+        self._tell_vanished(handle, known)
         self._deliver([one for one in found if before is None or one.revision < before], "setting")
         if before is None:
             self.processed = max(self.processed, revision)

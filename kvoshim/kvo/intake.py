@@ -17,6 +17,9 @@ from kvoshim.kvo.link import Link, LinkLost
 log = logging.getLogger("kvoshim.client")
 
 
+_ROUNDS = 4  # of taking in before the rest of the program has its turn; the descriptor stays readable
+
+
 class Call:
     """A request that waits for its answer; sent again after a reconnection."""
 
@@ -61,7 +64,9 @@ class Intake:
             if self._link is None:
                 self._try_again()
             link = self._link
-            while link is not None and not self.closing:
+            for _ in range(_ROUNDS):
+                if link is None or self.closing:
+                    break
                 messages = link.receive(0)
                 if not messages:
                     break

@@ -46,23 +46,25 @@ class Observation(Delivery):
             if self.closed or not self._begun:
                 return
             self.progress = time.monotonic()
-            if self.instance != handle.instance:
-                self._enter(handle)
-                slot = None
-            elif handle.live and not self.live:
-                self._pid = handle.pid
-                self._lifecycle("back")
-            first, self._first = self._first, None
             try:
+                if self.instance != handle.instance:
+                    self._enter(handle)
+                    slot = None
+                elif handle.live and not self.live:
+                    self._pid = handle.pid
+                    self._lifecycle("back")
+                first, self._first = self._first, None
                 if first is not None:
                     self._begin_reading(handle, first)
                 else:
                     self._refresh(handle, slot)
+                self._based = True
+                if not handle.live and not self.closed:
+                    self._let_go(handle)
             except KvoshimError as error:
                 self._fail(self.selector.one, error)
-            self._based = True
-            if not handle.live and not self.closed:
-                self._let_go(handle)
+                if not handle.live:
+                    self._lifecycle("gone")
 
     # --- how a store is read ---------------------------------------------
 
@@ -154,11 +156,20 @@ class Observation(Delivery):
         known = reader.directory()
         self._slots = {number: key for key, number in known.items() if self.selector.matches(key)}
         revision, found = reader.newer(self.processed, self.selector.of(known), self._values)
-        if self.selector.path is None:
-            for key in [key for key, seen in self._seen.items() if seen.present and key not in known]:
-                self._vanish(key, self._seen[key], handle)
+        self._tell_vanished(handle, known)
         self._deliver(found, "setting")
         self.processed = revision
+
+    def _tell_vanished(self, handle: Handle, known: dict[str, int]) -> None:
+        """What was there and is not in the directory any more."""
+        kept = self._seen if self.selector.path is None else self._parts
+        for key in [key for key, seen in kept.items() if seen.present and key not in known]:
+            if self.selector.path is None:
+                self._vanish(key, kept[key], handle)
+            else:
+                part, moment = kept[key], (time.time_ns(), time.monotonic_ns())
+                part.present, part.revision = False, max(part.revision + 1, handle.reader.oldest[1])
+                self._evaluate(part.revision, 0, "setting", "deleted", *moment)
 
     def _vanish(self, key: str, seen: Seen, handle: Handle) -> None:
         """Deleted, and its slot has gone to another key since: the deletion was later than what was seen."""

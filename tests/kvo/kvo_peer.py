@@ -45,6 +45,13 @@ class Commands:
             set_value(key, number)
         return self.observables[name].revision(key)
 
+    def flood(self, name):
+        """Sets keys for ever."""
+        number = 0
+        while True:
+            number += 1
+            self.observables[name].set(f"k{number % 50}", number)
+
     def put(self, name, key, value, options=None):
         return self.observables[name].put(key, value, **(options or {}))
 

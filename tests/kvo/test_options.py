@@ -9,6 +9,7 @@ from kvo_harness import until
 import kvoshim
 from kvoshim.errors import CorruptStoreError, DeliveryError
 from kvoshim.kvo import Key, Options, accept
+from kvoshim.kvo.change import VALUED
 
 
 @pytest.fixture
@@ -24,10 +25,10 @@ def observer(engine):
         yield observer
 
 
-def watch(observer, key, **how):
+def watch(observer, key, target="engine", **how):
     """Observes; gives a function that waits until so many changes have come, and returns them."""
     changes = []
-    observer.observe("engine", key, changes.append, **how)
+    observer.observe(target, key, changes.append, **how)
 
     def after(count):
         until(lambda: len(changes) >= count, f"{count} changes of {key!r}; {changes}")
@@ -115,6 +116,27 @@ def test_paths_into_values(engine, observer, mode):
         assert [(c.kind, c.new) for c in path(len(expected))] == expected
     revisions = [c.revision for c in path(len(expected))]
     assert revisions == sorted(set(revisions)) and {c.key for c in path(1)} == {"oil.temperature"}
+
+
+@pytest.mark.parametrize("mode", ["latest", "every"])
+def test_what_a_successor_does_not_take_over_is_deleted(place, mode):
+    place.controller()
+    with kvoshim.Observer() as observer:
+        with kvoshim.Observable("box") as box:
+            box.update({"a": 1, "p": {"x": 1}, "b": 2})
+            watched = [watch(observer, key, mode=mode, target="box") for key in ("a", "p.x", "*", None)]
+            for after, count in zip(watched, (1, 1, 3, 3)):
+                after(count)
+        with kvoshim.Observable("box", inherit=False) as box:
+            box["b"] = 3
+            for after, expected in zip(watched, ({"a"}, {"p.x"}, {"a", "p"}, {"a", "p"})):
+                # Whether 'b' has been missing in between depends on when somebody looks.
+                until(lambda: {c.key for c in after(1) if c.kind == "deletion"} - {"b"} == expected)
+                revisions = {}
+                for change in [c for c in after(1) if c.kind in VALUED]:
+                    assert change.revision > revisions.get(change.key, 0)
+                    revisions[change.key] = change.revision
+            until(lambda: watched[3](1)[-1].new == 3)
 
 
 def test_collections_tell_where_they_have_changed(engine, observer):

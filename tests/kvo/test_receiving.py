@@ -275,6 +275,28 @@ def test_a_program_with_an_event_loop_observes_without_a_thread(place, loop):
             program.stdout.close()
 
 
+def test_a_flood_of_changes_leaves_the_loop_time_for_others(place):
+    place.controller()
+    peer = place.peer()
+    peer.do("publish", "engine")
+
+    async def work():
+        with kvoshim.Observer() as observer:
+            seen = []
+            observer.observe("engine", None, seen.append)
+            peer.tell("flood", "engine")
+            while not seen:
+                await asyncio.sleep(0)
+            for _ in range(20):
+                before = len(seen)
+                while len(seen) == before:
+                    await asyncio.sleep(0.001)
+            peer.process.kill()  # it was at it to the end
+
+    asyncio.run(work())
+    peer.process.wait(WAIT_S)
+
+
 @pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
 def test_a_coroutine_takes_what_the_thread_brings(engine, observer, run):
     """An observer that has a thread, used from a loop."""
