@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from kvoshim.errors import ReadContentionError
 from kvoshim.kvo.change import Change, Options
 from kvoshim.kvo.difference import difference
 from kvoshim.kvo.keys import ABSENT, Selector
@@ -179,7 +180,11 @@ class Delivery:
             monotonic_ns=monotonic, pid=self._pid, more=more))
 
     def _fail(self, key: str | None, error: Exception) -> None:
-        """Tells of a key that cannot be read, once for each reason."""
+        """Tells of a key that cannot be read, once for each reason. One that is written too quickly is looked at again with
+        the notification that its last write brings."""
+        if isinstance(error, ReadContentionError):
+            log.debug("%r of %r was being written: %s", key, self.name, error)
+            return
         seen = self._seen.setdefault(key or "", Seen())
         if seen.failed != str(error):
             seen.failed = str(error)

@@ -46,6 +46,7 @@ class Observation(Delivery):
             if self.closed or not self._begun:
                 return
             self.progress = time.monotonic()
+            first, self._first = self._first, None
             try:
                 if self.instance != handle.instance:
                     self._enter(handle)
@@ -53,7 +54,6 @@ class Observation(Delivery):
                 elif handle.live and not self.live:
                     self._pid = handle.pid
                     self._lifecycle("back")
-                first, self._first = self._first, None
                 if first is not None:
                     self._begin_reading(handle, first)
                 else:
@@ -62,6 +62,7 @@ class Observation(Delivery):
                 if not handle.live and not self.closed:
                     self._let_go(handle)
             except KvoshimError as error:
+                self._first = first  # the snapshot is still to come
                 self._fail(self.selector.one, error)
                 if not handle.live:
                     self._lifecycle("gone")

@@ -9,6 +9,7 @@ import pytest
 from kvo_harness import until
 
 import kvoshim
+from kvoshim.errors import ReadContentionError
 from kvoshim.kvo.change import VALUED
 
 
@@ -360,3 +361,36 @@ def test_a_hung_controller_is_visible_and_nothing_is_lost_when_it_goes_on(place)
             engine["k"] = number
         os.kill(controller.pid, signal.SIGCONT)
         until(lambda: [change.new for change in changes] == list(range(50)))
+
+
+def test_a_snapshot_that_could_not_be_read_comes_with_the_next_attempt(engine, observer):
+    """As if the writer had been too quick for each attempt to read all keys as of one moment."""
+
+    class Hasty:
+        def __init__(self, reader):
+            self._reader, self.refused = reader, 0
+
+        def __getattr__(self, name):
+            return getattr(self._reader, name)
+
+        def newer(self, *arguments):
+            self.refused += 1
+            if self.refused < 3:
+                raise ReadContentionError("too quick")
+            return self._reader.newer(*arguments)
+
+    engine.update(a=1, b=2)
+    assert observer.get("engine", "a") == 1
+    handle = observer._client.handles["engine"]
+    handle.reader = Hasty(handle.reader)
+    changes = []
+    token = observer.observe("engine", None, changes.append, options="new|initial|synced")
+    until(lambda: handle.reader.refused)
+    assert not token.synced
+    for number in range(10):
+        engine["c"] = number
+        if token.wait_synced(0.2):
+            break
+    until(lambda: changes[-1].new == number or token.revision >= engine.revision())
+    kinds = [change.kind for change in changes]
+    assert kinds[: kinds.index("synced")] == ["initial"] * 3 and "error" not in kinds
