@@ -26,6 +26,7 @@ VARIABLES = (
     Variable("KVOSHIM_LOG_FILE", "", "file that the log is appended to; '-' or 'stderr': standard error"),
     Variable("KVOSHIM_STATS", "on", "'off': keep no statistics segment for `kvoshim connections`"),
     Variable("XDG_RUNTIME_DIR", "", "directory for the sockets of your daemons, in its folder kvoshim; else /tmp/kvoshim-UID"),
+    Variable("XDG_CACHE_HOME", "~/.cache", "an installed package's benchmark compiles its drivers below this directory"),
     Variable("NOTIFY_SOCKET", "", "set by a service manager that a daemon is to tell when it is ready (sd_notify)"),
     Variable("WATCHDOG_USEC", "", "set by a service manager that wants signs of life so often, in microseconds"),
     Variable("WATCHDOG_PID", "", "the process that WATCHDOG_USEC is meant for"),
