@@ -242,8 +242,8 @@ cdef inline ssize_t stream_receive_again(conn_t *c, int fd, msghdr *m, int flags
             continue
         count_received(c, n, flags & MSG_PEEK)
         if n > 0:
-            c.answers += 1
-            if c.answers > QUESTIONS_MOST:  # each came from a client that has looked for the offer
+            bump(&c.answers)
+            if kvo_load32(&c.answers) > QUESTIONS_MOST:  # each came from a client that has looked for the offer
                 withdraw(c, fd, KVO_WITHDRAWN_OFFER)
         if n > 0 and flags & MSG_PEEK:
             refresh(c, fd)
