@@ -215,7 +215,7 @@ cdef inline int epollset_ctl(int epfd, int op, int fd, epoll_event *event) noexc
     if s == NULL:  # not one of ours; or closed by another thread since
         return -EBADF if op == EPOLL_CTL_ADD and event != NULL else -EINPROGRESS
     index = find_of(s, c, fd) if c != NULL else find(s, fd)
-    if index >= 0 and s.regs[index].mode == DORMANT:
+    if c != NULL and index >= 0 and s.regs[index].mode == DORMANT:
         if op != EPOLL_CTL_ADD and op != EPOLL_CTL_MOD and op != EPOLL_CTL_DEL or op != EPOLL_CTL_DEL and event == NULL:
             private_unlock(&s.lock)
             return -EINPROGRESS
