@@ -85,7 +85,7 @@ def test_listeners(room):
         path = room / f"s{status}.sock"
         with shimlib.Server([str(snippetlib.compiled("idle", "programs")), "recv"], shim, room / f"out{status}",
                             SNIPPET_PATH=str(path)) as server:
-            server.wait_until(lambda: server.output.read_bytes().count(b"idle") == 2)  # noqa: B023
+            server.wait_until(lambda: server.output.read_bytes().count(b"\n") == 2)  # noqa: B023
             assert (doctor(path)[0], path) == (status, path)
 
 
