@@ -9,8 +9,8 @@ ROWS = {
     "connect before accept, non-blocking connect, full backlog": "connect_order nonblock_birth server_first",
     "accept and accept4 with flags; names hide the mark": "nonblock_birth names",
     "peers of other kinds": "served:* preload/test_mixed.py::*",
-    "all calls that read and write": "io_calls iovecs fortify efault preload/test_refused.py::* calls:mmsg_waits "
-                                     "calls:mmsg_many calls:position calls:not_for_sockets",
+    "all calls that read and write": "io_calls lengths iovecs fortify efault preload/test_refused.py::* "
+                                     "calls:mmsg_waits calls:mmsg_many calls:position calls:not_for_sockets",
     "flags of receives and sends": "msg_flags peek_wait oob",
     "non-blocking use": "nonblock nonblock_birth",
     "socket options and timeouts": "timeouts so_error_reset calls:options calls:low_water",

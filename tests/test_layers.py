@@ -22,7 +22,7 @@ PYTHON_LAYERS = [
 CORE_ORDER = [
     "layout", "runtime", "clock", "connection", "segment", "lock", "ring", "spin", "ancillary", "doorbell", "rendezvous",
     "negotiate", "wait", "room", "readiness", "epolltable", "registration", "arrival", "demote", "early", "receiving",
-    "sending", "life", "inherit", "hotlist", "epollset", "poller", "_core",
+    "sending", "quick", "life", "inherit", "hotlist", "epollset", "poller", "_core",
 ]
 
 # The process layer's own files, lowest first.

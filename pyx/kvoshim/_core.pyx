@@ -8,6 +8,7 @@ from kvoshim.connection cimport *
 from kvoshim.negotiate cimport *
 from kvoshim.receiving cimport *
 from kvoshim.sending cimport *
+from kvoshim.quick cimport *
 from kvoshim.demote cimport attend, demote
 from kvoshim.life cimport *
 from kvoshim.inherit cimport *
@@ -35,6 +36,89 @@ cdef public ssize_t kvo_send(int32_t ident, int fd, const msghdr *message, int f
     if kvo_load32(&kvo_process.cancelling):
         return kvo_unless_cancelled(ident, fd, <msghdr *>message, flags, send_by_id)
     return send_by_id(ident, fd, <msghdr *>message, flags)
+
+
+# One buffer, as send() and recv() have it, with their result. First the quick way. What follows on it is called last and out
+# of line, so that the quick way itself needs no stack.
+
+cdef public ssize_t kvo_send_buffer(int32_t ident, int fd, const void *buffer, size_t n, int flags) noexcept nogil:
+    cdef conn_t *c = conn_at(ident)
+    cdef bint bell
+    if ordinary(flags) and LITTLE <= n <= MUCH:
+        if send_in_place(c, buffer, n, &bell):
+            return kvo_tell_sent(c, fd, n) if bell else <ssize_t>n
+    return kvo_send_longer(c, fd, buffer, n, flags)
+
+
+cdef public ssize_t kvo_receive_buffer(int32_t ident, int fd, void *buffer, size_t n, int flags) noexcept nogil:
+    cdef conn_t *c = conn_at(ident)
+    cdef bint bell
+    cdef size_t got
+    if ordinary(flags):
+        got = receive_in_place(c, buffer, n, &bell)
+        if got:
+            return kvo_tell_received(c, fd, got) if bell else <ssize_t>got
+    return kvo_receive_longer(c, fd, buffer, n, flags)
+
+
+cdef public void kvo_expect_cancellation() noexcept nogil:
+    """From now on each call looks whether its thread is cancelled."""
+    cdef uint32_t i
+    kvo_store32(&kvo_process.cancelling, 1)
+    for i in range(kvo_acquire32(&kvo_process.slot_high)):
+        upset((<conn_t *>kvo_process.slots) + i)
+
+
+cdef public ssize_t kvo_tell_sent(void *c, int fd, size_t n) noexcept nogil:
+    tell_sent(<conn_t *>c, fd)
+    return <ssize_t>n
+
+
+cdef public ssize_t kvo_tell_received(void *c, int fd, size_t n) noexcept nogil:
+    tell_received(<conn_t *>c, fd)
+    return <ssize_t>n
+
+
+cdef inline ssize_t returned(ssize_t n, int saved) noexcept nogil:
+    kvo_set_errno(saved if n >= 0 else <int>-n)
+    return n if n >= 0 else -1
+
+
+cdef inline void one_piece(msghdr *m, iovec *v, void *at, size_t n) noexcept nogil:
+    memset(m, 0, sizeof(msghdr))
+    v.iov_base = at
+    v.iov_len = n
+    m.msg_iov = v
+    m.msg_iovlen = 1
+
+
+cdef public ssize_t kvo_send_longer(void *connection, int fd, const void *buffer, size_t n, int flags) noexcept nogil:
+    """Other lengths, threads and processes, still the quick way; and the long way."""
+    cdef conn_t *c = <conn_t *>connection
+    cdef msghdr m
+    cdef iovec v
+    cdef int saved = errno
+    cdef ssize_t done
+    calm_down(c)
+    done = send_at_once(c, fd, buffer, n, flags)
+    if done:
+        return done
+    one_piece(&m, &v, <void *>buffer, n)
+    return returned(kvo_send(ident_of(c), fd, &m, flags), saved)
+
+
+cdef public ssize_t kvo_receive_longer(void *connection, int fd, void *buffer, size_t n, int flags) noexcept nogil:
+    cdef conn_t *c = <conn_t *>connection
+    cdef msghdr m
+    cdef iovec v
+    cdef int saved = errno
+    cdef ssize_t done
+    calm_down(c)
+    done = receive_at_once(c, fd, buffer, n, flags)
+    if done:
+        return done
+    one_piece(&m, &v, buffer, n)
+    return returned(kvo_receive(ident_of(c), fd, &m, flags), saved)
 
 
 cdef public int kvo_connect(int fd, const sockaddr *address, socklen_t length) noexcept nogil:

@@ -14,6 +14,10 @@ static inline void kvo_release32(uint32_t *p, uint32_t v) { __atomic_store_n(p, 
 static inline void kvo_release64(uint64_t *p, uint64_t v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
 static inline void kvo_store_pointer(void *p, void *v) { __atomic_store_n((void **)p, v, __ATOMIC_RELEASE); }
 
+/* For words that only one thread has to do with: one instruction, where a load and a store in order would be three. */
+static inline void kvo_raise_alone32(uint32_t *p, uint32_t n) { *p += n; }
+static inline void kvo_raise_alone64(uint64_t *p, uint64_t n) { *p += n; }
+
 /* For ThreadSanitizer alone. A process that holds both ends of a connection has the segment mapped twice, and the sanitizer
  * takes one word at two addresses for two words; so threads of a program that order their work by what they send each
  * other would seem not to. The connection's nonce is the same at both ends: it names the object that orders them. */

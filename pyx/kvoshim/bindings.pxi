@@ -252,6 +252,10 @@ cdef ssize_t receive(Endpoint e, int32_t ident, msghdr *m, int flags) except -1:
     cdef bint timing = False
     cdef int fd
     # What lies in the ring is taken without letting go of the interpreter.
+    if m.msg_iovlen == 1 and m.msg_control == NULL:
+        n = receive_at_once(c, e.fd, m.msg_iov.iov_base, m.msg_iov.iov_len, flags)
+        if n:
+            return n
     if state_of(c) == LIVE and is_set(&c.recv_ring) and not flags & MSG_WAITALL and ring_readable(c) > 0:
         n = stream_receive(c, e.fd, m, flags | MSG_DONTWAIT)  # another thread may be first: never block here
         if n >= 0:
@@ -285,6 +289,10 @@ cdef ssize_t transmit(Endpoint e, int32_t ident, msghdr *m, int flags, timespec 
     cdef timespec own
     cdef int fd
     # A message that fits is written without letting go of the interpreter.
+    if m.msg_iovlen == 1 and m.msg_control == NULL:
+        n = send_at_once(c, e.fd, m.msg_iov.iov_base, m.msg_iov.iov_len, flags)
+        if n:
+            return n
     if state_of(c) == LIVE and ring_space(c) >= <ssize_t>total_of(m):
         n = stream_send(c, e.fd, m, flags | MSG_DONTWAIT)
         if n >= 0:
@@ -312,14 +320,6 @@ cdef ssize_t transmit(Endpoint e, int32_t ident, msghdr *m, int flags, timespec 
         if n != -EINTR:
             raise_errno(<int>-n)
         PyErr_CheckSignals()
-
-
-cdef inline void one_piece(msghdr *m, iovec *v, void *at, size_t n) noexcept nogil:
-    memset(m, 0, sizeof(msghdr))
-    v.iov_base = at
-    v.iov_len = n
-    m.msg_iov = v
-    m.msg_iovlen = 1
 
 
 def recv(self, Py_ssize_t bufsize, int flags=0):

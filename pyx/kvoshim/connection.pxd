@@ -6,7 +6,7 @@
 #               \________\______-> PLAIN                      \___________\______-> PLAIN
 #
 # Everything here is process-private memory; what two processes share is in layout.h.
-from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from kvoshim.layout cimport *
 from kvoshim.runtime cimport *
 
@@ -56,6 +56,8 @@ cdef struct conn_t:
     uint8_t *out             # ring I write
     uint8_t *inc             # ring I read
     uint64_t size            # bytes of each ring: private copy, checked at attach
+    uint64_t calm            # the peer's flags and closing while nothing is unusual (quick.pxd); 0: something may be
+    conn_stats_t *stats      # counters, and a copy of what other processes may see (stats_layout.h)
     uint32_t send_ring       # my direction has switched
     uint32_t recv_ring       # the peer's direction has switched, and the kernel's bytes are read
     uint32_t send_back       # my direction has gone back to the kernel, with all that was left in the ring
@@ -95,16 +97,16 @@ cdef struct conn_t:
     uint32_t records_lost    # those, by number modulo 32, whose descriptors found no room in this process
     watch_t *registrations   # epoll, under watch_lock
     uint32_t watch_lock
-    conn_stats_t *stats      # counters, and a copy of what follows: what other processes may see (stats_layout.h)
     uint64_t since_ns        # connect() or accept()
     uint32_t reason          # why it is PLAIN
     int32_t peer_pid         # 0: not known
     uint8_t nonce[16]
     char path[108]
+    uint8_t pad[80]          # to KVO_SLOT_BYTES, a power of two: each call finds its slot by a shift
 
 
 cdef inline conn_t *conn_at(int32_t ident) noexcept nogil:
-    return (<conn_t *>kvo_process.slots) + (FIRST_ID - ident)
+    return (<conn_t *>kvo_process.slots) + FIRST_ID - <int64_t>ident
 
 
 cdef inline int32_t ident_of(conn_t *c) noexcept nogil:
@@ -122,11 +124,17 @@ cdef inline int32_t ident_of_fd(int fd) noexcept nogil:
     return table_get(<uint32_t>fd)
 
 
+cdef inline void upset(conn_t *c) noexcept nogil:
+    """After a change that the quick way has to know of: it asks again (quick.pxd)."""
+    kvo_store64(&c.calm, 0)
+
+
 cdef inline void enter(conn_t *c, uint32_t state) noexcept nogil:
     if (state == LIVE) != (kvo_load32(&c.state) == LIVE):
         kvo_add32(&kvo_process.live, 1 if state == LIVE else <uint32_t>-1)
     # SYNC POINT state: what the connection has in the new state (segment, sizes, nonce) becomes visible with it
     kvo_release32(&c.state, state)
+    upset(c)
     kvo_store32(&c.stats.state, state)
 
 

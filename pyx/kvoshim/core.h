@@ -5,6 +5,9 @@
 
 ssize_t kvo_receive(int32_t ident, int fd, struct msghdr *message, int flags);
 ssize_t kvo_send(int32_t ident, int fd, const struct msghdr *message, int flags);
+/* One buffer: as send() and recv(). */
+ssize_t kvo_send_buffer(int32_t ident, int fd, const void *buffer, size_t n, int flags);
+ssize_t kvo_receive_buffer(int32_t ident, int fd, void *buffer, size_t n, int flags);
 int kvo_connect(int fd, const struct sockaddr *address, socklen_t length);             /* as connect() */
 int kvo_unmark(int fd);               /* before bind(). 0 or -ENOMEM */
 int kvo_accept(int fd, struct sockaddr *address, socklen_t *length, int flags);        /* as accept4() */
@@ -32,5 +35,6 @@ void kvo_before_exec(int inherit); /* 0: exec has failed */
 void kvo_before_plain_exec(int last); /* of a program without the library, which inherits descriptors up to last (-1: all) */
 void kvo_part_with(int fd, int shimmed); /* a program without the library, or with it, will get fd */
 int kvo_inherit(int memfd, int fd);   /* after exec: takes the connection up. 0: impossible */
+void kvo_expect_cancellation(void); /* before pthread_cancel() */
 void kvo_before_fork(void);
 void kvo_after_fork_in_child(void);

@@ -71,6 +71,7 @@ cdef inline void send_through_kernel(conn_t *c, int fd) noexcept nogil:
         kvo_store64(&c.me.resent, kvo_load64(&c.peer.head) if kvo_acquire32(&c.peer.flags) & KVO_LEFT
                     else kvo_load64(&c.me.tail))
         kvo_or32(&c.me.flags, KVO_BACK)
+        upset(c)
     rouse(c.me)
     if resend(c, fd):
         set_flag(&c.send_back, 1)
@@ -105,6 +106,7 @@ cdef inline void read_from_kernel(conn_t *c) noexcept nogil:
     """The peer's direction is back: no bell and no byte of the ring is left."""
     set_flag(&c.recv_back, 1)
     set_flag(&c.recv_ring, 0)
+    upset(c)
 
 
 cdef inline void follow(conn_t *c, int fd) noexcept nogil:
@@ -237,6 +239,7 @@ cdef inline void leave(conn_t *c, int fd) noexcept nogil:
     cdef int tries = 0
     # SYNC POINT left: pairs with ring_bell(), which counts first and looks at the flag then
     kvo_or32(&c.me.flags, KVO_LEFT)
+    upset(c)
     kvo_or32(&c.me.wait, KVO_WANT_DATA | KVO_WANT_SPACE)  # who publishes now comes by ring_bell(), and finds the flag
     if light(c):
         kvo_fence_everywhere()

@@ -67,6 +67,7 @@ cdef inline void look_at_kernel(conn_t *c, int fd) noexcept nogil:
     p.revents = 0
     if kvo_poll_now(&p, 1) == 1 and p.revents & POLLHUP and not kvo_load32(&c.native_shut):
         set_flag(&c.gone, 1)
+        upset(c)
     kvo_set_errno(saved)
 
 

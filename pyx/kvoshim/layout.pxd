@@ -36,6 +36,8 @@ cdef extern from "atomics.h" nogil:
     uint64_t kvo_load64(const uint64_t *p)
     uint32_t kvo_acquire32(const uint32_t *p)
     uint64_t kvo_acquire64(const uint64_t *p)
+    void kvo_raise_alone32(uint32_t *p, uint32_t n)
+    void kvo_raise_alone64(uint64_t *p, uint64_t n)
     void *kvo_load_pointer(const void *p)
     void kvo_store_pointer(void *p, void *v)
     void kvo_store32(uint32_t *p, uint32_t v)

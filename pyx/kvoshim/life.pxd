@@ -280,6 +280,7 @@ cdef inline int life_shutdown(conn_t *c, int fd, int how) noexcept nogil:
         return -errno if kvo_next.shutdown(fd, how) else 0
     bits = (KVO_SHUT_WR if how != SHUT_RD else 0) | (KVO_SHUT_RD if how != SHUT_WR else 0)
     kvo_or32(&c.me.flags, bits)  # SYNC POINT shut: full fence before looking whether the peer sleeps
+    upset(c)
     kvo_fence_after_rmw()
     if bits & KVO_SHUT_WR and kvo_load32(&c.peer.wait) & KVO_WANT_DATA:
         ring_bell(c, fd, KVO_WANT_DATA)
@@ -310,6 +311,7 @@ cdef inline void life_before_fork() noexcept nogil:
         c = (<conn_t *>kvo_process.slots) + i
         kvo_store32(&c.shared, 1)
         bury_all(c)
+        upset(c)
         fd = fd_of(c)
         if fd < 0:
             continue

@@ -78,6 +78,12 @@ cdef inline ssize_t look_behind(conn_t *c, msghdr *m, size_t got, size_t asked) 
     return n if n > 0 else 0
 
 
+cdef inline void tell_received(conn_t *c, int fd) noexcept nogil:
+    """The peer waits for room in its ring: it is worth waking when half is free."""
+    if 2 * ring_readable(c) <= <ssize_t>c.size:
+        ring_bell(c, fd, KVO_WANT_SPACE)
+
+
 cdef inline ssize_t receive_live(conn_t *c, int fd, msghdr *m, int flags) noexcept nogil:
     cdef size_t asked = total_of(m)
     cdef ssize_t n = receive_on(c, fd, m, asked, flags, 0)
@@ -145,8 +151,7 @@ cdef inline ssize_t receive_on(conn_t *c, int fd, msghdr *m, size_t asked, int f
             if n > 0 and not peek:
                 fence_after_publishing(c)
                 if kvo_load32(&c.peer.wait) & (KVO_WANT_SPACE | KVO_WANT_ROOM):
-                    if 2 * ring_readable(c) <= <ssize_t>c.size:
-                        ring_bell(c, fd, KVO_WANT_SPACE)
+                    tell_received(c, fd)
             if n < 0:
                 return (<ssize_t>got if got else n) if n == -EFAULT else -ECONNRESET
             if n > 0:

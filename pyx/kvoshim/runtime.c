@@ -13,7 +13,6 @@
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/resource.h>
-#include <sys/single_threaded.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -108,8 +107,6 @@ void kvo_wake_all(uint32_t *word) {
   syscall(SYS_futex, word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
   errno = saved;
 }
-
-int kvo_single_threaded(void) { return __libc_single_threaded; }
 
 void kvo_forked_child(void) {
   thread_id = 0;

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/select.h>
+#include <sys/single_threaded.h>
 #include <sys/socket.h>
 #include <sys/types.h>
 #include <sys/uio.h>
@@ -191,7 +192,7 @@ enum kvo_kind {
 int kvo_start(const char *paths);
 /* Makes every CPU that runs a process of ours execute a full fence. */
 void kvo_fence_everywhere(void);
-int kvo_single_threaded(void);
+static inline int kvo_single_threaded(void) { return __libc_single_threaded; }
 /* From here on no signal handler runs in this thread, nor is it cancelled; what was held back before. */
 uint64_t kvo_hold_signals(void);
 void kvo_release_signals(uint64_t before);
@@ -235,6 +236,13 @@ int kvo_epoll_now(int epfd, struct epoll_event *events, int most, const sigset_t
 typedef int kvo_sleep(void *about);
 typedef void kvo_sleep_over(void *about);
 int kvo_asleep(kvo_sleep *sleep, kvo_sleep_over *over, void *about);
+/* Of the core's: the quick ways are one function each, and what they call is never a part of them. */
+ssize_t kvo_send_buffer(int32_t ident, int fd, const void *buffer, size_t n, int flags) __attribute__((flatten));
+ssize_t kvo_receive_buffer(int32_t ident, int fd, void *buffer, size_t n, int flags) __attribute__((flatten));
+ssize_t kvo_tell_sent(void *connection, int fd, size_t n) __attribute__((noinline));
+ssize_t kvo_tell_received(void *connection, int fd, size_t n) __attribute__((noinline));
+ssize_t kvo_send_longer(void *connection, int fd, const void *buffer, size_t n, int flags) __attribute__((noinline));
+ssize_t kvo_receive_longer(void *connection, int fd, void *buffer, size_t n, int flags) __attribute__((noinline));
 static inline void kvo_set_errno(int value) { errno = value; }
 /* Addresses that hold no program's data: those of the kernel's half, which it refuses before it does anything, and with them the
  * first page, where NULL leads. (On aarch64 the upper bits may be a tag.) Others are used as they are, see docs/shim.md. */

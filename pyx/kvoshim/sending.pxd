@@ -14,6 +14,7 @@ from kvoshim.wait cimport *
 
 
 cdef enum:
+    LOOK_EVERY = 8 # sends without a receive, between two looks whether the peer moves
     WHOLE = 49152  # bytes of the largest message that is sent whole; the kernel's limit is about that
 
 
@@ -37,6 +38,16 @@ cdef inline bint peer_stopped(conn_t *c, int fd) noexcept nogil:
     return is_set(&c.gone)
 
 
+cdef inline void tell_sent(conn_t *c, int fd) noexcept nogil:
+    """After a message: the peer sleeps (or has left: that looks the same), or it is time to look whether it lives."""
+    if kvo_load32(&c.peer.wait) & KVO_WANT_DATA:
+        ring_bell(c, fd, KVO_WANT_DATA)
+        if departed(c):
+            attend(c, fd)
+    if kvo_load32(&c.silent_sends) % LOOK_EVERY == 0:
+        peer_stopped(c, fd)
+
+
 cdef inline ssize_t send_live(conn_t *c, int fd, const msghdr *m, size_t total, int flags) noexcept nogil:
     """Bytes or -errno; fewer than asked for, or -EINPROGRESS, when my direction has gone back to the kernel meanwhile."""
     cdef size_t done = 0
@@ -56,7 +67,7 @@ cdef inline ssize_t send_live(conn_t *c, int fd, const msghdr *m, size_t total, 
             look_at_kernel(c, fd)
         bump(&c.silent_sends)
         kvo_store32(&c.silent_receives, 0)
-        if kvo_load32(&c.silent_sends) & 7 == 0:
+        if kvo_load32(&c.silent_sends) % LOOK_EVERY == 0:
             peer_stopped(c, fd)
         if send_ended(c):
             return <ssize_t>done if done else broken_pipe(flags)
@@ -101,9 +112,7 @@ cdef inline ssize_t send_live(conn_t *c, int fd, const msghdr *m, size_t total, 
             if n:
                 fence_after_publishing(c)
                 if kvo_load32(&c.peer.wait) & KVO_WANT_DATA:
-                    ring_bell(c, fd, KVO_WANT_DATA)
-                    if departed(c):
-                        attend(c, fd)
+                    tell_sent(c, fd)
         elif anything_outside(m):
             return -EFAULT
         done += <size_t>n

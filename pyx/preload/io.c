@@ -12,20 +12,6 @@
 
 enum { COPY_BYTES = 65536, LITTLE_BYTES = 4096 /* where there is no memory for more */ };
 
-static ssize_t receive_one(int32_t ident, int fd, void *buffer, size_t n, int flags) {
-  struct iovec v = {buffer, n};
-  struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1};
-  int saved = errno;
-  return result(kvo_receive(ident, fd, &m, flags), saved);
-}
-
-static ssize_t send_one(int32_t ident, int fd, const void *buffer, size_t n, int flags) {
-  struct iovec v = {(void *)buffer, n};
-  struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1};
-  int saved = errno;
-  return result(kvo_send(ident, fd, &m, flags), saved);
-}
-
 /* The peer's name as recvfrom() and recvmsg() give it: nothing for an unnamed peer, and a marked one looks unnamed. */
 static void peer_name(int fd, struct sockaddr *address, socklen_t *length) {
   struct sockaddr_storage name;
@@ -40,25 +26,25 @@ static void peer_name(int fd, struct sockaddr *address, socklen_t *length) {
 EXPORT ssize_t read(int fd, void *buffer, size_t n) {
   int32_t ident = ident_of(fd);
   if (likely(ident >= 0)) return NEXT(read)(fd, buffer, n);
-  return n ? receive_one(ident, fd, buffer, n, 0) : 0;
+  return n ? kvo_receive_buffer(ident, fd, buffer, n, 0) : 0;
 }
 
 EXPORT ssize_t write(int fd, const void *buffer, size_t n) {
   int32_t ident = ident_of(fd);
   if (likely(ident >= 0)) return NEXT(write)(fd, buffer, n);
-  return send_one(ident, fd, buffer, n, 0);
+  return kvo_send_buffer(ident, fd, buffer, n, 0);
 }
 
 EXPORT ssize_t recv(int fd, void *buffer, size_t n, int flags) {
   int32_t ident = ident_of(fd);
   if (likely(ident >= 0)) return NEXT(recv)(fd, buffer, n, flags);
-  return receive_one(ident, fd, buffer, n, flags);
+  return kvo_receive_buffer(ident, fd, buffer, n, flags);
 }
 
 EXPORT ssize_t send(int fd, const void *buffer, size_t n, int flags) {
   int32_t ident = ident_of(fd);
   if (likely(ident >= 0)) return NEXT(send)(fd, buffer, n, flags);
-  return send_one(ident, fd, buffer, n, flags);
+  return kvo_send_buffer(ident, fd, buffer, n, flags);
 }
 
 /* Bytes in an array as the kernel counts them; -1 with EINVAL. */
@@ -121,7 +107,7 @@ EXPORT ssize_t recvfrom(int fd, void *restrict buffer, size_t n, int flags, stru
                         socklen_t *restrict length) {
   int32_t ident = ident_of(fd);
   if (likely(ident >= 0)) return NEXT(recvfrom)(fd, buffer, n, flags, address, length);
-  ssize_t r = receive_one(ident, fd, buffer, n, flags);
+  ssize_t r = kvo_receive_buffer(ident, fd, buffer, n, flags);
   if (r >= 0 && address && length) peer_name(fd, address, length);
   return r;
 }
@@ -130,7 +116,7 @@ EXPORT ssize_t sendto(int fd, const void *buffer, size_t n, int flags, const str
                       socklen_t length) {
   int32_t ident = ident_of(fd);
   if (likely(ident >= 0) || length) return NEXT(sendto)(fd, buffer, n, flags, address, length);
-  return send_one(ident, fd, buffer, n, flags);
+  return kvo_send_buffer(ident, fd, buffer, n, flags);
 }
 
 /* The kernel refuses such a message before it looks at the socket. */
@@ -229,7 +215,7 @@ EXPORT ssize_t sendfile(int out, int in, off_t *offset, size_t count) {
       failed = n < 0;
       break;
     }
-    ssize_t sent = send_one(ident, out, buffer, (size_t)n, 0);
+    ssize_t sent = kvo_send_buffer(ident, out, buffer, (size_t)n, 0);
     failed = sent < 0;
     if (sent > 0) done += sent;
     if (sent < n) break;
@@ -247,7 +233,7 @@ EXPORT ssize_t sendfile64(int, int, off_t *, size_t) __attribute__((alias("sendf
 
 /* splice() takes no more out of the ring than the pipe has taken in. given: the pipe may keep the buffer's pages. */
 static ssize_t ring_to_pipe(int32_t ident, int in, int out, char *buffer, size_t n, unsigned flags, int given) {
-  ssize_t seen = receive_one(ident, in, buffer, n, MSG_PEEK | (flags & SPLICE_F_NONBLOCK ? MSG_DONTWAIT : 0));
+  ssize_t seen = kvo_receive_buffer(ident, in, buffer, n, MSG_PEEK | (flags & SPLICE_F_NONBLOCK ? MSG_DONTWAIT : 0));
   if (seen <= 0) return seen;
   struct iovec v = {buffer, (size_t)seen};
   struct pollfd room = {out, POLLOUT, 0}; /* so much at once goes into a pipe that has room */
@@ -256,7 +242,7 @@ static ssize_t ring_to_pipe(int32_t ident, int in, int out, char *buffer, size_t
                                                                                  : (errno = EAGAIN, -1);
   char seen_already[LITTLE_BYTES];
   for (ssize_t left = taken, k; left > 0; left -= k)
-    if ((k = receive_one(ident, in, seen_already, left < LITTLE_BYTES ? (size_t)left : LITTLE_BYTES, MSG_DONTWAIT)) <= 0) break;
+    if ((k = kvo_receive_buffer(ident, in, seen_already, left < LITTLE_BYTES ? (size_t)left : LITTLE_BYTES, MSG_DONTWAIT)) <= 0) break;
   return taken;
 }
 
@@ -268,7 +254,7 @@ static ssize_t pipe_to_ring(int in, int32_t ident, int out, char *buffer, size_t
   if (flags & SPLICE_F_NONBLOCK && NEXT(poll)(&data, 1, 0) == 0) return errno = EAGAIN, -1;
   ssize_t got = NEXT(read)(in, buffer, n), sent = 0;
   while (sent < got) {
-    ssize_t k = send_one(ident, out, buffer + sent, (size_t)(got - sent), 0);
+    ssize_t k = kvo_send_buffer(ident, out, buffer + sent, (size_t)(got - sent), 0);
     if (k < 0 && errno != EAGAIN && errno != EINTR) return sent ? sent : -1;
     if (k < 0) kvo_poll(&room, 1, NULL, NULL);
     else sent += k;

@@ -117,7 +117,7 @@ __attribute__((constructor(101))) static void loaded(void) {
 
 /* Calls that wait in the kernel see a cancellation there; those that a ring answers look for one themselves, from now on. */
 EXPORT int pthread_cancel(pthread_t thread) {
-  kvo_store32(&kvo_process.cancelling, 1);
+  kvo_expect_cancellation();
   return NEXT(pthread_cancel)(thread);
 }
 

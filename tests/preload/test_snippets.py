@@ -29,7 +29,8 @@ def test_server_speaks_first(place, name):
 
 def _sizes():
     # A ring smaller than what a program writes before anybody reads would rightly block it.
-    for name in ("nonblock", "epoll_edge_out", "threads_duplex", "close_bulk", "server_first", "threads_early"):
+    for name in ("nonblock", "epoll_edge_out", "threads_duplex", "close_bulk", "server_first", "threads_early",
+                 "lengths"):
         yield name, "4096"
     for name in ("io_calls", "nonblock", "epoll_edge_out", "threads_duplex", "close_bulk", "poll_out"):
         yield name, "65536"
