@@ -44,7 +44,7 @@ cdef public ssize_t kvo_send(int32_t ident, int fd, const msghdr *message, int f
 cdef public ssize_t kvo_send_buffer(int32_t ident, int fd, const void *buffer, size_t n, int flags) noexcept nogil:
     cdef conn_t *c = conn_at(ident)
     cdef bint bell
-    if ordinary(flags) and LITTLE <= n <= MUCH:
+    if ordinary(flags) and n - LITTLE <= MUCH - LITTLE:
         if send_in_place(c, buffer, n, &bell):
             return kvo_tell_sent(c, fd, n) if bell else <ssize_t>n
     return kvo_send_longer(c, fd, buffer, n, flags)
@@ -113,12 +113,19 @@ cdef public ssize_t kvo_receive_longer(void *connection, int fd, void *buffer, s
     cdef iovec v
     cdef int saved = errno
     cdef ssize_t done
+    cdef bint bell
     calm_down(c)
+    if not flags & ~MSG_NOSIGNAL and n and arrives_soon(c):
+        done = <ssize_t>receive_in_place(c, buffer, n, &bell)
+        if done:
+            return kvo_tell_received(c, fd, <size_t>done) if bell else done
     done = receive_at_once(c, fd, buffer, n, flags)
     if done:
         return done
     one_piece(&m, &v, buffer, n)
-    return returned(kvo_receive(ident_of(c), fd, &m, flags), saved)
+    done = returned(kvo_receive(ident_of(c), fd, &m, flags), saved)
+    kvo_store32(&c.spun, 0)
+    return done
 
 
 cdef public int kvo_connect(int fd, const sockaddr *address, socklen_t length) noexcept nogil:

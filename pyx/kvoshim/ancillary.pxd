@@ -125,7 +125,7 @@ cdef inline ssize_t send_record(conn_t *c, int fd, const msghdr *m, size_t total
     if result:
         kvo_add32(&c.peer.drained, 1)
     else:
-        kvo_store64(&c.me.record_at[number % KVO_RECORDS], kvo_load64(&c.me.tail))
+        kvo_store64(&c.me.record_at[number % KVO_RECORDS], kvo_load64(&c.me.put))
         kvo_store32(&c.me.record_bytes[number % KVO_RECORDS], <uint32_t>(total if total < 0x7fffffff else 0x7fffffff))
         kvo_release32(&c.me.records, number + 1)  # SYNC POINT record: place and length become visible with the count
     if locked:

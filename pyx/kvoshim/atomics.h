@@ -58,6 +58,9 @@ static inline void kvo_raise32(uint32_t *p, uint32_t least) {
 
 /* Orders every earlier store before every later load: the StoreLoad fence of the arm/ring protocol. */
 static inline void kvo_fence(void) { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
+/* Around words that are read while they may be written (latest.pxd). No instruction on x86-64. */
+static inline void kvo_fence_before_stores(void) { __atomic_thread_fence(__ATOMIC_RELEASE); }
+static inline void kvo_fence_after_loads(void) { __atomic_thread_fence(__ATOMIC_ACQUIRE); }
 
 /* The same behind a read-modify-write operation of the store's own: that is the fence on x86-64, but not on aarch64, where a
  * later load may overtake the store of an LL/SC pair. */

@@ -75,6 +75,7 @@ cdef struct conn_t:
     uint32_t stamped         # sends with a stamp
     uint32_t silent_sends    # sends since I last received
     uint32_t silent_receives # receives since I last sent
+    uint32_t spun            # this receive has spun in vain already
     uint32_t full            # counts sends that found the ring full
     uint32_t moves           # before the switch: kernel calls that moved bytes
     uint32_t answers         # of these, receives of a PENDING client, weighted
@@ -102,11 +103,11 @@ cdef struct conn_t:
     int32_t peer_pid         # 0: not known
     uint8_t nonce[16]
     char path[108]
-    uint8_t pad[80]          # to KVO_SLOT_BYTES, a power of two: each call finds its slot by a shift
+    uint8_t pad[72]          # to KVO_SLOT_BYTES, a power of two: each call finds its slot by a shift
 
 
 cdef inline conn_t *conn_at(int32_t ident) noexcept nogil:
-    return (<conn_t *>kvo_process.slots) + FIRST_ID - <int64_t>ident
+    return <conn_t *>(<char *>kvo_process.slots + FIRST_ID * <int64_t>sizeof(conn_t) - ident * <int64_t>sizeof(conn_t))
 
 
 cdef inline int32_t ident_of(conn_t *c) noexcept nogil:

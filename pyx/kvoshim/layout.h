@@ -7,6 +7,7 @@
  * Version history (numbers are never reused):
  *   1  first layout
  *   2  the way back to the kernel socket: KVO_LEFT, KVO_BACK, KVO_PARTED, bell_lock, resent; KVO_CLOSED
+ *   3  the latest small message beside the tail, what moves in lines of its own; put
  */
 #pragma once
 #include <assert.h>
@@ -14,13 +15,14 @@
 #include <stdint.h>
 
 #define KVO_MAGIC 0x314d4948534f564bULL /* "KVOSHIM1", little endian */
-#define KVO_VERSION 2u
+#define KVO_VERSION 3u
 #define KVO_LINE 64
 #define KVO_HEADER_BYTES 4096
 #define KVO_NONCE_BYTES 16
 #define KVO_RECORDS 16u
 #define KVO_SLOTS 8u
 #define KVO_STAMPS 4u
+#define KVO_LATEST 4u
 #define KVO_RING_MIN 4096u
 #define KVO_RING_MAX (64u << 20)
 
@@ -48,46 +50,50 @@ enum {
   KVO_WANT_ROOM = 4, /* senders sleep on this very word (a futex) for room in their ring: wake them, they need no doorbell */
 };
 
-/* One end of the connection. "Mine" is the end that the struct belongs to. */
+/* One end of the connection. "Mine" is the end that the struct belongs to. What both sides touch while messages move has two
+ * cache lines to itself, since processors fetch lines in pairs. */
 struct kvo_side {
-  /* line 0: written by my senders, polled by the peer's receivers */
+  /* 0: written by my senders, polled by the peer's receivers */
   uint64_t tail;        /* bytes I have written into my outgoing ring, ever */
-  uint64_t cut;         /* bytes I sent through the kernel before the switch; valid once flags has KVO_CUT */
   uint32_t flags;
   uint32_t closing;     /* a hint to look at the kernel socket: counts my processes' last close() */
-  uint32_t cpu;         /* CPU + 1 on which I last waited */
   uint32_t records;     /* ancillary records I have sent: one byte each on the kernel socket, with what it carries */
-  uint64_t stamps[KVO_STAMPS]; /* of my latest messages: position of the first byte << 32 | time, each modulo 2^32; 0: none */
-  /* line 1: written by my receivers, read by the peer's senders when the ring looks full */
+  uint32_t cpu;         /* CPU + 1 on which I last waited */
+  uint64_t latest_is;   /* the message that `latest` holds: position behind it << 8 | its bytes; 0: none, or being written */
+  uint64_t latest[KVO_LATEST]; /* a small message that lies in the ring too: with it comes in one line what else takes two */
+  uint64_t pad0[8];
+  /* 128: written by my receivers, read by the peer's senders when the ring looks full */
   uint64_t head;        /* bytes I have consumed from my incoming ring, ever */
   uint64_t kernel_read; /* bytes of data I have read through the kernel */
-  uint64_t pad1[6];
-  /* line 2: sleeping and waking */
+  uint64_t stamps[KVO_STAMPS]; /* of my latest messages: position of the first byte << 32 | time, each modulo 2^32; 0: none */
+  uint64_t pad1[10];
+  /* 256: sleeping and waking */
   uint32_t wait;        /* KVO_WANT_*: set by me, cleared by the peer */
   uint32_t rung;        /* doorbell bytes the peer has sent, or is about to send, to my kernel socket */
   uint32_t drained;     /* doorbell bytes I have taken out of it; the peer adds those it could not send */
-  uint32_t pad2[13];
-  /* line 3: my senders among themselves */
+  uint32_t pad2[29];
+  /* 384: my senders among themselves */
   uint32_t send_lock;   /* thread id of the holder, 0: free */
   uint32_t bell_lock;   /* around sending a bell, so that none comes behind KVO_BACK */
   uint64_t head_cache;  /* the peer's head when last looked at */
+  uint64_t put;         /* the tail once more: to read it where the peer polls costs a transfer of the line. Written first */
   uint64_t kernel_sent; /* bytes sent through the kernel so far */
   uint64_t inode;       /* of my kernel socket: a successor by exec finds its descriptor by it */
   uint64_t resent;      /* KVO_BACK: up to where what the peer left in my ring has been sent through the kernel */
-  uint64_t pad4[3];
-  /* line 4: my receivers among themselves */
+  uint64_t cut;         /* bytes I sent through the kernel before the switch; valid once flags has KVO_CUT */
+  uint64_t pad3;
+  /* 448: my receivers among themselves */
   uint32_t recv_lock;
   uint32_t kernel_lock; /* around reading the kernel socket */
   uint64_t tail_cache;  /* the peer's tail when last looked at */
-  uint32_t pad6[2];
   uint32_t reset_seen;  /* ECONNRESET has been delivered */
   uint32_t records_taken; /* ancillary records I have delivered */
   uint32_t records_seen;  /* the peer's count when tail_cache was loaded: covers every byte up to there */
-  uint32_t pad5[7];
-  /* lines 5 to 7: where my ancillary records stand in my outgoing stream, by record number modulo KVO_RECORDS */
+  uint32_t pad4[9];
+  /* 512: where my ancillary records stand in my outgoing stream, by record number modulo KVO_RECORDS */
   uint64_t record_at[KVO_RECORDS];    /* position of the first byte it goes with */
   uint32_t record_bytes[KVO_RECORDS]; /* bytes of the message it goes with */
-  /* line 8: who of my side waits in the kernel (doorbell.pxd) */
+  /* 704: who of my side waits in the kernel (doorbell.pxd) */
   uint32_t slot_owner[KVO_SLOTS];     /* thread or process id, 0: free */
   uint32_t slot_floor[KVO_SLOTS];     /* rung when it armed: it needs no earlier bell */
 };
@@ -100,7 +106,7 @@ struct kvo_header {
   uint64_t total_bytes;
   uint8_t nonce[KVO_NONCE_BYTES];
   uint32_t state;       /* KVO_OFFERED ... */
-  uint32_t pad[3];
+  uint32_t pad[19];
   struct kvo_side side[2]; /* 0: client, 1: server */
 };
 
@@ -116,34 +122,37 @@ struct kvo_offer {
 
 #define KVO_AT(type, field, offset) static_assert(offsetof(type, field) == (offset), #type "." #field)
 KVO_AT(struct kvo_side, tail, 0);
-KVO_AT(struct kvo_side, cut, 8);
-KVO_AT(struct kvo_side, flags, 16);
-KVO_AT(struct kvo_side, closing, 20);
-KVO_AT(struct kvo_side, cpu, 24);
-KVO_AT(struct kvo_side, records, 28);
-KVO_AT(struct kvo_side, stamps, 32);
-KVO_AT(struct kvo_side, head, 64);
-KVO_AT(struct kvo_side, kernel_read, 72);
-KVO_AT(struct kvo_side, wait, 128);
-KVO_AT(struct kvo_side, rung, 132);
-KVO_AT(struct kvo_side, drained, 136);
-KVO_AT(struct kvo_side, send_lock, 192);
-KVO_AT(struct kvo_side, bell_lock, 196);
-KVO_AT(struct kvo_side, head_cache, 200);
-KVO_AT(struct kvo_side, kernel_sent, 208);
-KVO_AT(struct kvo_side, inode, 216);
-KVO_AT(struct kvo_side, resent, 224);
-KVO_AT(struct kvo_side, recv_lock, 256);
-KVO_AT(struct kvo_side, kernel_lock, 260);
-KVO_AT(struct kvo_side, tail_cache, 264);
-KVO_AT(struct kvo_side, reset_seen, 280);
-KVO_AT(struct kvo_side, records_taken, 284);
-KVO_AT(struct kvo_side, records_seen, 288);
-KVO_AT(struct kvo_side, record_at, 320);
-KVO_AT(struct kvo_side, record_bytes, 448);
-KVO_AT(struct kvo_side, slot_owner, 512);
-KVO_AT(struct kvo_side, slot_floor, 544);
-static_assert(sizeof(struct kvo_side) == 9 * KVO_LINE, "kvo_side");
+KVO_AT(struct kvo_side, flags, 8);
+KVO_AT(struct kvo_side, closing, 12);
+KVO_AT(struct kvo_side, records, 16);
+KVO_AT(struct kvo_side, cpu, 20);
+KVO_AT(struct kvo_side, latest_is, 24);
+KVO_AT(struct kvo_side, latest, 32);
+KVO_AT(struct kvo_side, head, 128);
+KVO_AT(struct kvo_side, kernel_read, 136);
+KVO_AT(struct kvo_side, stamps, 144);
+KVO_AT(struct kvo_side, wait, 256);
+KVO_AT(struct kvo_side, rung, 260);
+KVO_AT(struct kvo_side, drained, 264);
+KVO_AT(struct kvo_side, send_lock, 384);
+KVO_AT(struct kvo_side, bell_lock, 388);
+KVO_AT(struct kvo_side, head_cache, 392);
+KVO_AT(struct kvo_side, put, 400);
+KVO_AT(struct kvo_side, kernel_sent, 408);
+KVO_AT(struct kvo_side, inode, 416);
+KVO_AT(struct kvo_side, resent, 424);
+KVO_AT(struct kvo_side, cut, 432);
+KVO_AT(struct kvo_side, recv_lock, 448);
+KVO_AT(struct kvo_side, kernel_lock, 452);
+KVO_AT(struct kvo_side, tail_cache, 456);
+KVO_AT(struct kvo_side, reset_seen, 464);
+KVO_AT(struct kvo_side, records_taken, 468);
+KVO_AT(struct kvo_side, records_seen, 472);
+KVO_AT(struct kvo_side, record_at, 512);
+KVO_AT(struct kvo_side, record_bytes, 640);
+KVO_AT(struct kvo_side, slot_owner, 704);
+KVO_AT(struct kvo_side, slot_floor, 736);
+static_assert(sizeof(struct kvo_side) == 12 * KVO_LINE, "kvo_side");
 KVO_AT(struct kvo_header, magic, 0);
 KVO_AT(struct kvo_header, version, 8);
 KVO_AT(struct kvo_header, header_bytes, 12);
@@ -151,6 +160,6 @@ KVO_AT(struct kvo_header, ring_bytes, 16);
 KVO_AT(struct kvo_header, total_bytes, 24);
 KVO_AT(struct kvo_header, nonce, 32);
 KVO_AT(struct kvo_header, state, 48);
-KVO_AT(struct kvo_header, side, 64);
+KVO_AT(struct kvo_header, side, 128);
 static_assert(sizeof(struct kvo_header) <= KVO_HEADER_BYTES, "kvo_header fits its page");
 static_assert(sizeof(struct kvo_offer) == 48, "kvo_offer");

@@ -12,9 +12,11 @@ cdef extern from "layout.h" nogil:
     const uint32_t KVO_WANT_DATA, KVO_WANT_SPACE, KVO_WANT_ROOM
 
     ctypedef struct side_t "struct kvo_side":
-        uint64_t tail, cut, head, kernel_read, head_cache, kernel_sent, inode, tail_cache, resent
+        uint64_t tail, cut, head, kernel_read, head_cache, kernel_sent, inode, tail_cache, resent, put
         uint32_t flags, closing, cpu, wait, rung, drained
         uint32_t send_lock, bell_lock, recv_lock, kernel_lock, reset_seen, records, records_taken, records_seen
+        uint64_t latest_is
+        uint64_t latest[4]
         uint64_t stamps[4]
         uint64_t record_at[16]
         uint32_t record_bytes[16]
@@ -56,6 +58,8 @@ cdef extern from "atomics.h" nogil:
     void kvo_sent(const void *nonce)
     void kvo_received(const void *nonce)
     void kvo_fence()
+    void kvo_fence_before_stores()
+    void kvo_fence_after_loads()
     void kvo_fence_after_rmw()
     void kvo_light_fence()
     void kvo_relax()

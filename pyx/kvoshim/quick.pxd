@@ -9,7 +9,9 @@ from kvoshim.layout cimport *
 from kvoshim.runtime cimport *
 from kvoshim.connection cimport *
 from kvoshim.lock cimport alone, side_lock, side_unlock
+from kvoshim.latest cimport LATEST_LEAST, LATEST_MOST, read_little, write_little
 from kvoshim.ring cimport least, stamp
+from kvoshim.spin cimport spin_until
 from kvoshim.receiving cimport tell_received
 from kvoshim.sending cimport LOOK_EVERY, tell_sent
 
@@ -93,14 +95,18 @@ cdef inline size_t send_in_place(conn_t *c, const void *buffer, size_t n, bint *
     me = c.me
     if not hold(&me.send_lock):
         return 0
-    tail = kvo_load64(&me.tail)
+    tail = kvo_load64(&me.put)
     if (flags_and_closing(c.peer) != c.calm or tail - kvo_load64(&me.head_cache) > c.size - n
             or (tail & (c.size - 1)) > c.size - n):
         side_unlock(&me.send_lock)
         return 0
-    copy_in_place(c.out + (tail & (c.size - 1)), <const uint8_t *>buffer, n)
+    if n <= LATEST_MOST:
+        write_little(me, c.out + (tail & (c.size - 1)), <const uint8_t *>buffer, n, tail + n)
+    else:
+        copy_in_place(c.out + (tail & (c.size - 1)), <const uint8_t *>buffer, n)
     stamp(c, tail)
     kvo_sent(c.nonce)
+    kvo_store64(&me.put, tail + n)
     kvo_release64(&me.tail, tail + n)  # SYNC POINT ring-data: as in ring_write
     side_unlock(&me.send_lock)
     kvo_light_fence()
@@ -114,40 +120,45 @@ cdef inline size_t send_in_place(conn_t *c, const void *buffer, size_t n, bint *
 
 
 cdef inline size_t receive_in_place(conn_t *c, void *buffer, size_t n, bint *bell) noexcept nogil:
-    """Bytes received, n at most, and whether tell_received() has something to do; 0: not this way."""
+    """Bytes received, n at most: the latest message from beside the tail, or what lies in the ring as far as that is known;
+    and whether tell_received() has something to do. 0: not this way."""
     cdef side_t *me
-    cdef conn_stats_t *stats
-    cdef uint64_t head, known
-    cdef uint32_t records
+    cdef side_t *peer
+    cdef uint64_t head, tail, known
+    cdef bint done = False
     if not kvo_single_threaded() or not c.calm or kvo_nowhere(buffer):
         return 0
     me = c.me
+    peer = c.peer
     if not hold(&me.recv_lock):
         return 0
     head = kvo_load64(&me.head)
     known = kvo_load64(&me.tail_cache) - head
-    records = kvo_load32(&me.records_seen)
-    if known < n or known > c.size:
-        known = kvo_acquire64(&c.peer.tail) - head  # SYNC POINT ring-data
+    if known - 1 >= c.size:  # nothing is known: tail_cache lies at the head, or behind it
+        tail = kvo_acquire64(&peer.tail)  # SYNC POINT ring-data
         kvo_received(c.nonce)
-        records = kvo_acquire32(&c.peer.records)  # SYNC POINT record
-        if known <= c.size and records == kvo_load32(&me.records_taken):
-            kvo_store64(&me.tail_cache, head + known)  # no records: records_seen is the same
+        known = tail - head
+        # One message, whole: no record stands before it, since who sends one does not write beside the tail.
+        if known <= n and known - LITTLE <= LATEST_MOST - LITTLE and read_little(peer, <uint8_t *>buffer, known, tail):
+            done = True
+        elif known <= c.size and kvo_acquire32(&peer.records) == kvo_load32(&me.records_taken):  # SYNC POINT record
+            kvo_store64(&me.tail_cache, tail)  # no records: records_seen is the same
     n = least(n, known)
-    if (not c.calm or n - LITTLE > MUCH - LITTLE or known > c.size or (head & (c.size - 1)) > c.size - n
-            or records != kvo_load32(&me.records_taken)):
+    if not c.calm or not done and (n - LITTLE > MUCH - LITTLE or (head & (c.size - 1)) > c.size - n
+                                   or kvo_load64(&me.tail_cache) - head != known
+                                   or kvo_load32(&me.records_seen) != kvo_load32(&me.records_taken)):
         side_unlock(&me.recv_lock)
         return 0
-    copy_in_place(<uint8_t *>buffer, c.inc + (head & (c.size - 1)), n)
+    if not done:
+        copy_in_place(<uint8_t *>buffer, c.inc + (head & (c.size - 1)), n)
     kvo_release64(&me.head, head + n)  # SYNC POINT ring-space: as in ring_read
     side_unlock(&me.recv_lock)
     kvo_light_fence()
     kvo_store32(&c.silent_sends, 0)
     kvo_raise_alone32(&c.silent_receives, 1)
-    stats = c.stats
-    kvo_raise_alone64(&stats.received, n)
-    kvo_raise_alone64(&stats.receives, 1)
-    bell[0] = (kvo_load32(&c.peer.wait) & (KVO_WANT_SPACE | KVO_WANT_ROOM)) != 0
+    kvo_raise_alone64(&c.stats.received, n)
+    kvo_raise_alone64(&c.stats.receives, 1)
+    bell[0] = (kvo_load32(&peer.wait) & (KVO_WANT_SPACE | KVO_WANT_ROOM)) != 0
     return n
 
 
@@ -163,7 +174,7 @@ cdef inline size_t send_quickly(conn_t *c, const void *buffer, size_t n, bint *b
     peer = c.peer
     if side_lock(c, &me.send_lock):
         return 0
-    tail = kvo_load64(&me.tail)
+    tail = kvo_load64(&me.put)
     offset = tail & (c.size - 1)
     room = c.size - n
     mine = kvo_acquire32(&me.flags)
@@ -173,9 +184,13 @@ cdef inline size_t send_quickly(conn_t *c, const void *buffer, size_t n, bint *b
             or n > c.size or offset > room or tail - kvo_load64(&me.head_cache) > room):
         side_unlock(&me.send_lock)
         return 0
-    memcpy(c.out + offset, buffer, n)
+    if n - LATEST_LEAST <= LATEST_MOST - LATEST_LEAST:
+        write_little(me, c.out + offset, <const uint8_t *>buffer, n, tail + n)
+    else:
+        memcpy(c.out + offset, buffer, n)
     stamp(c, tail)
     kvo_sent(c.nonce)
+    kvo_store64(&me.put, tail + n)
     kvo_release64(&me.tail, tail + n)  # SYNC POINT ring-data: as in ring_write
     side_unlock(&me.send_lock)
     if mine & theirs & KVO_EXPEDITED:
@@ -196,6 +211,7 @@ cdef inline size_t receive_quickly(conn_t *c, void *buffer, size_t n, bint *bell
     cdef side_t *peer
     cdef uint64_t head, known, offset
     cdef uint32_t records
+    cdef bint fresh = False
     if state_of(c) != LIVE or not is_set(&c.recv_ring) or kvo_nowhere(buffer):
         return 0
     me = c.me
@@ -211,13 +227,16 @@ cdef inline size_t receive_quickly(conn_t *c, void *buffer, size_t n, bint *bell
         records = kvo_acquire32(&peer.records)  # SYNC POINT record
         if known <= c.size and records == kvo_load32(&me.records_taken):  # none: then records_seen is the same
             kvo_store64(&me.tail_cache, head + known)
+        fresh = True
     offset = head & (c.size - 1)
     n = least(n, known)
     if (known > c.size or n > c.size - offset or n == 0 or n > MOST
             or records != kvo_load32(&me.records_taken) or is_set(&c.recv_back) or kvo_load32(&me.flags) & KVO_LEFT):
         side_unlock(&me.recv_lock)
         return 0
-    memcpy(buffer, c.inc + offset, n)
+    if not (fresh and n - LATEST_LEAST <= LATEST_MOST - LATEST_LEAST
+            and read_little(peer, <uint8_t *>buffer, n, head + n)):
+        memcpy(buffer, c.inc + offset, n)
     kvo_release64(&me.head, head + n)  # SYNC POINT ring-space: as in ring_read
     side_unlock(&me.recv_lock)
     if kvo_load32(&me.flags) & kvo_load32(&peer.flags) & KVO_EXPEDITED:
@@ -246,6 +265,20 @@ cdef inline ssize_t send_at_once(conn_t *c, int fd, const void *buffer, size_t n
     if bell:
         tell_sent(c, fd)
     return <ssize_t>n
+
+
+cdef inline bint arrives_soon(conn_t *c) noexcept nogil:
+    """A receive that has found the ring empty spins here, where that pays, so that what comes goes the quick way too."""
+    cdef uint64_t head
+    if not kvo_single_threaded() or not c.calm:
+        return False
+    head = kvo_load64(&c.me.head)
+    if kvo_load64(&c.peer.tail) != head or kvo_load32(&c.me.flags) & KVO_NONBLOCK:
+        return False
+    if spin_until(c, &c.receiving, &c.peer.tail, head):
+        return True
+    kvo_store32(&c.spun, 1)  # the long way need not do it again
+    return False
 
 
 cdef inline ssize_t receive_at_once(conn_t *c, int fd, void *buffer, size_t n, int flags) noexcept nogil:

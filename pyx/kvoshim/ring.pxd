@@ -85,7 +85,7 @@ cdef inline void stamp(conn_t *c, uint64_t tail) noexcept nogil:
 cdef inline ssize_t ring_write(conn_t *c, const iovec *iov, size_t skip, size_t want) noexcept nogil:
     """Copies up to want bytes, at most one piece, from an iovec array, starting skip bytes into it; publishes them.
     Under my send lock. Bytes written (0: full), -EPROTO or -EFAULT."""
-    cdef uint64_t tail = kvo_load64(&c.me.tail)
+    cdef uint64_t tail = kvo_load64(&c.me.put)
     cdef ssize_t used = ring_used(c, tail, kvo_load64(&c.me.head_cache))
     cdef size_t n, done = 0, part
     cdef uint64_t head
@@ -108,6 +108,7 @@ cdef inline ssize_t ring_write(conn_t *c, const iovec *iov, size_t skip, size_t 
         skip += part
     stamp(c, tail)
     kvo_sent(c.nonce)
+    kvo_store64(&c.me.put, tail + n)  # before the tail: who dies between has sent the message, with the next one
     kvo_release64(&c.me.tail, tail + n)  # SYNC POINT ring-data: the bytes before the new tail become visible
     return <ssize_t>n
 

@@ -139,7 +139,9 @@ cdef inline int wait_data(conn_t *c, int fd, bint part_read) noexcept nogil:
     """Returns 0 when there is something to look at, -EAGAIN after SO_RCVTIMEO, -EINTR; -EINPROGRESS: it can't sleep for a bell
     now."""
     cdef sleeper_t s
-    if spin_until(c, &c.receiving, &c.peer.tail, kvo_load64(&c.me.head)):
+    if kvo_load32(&c.spun):
+        kvo_store32(&c.spun, 0)
+    elif spin_until(c, &c.receiving, &c.peer.tail, kvo_load64(&c.me.head)):
         return 0
     begin_sleep(&s, c, fd, 0, part_read)
     s.slot = slot_take(c, <uint32_t>kvo_tid())

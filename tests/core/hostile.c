@@ -14,7 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { START = 0, OVER = 0xffff, HEADER = 4096, SIDE = 576, SIDES = 64 };
+enum { START = 0, OVER = 0xffff, HEADER = 4096, SIDE = 768, SIDES = 128 };
 static uint64_t state;
 static struct sockaddr_un at = {.sun_family = AF_UNIX};
 

@@ -116,7 +116,8 @@ def random_case(seed, seconds=1.0):
 LAYOUT = (HERE.parents[1] / "pyx/kvoshim/layout.h").read_text()
 LINE = 64
 SIDE_BYTES = LINE * int(re.search(r"sizeof\(struct kvo_side\) == (\d+) \* KVO_LINE", LAYOUT)[1])
-WIDE = ("tail", "cut", "head", "kernel_read", "head_cache", "kernel_sent", "tail_cache")  # 64 bits
+SIDES = int(re.search(r"KVO_AT\(struct kvo_header, side, (\d+)\)", LAYOUT)[1])
+WIDE = ("tail", "cut", "head", "kernel_read", "head_cache", "kernel_sent", "tail_cache", "put", "latest_is")  # 64 bits
 SIDE = {name: (int(offset), "Q" if name in WIDE else "I")
         for name, offset in re.findall(r"KVO_AT\(struct kvo_side, (\w+), (\d+)\)", LAYOUT)}
 
@@ -133,7 +134,7 @@ def segments(pid):
             lines.append(f"  segment: ring_bytes={struct.unpack_from('Q', page, 16)[0]} "
                          f"state={struct.unpack_from('I', page, 48)[0]}")
             for number, name in enumerate(("client", "server")):
-                fields = (f"{key}={struct.unpack_from(kind, page, LINE + SIDE_BYTES * number + offset)[0]}"
+                fields = (f"{key}={struct.unpack_from(kind, page, SIDES + SIDE_BYTES * number + offset)[0]}"
                           for key, (offset, kind) in SIDE.items())
                 lines.append(f"    {name}: " + " ".join(fields))
     return "\n".join(lines)
