@@ -28,6 +28,8 @@ cdef struct spin_t:
     uint32_t score   # 0..256, moving average of "the spin ended in success"
     uint32_t tick    # waits since the last probe
     uint32_t period  # waits between two probes
+    uint32_t crowd   # yields that went to somebody busy, lately
+    uint32_t calm    # spins in a row that were worth it
 
 # Descriptors that came with an ancillary record.
 cdef struct stash_t:
@@ -103,7 +105,7 @@ cdef struct conn_t:
     int32_t peer_pid         # 0: not known
     uint8_t nonce[16]
     char path[108]
-    uint8_t pad[72]          # to KVO_SLOT_BYTES, a power of two: each call finds its slot by a shift
+    uint8_t pad[56]          # to KVO_SLOT_BYTES, a power of two: each call finds its slot by a shift
 
 
 cdef inline conn_t *conn_at(int32_t ident) noexcept nogil:

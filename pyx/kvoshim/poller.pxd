@@ -14,7 +14,7 @@ from kvoshim.epolltable cimport set_at, set_t
 from kvoshim.hotlist cimport set_arm, set_ready
 from kvoshim.lock cimport NAP_NS
 from kvoshim.readiness cimport *
-from kvoshim.spin cimport crowded, spin_worth, spin_learn
+from kvoshim.spin cimport crowded, note_cpu, spin_worth, spin_learn
 from kvoshim.wait cimport SLICE_NS, breathe, slice_of
 
 cdef enum:
@@ -191,9 +191,7 @@ cdef inline bint spin_on_rings(pollfd *fds, pollfd *copy, nfds_t n, conn_t *firs
     kvo_store32(&first.rang, 0)
     if not spin_worth(&first.receiving, slept):
         return False
-    mine = <uint32_t>kvo_cpu() + 1
-    if kvo_load32(&first.me.cpu) != mine:
-        kvo_store32(&first.me.cpu, mine)
+    mine = note_cpu(first)
     same = kvo_load32(&first.peer.cpu) == mine
     zero.tv_sec = zero.tv_nsec = 0
     start = now = kvo_ticks()

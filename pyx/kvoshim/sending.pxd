@@ -48,8 +48,22 @@ cdef inline void tell_sent(conn_t *c, int fd) noexcept nogil:
         peer_stopped(c, fd)
 
 
+cdef inline bint better_at_once(conn_t *c) noexcept nogil:
+    """Is a sleeper to be woken by the first piece of a long message? On another CPU it wakes up while I go on; on mine it would
+    take the CPU, to read one piece and sleep again."""
+    return kvo_load32(&c.peer.cpu) != <uint32_t>kvo_cpu() + 1
+
+
 cdef inline ssize_t send_live(conn_t *c, int fd, const msghdr *m, size_t total, int flags) noexcept nogil:
     """Bytes or -errno; fewer than asked for, or -EINPROGRESS, when my direction has gone back to the kernel meanwhile."""
+    cdef ssize_t n = send_pieces(c, fd, m, total, flags)
+    if total > PIECE and n > 0 and kvo_load32(&c.peer.wait) & KVO_WANT_DATA:
+        tell_sent(c, fd)
+    return n
+
+
+cdef inline ssize_t send_pieces(conn_t *c, int fd, const msghdr *m, size_t total, int flags) noexcept nogil:
+    """Without the last bell of a message of several pieces."""
     cdef size_t done = 0
     cdef bint carries = m.msg_control != NULL and m.msg_controllen != 0
     # As on a kernel socket, the bytes of small messages that several threads or processes send never mix.
@@ -111,7 +125,7 @@ cdef inline ssize_t send_live(conn_t *c, int fd, const msghdr *m, size_t total, 
                 return -ECONNRESET if n == -EPROTO else <ssize_t>done if done else n
             if n:
                 fence_after_publishing(c)
-                if kvo_load32(&c.peer.wait) & KVO_WANT_DATA:
+                if kvo_load32(&c.peer.wait) & KVO_WANT_DATA and (total <= PIECE or better_at_once(c)):
                     tell_sent(c, fd)
         elif anything_outside(m):
             return -EFAULT
@@ -125,6 +139,8 @@ cdef inline ssize_t send_live(conn_t *c, int fd, const msghdr *m, size_t total, 
         # The ring is full.
         if anything_outside(m):
             return <ssize_t>done if done else -EFAULT
+        if done and kvo_load32(&c.peer.wait) & KVO_WANT_DATA:
+            tell_sent(c, fd)
         bump(&c.full)
         if flags & MSG_DONTWAIT or kvo_load32(&c.me.flags) & KVO_NONBLOCK:
             count(&c.stats.sends, done != 0)

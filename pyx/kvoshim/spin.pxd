@@ -6,7 +6,9 @@
 #   * the peer slept when I last sent: it needs a wake-up before it can answer, so I sleep too (but for probes). Two
 #     sleepers find back to spinning because a probe of one of them sees the other's next message come at once.
 #     (Not in a stream, where a bell is rung for a slower peer that will soon be at work, and not for room in the ring.)
-#   * a yield that takes long has gone to a third process that is busy: no more spinning for a long while.
+#   * a yield that takes long has gone to a third process that is busy: no more spinning for a while, which doubles each time
+#     until many spins have been worth it again. (Once is nothing: now and then the kernel or a hypervisor takes the CPU, and
+#     8192 sleeps at once, for a single such yield, were a quarter of a second at 30 us a round trip: one run in four.)
 #   * on the peer's own CPU, pausing can't help, only yielding can; and once yielding no longer switches to anybody,
 #     nobody there is about to answer.
 #   * in a stream (I only receive, small messages, from another CPU), looking at once would take the peer's cache line from it for every message;
@@ -23,7 +25,9 @@ cdef enum:
     SPIN_SCORE = 64     # at least this: spin
     PROBE_LONGEST = 64  # waits between two probes, at most
     CROWDED_US = 300    # a yield that takes longer went to a process that has other work
-    CROWDED_PERIOD = 8192
+    CROWDED_SHORTEST = 64   # waits before the next probe, after the first such yield
+    CROWDED_MOST = 7        # doublings of it: 8192 waits
+    CALM = 65536            # spins in a row that make good for all of them
 
 
 cdef inline bint spin_worth(spin_t *s, bint peer_slept) noexcept nogil:
@@ -45,7 +49,10 @@ cdef inline bint crowded(spin_t *s, uint64_t before) noexcept nogil:
         return False
     kvo_store32(&s.score, 0)
     kvo_store32(&s.tick, 0)
-    kvo_store32(&s.period, CROWDED_PERIOD)
+    kvo_store32(&s.period, <uint32_t>CROWDED_SHORTEST << (kvo_load32(&s.crowd) & 15))
+    if kvo_load32(&s.crowd) < CROWDED_MOST:
+        bump(&s.crowd)
+    kvo_store32(&s.calm, 0)
     return True
 
 
@@ -54,10 +61,21 @@ cdef inline void spin_learn(spin_t *s, bint success) noexcept nogil:
     if success:
         kvo_store32(&s.score, score + ((256 - score) >> 2))
         kvo_store32(&s.period, 16)
+        bump(&s.calm)
+        if kvo_load32(&s.calm) == CALM:
+            kvo_store32(&s.crowd, 0)
     else:
         kvo_store32(&s.score, score >> 1)
         if period < PROBE_LONGEST:
             kvo_store32(&s.period, period * 2)
+
+
+cdef inline uint32_t note_cpu(conn_t *c) noexcept nogil:
+    """Tells the peer where I wait. CPU + 1."""
+    cdef uint32_t mine = <uint32_t>kvo_cpu() + 1
+    if kvo_load32(&c.me.cpu) != mine:
+        kvo_store32(&c.me.cpu, mine)
+    return mine
 
 
 cdef inline bint changed(conn_t *c, const uint64_t *word, uint64_t old, uint32_t flags) noexcept nogil:
@@ -83,9 +101,7 @@ cdef inline bint spin_until(conn_t *c, spin_t *s, const uint64_t *word, uint64_t
                 kvo_relax()
     if not spin_worth(s, slept):
         return changed(c, word, old, flags)
-    mine = <uint32_t>kvo_cpu() + 1
-    if kvo_load32(&c.me.cpu) != mine:
-        kvo_store32(&c.me.cpu, mine)
+    mine = note_cpu(c)
     same = kvo_load32(&c.peer.cpu) == mine
     start = now = kvo_ticks()
     if not same:

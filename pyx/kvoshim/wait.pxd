@@ -7,7 +7,7 @@ from kvoshim.ancillary cimport take_bytes
 from kvoshim.doorbell cimport *
 from kvoshim.lock cimport NAP_NS, alone, nap
 from kvoshim.ring cimport ring_readable
-from kvoshim.spin cimport spin_until
+from kvoshim.spin cimport note_cpu, spin_until
 
 cdef enum:
     SLICE_NS = 100000000
@@ -156,6 +156,7 @@ cdef inline int sleep_for_data(void *about) noexcept nogil:
     cdef timespec span
     cdef ssize_t n
     cdef uint32_t target = kvo_load32(&c.me.rung)
+    note_cpu(c)
     want(c, KVO_WANT_DATA)
     if kvo_load64(&c.peer.tail) != kvo_load64(&c.me.head) or receive_ended(c) or departed(c):
         if alone(c) and not kvo_process.foreign_wait:  # to those who wait unseen, "not armed" means that a bell lies there
