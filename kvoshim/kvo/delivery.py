@@ -75,10 +75,12 @@ class Delivery:
         self._begun = False
         self._based = True  # what is not in `seen` has come into being since the observation began
         self._first: str | None = None  # what the first refresh has to do: 'initial', 'since'
+        self._again = False  # the last look failed half-way: the next one is at everything
         self._pid = 0  # of the process that published the store read last
         self._gate = threading.RLock()  # held while a callback runs; close() takes it
         self._seen: dict[str, Seen] = {}
         self._parts: dict[str, Seen] = {}  # for a path: of the keys that it may lead through
+        self._due, self._skipped = None, 0  # for a path: what is to be evaluated; writes that it includes
         self._slots: dict[int, str] = {}
         self._keeps = self._old or selector.one is not None
         self._values = self._new or self._old or selector.path is not None
@@ -92,11 +94,11 @@ class Delivery:
 
     def _take(self, found, kind: str, more: bool = False) -> None:
         """Delivers what was found of a key if it is news. kind: 'initial', 'setting', 'note' (delivers nothing)."""
-        if found.state == "corrupt":
-            self._fail(found.key, found.value)
-            return
         if self.selector.path is not None:
             self._take_part(found, kind, more)
+            return
+        if found.state == "corrupt":
+            self._fail(found.key, found.value)
             return
         seen = self._seen.get(found.key)
         if seen is None:
@@ -130,14 +132,21 @@ class Delivery:
         return self._pid == self.client.pid
 
     def _take_part(self, found, kind: str, more: bool) -> None:
-        """A change of a key that the observed path may lead through."""
+        """A change of a key that the observed path may lead through. Where the path leads is only looked at when all of a
+        transaction is known."""
         part = self._parts.setdefault(found.key, Seen())
-        if found.revision <= part.revision:
+        if found.state == "corrupt":
+            self._fail(found.key, found.value)
+        elif found.revision > part.revision:
+            self._skipped += found.count - part.count - 1 if 0 < part.count < found.count else 0
+            part.revision, part.count, part.present, part.value = found.revision, found.count, found.state == "set", found.value
+            self._due = found
+        if more or self._due is None:
             return
-        skipped = found.count - part.count - 1 if 0 < part.count < found.count else 0
-        part.revision, part.count, part.present, part.value = found.revision, found.count, found.state == "set", found.value
+        found, self._due = self._due, None
+        skipped, self._skipped = self._skipped, 0
         quiet = kind == "note" or (not self.own and self._own(found))
-        self._evaluate(found.revision, skipped, kind, found.reason or "deleted", found.wall_ns, found.monotonic_ns, more, quiet)
+        self._evaluate(found.revision, skipped, kind, found.reason or "deleted", found.wall_ns, found.monotonic_ns, False, quiet)
 
     def _evaluate(self, revision: int, skipped: int, kind: str, reason: str, wall: int, monotonic: int, more: bool = False,
                   quiet: bool = False) -> None:

@@ -14,12 +14,15 @@ from kvoshim.kvo.observation import Observation
 class Every(Observation):
     every = True
     _position = 0  # in the journal
+    _above = 0  # revisions of a former store that were delivered
+    _stock_due = False  # another store has the name: what it begins with is still to be delivered
 
     def _enter(self, handle: Handle) -> None:
-        first = not self.instance
+        if self.instance:
+            # What is below was another store's: a store that has begun there publishes it again, above.
+            self._above = self.last
+            self._stock_due = True
         super()._enter(handle)
-        if not first:
-            self._take_stock(handle, "setting")
 
     def _note(self, handle: Handle) -> None:
         super()._note(handle)
@@ -49,13 +52,20 @@ class Every(Observation):
         """Delivers what is there now and goes on from there."""
         reader = handle.reader
         known = reader.directory()
-        revision, found = reader.newer(0, self.selector.of(known), self._values)
+        revision, found = reader.newer(self._above, self.selector.of(known), self._values)
         self._tell_vanished(handle, known)
         self._deliver(found, kind)
-        self.processed = revision
+        self.processed = max(revision, self._above)
         self._seek(handle, revision)
+        self._stock_due = False
+
+    def _vanished_at(self, handle: Handle) -> int:
+        # Behind all that was delivered, and before all that is still to be: a successor begins above it.
+        return self.last + 1
 
     def _refresh(self, handle: Handle, slot: int | None) -> None:
+        if self._stock_due:
+            self._take_stock(handle, "setting")
         reader = handle.reader
         entries, position, gap = reader.history(self._position)
         if gap or not reader.limits["history"]:

@@ -47,6 +47,8 @@ class Observation(Delivery):
                 return
             self.progress = time.monotonic()
             first, self._first = self._first, None
+            if self._again:
+                slot = None
             try:
                 if self.instance != handle.instance:
                     self._enter(handle)
@@ -58,11 +60,11 @@ class Observation(Delivery):
                     self._begin_reading(handle, first)
                 else:
                     self._refresh(handle, slot)
-                self._based = True
+                self._based, self._again = True, False
                 if not handle.live and not self.closed:
                     self._let_go(handle)
             except KvoshimError as error:
-                self._first = first  # the snapshot is still to come
+                self._first, self._again = first, True  # the snapshot is still to come
                 self._fail(self.selector.one, error)
                 if not handle.live:
                     self._lifecycle("gone")
@@ -164,18 +166,25 @@ class Observation(Delivery):
     def _tell_vanished(self, handle: Handle, known: dict[str, int]) -> None:
         """What was there and is not in the directory any more."""
         kept = self._seen if self.selector.path is None else self._parts
-        for key in [key for key, seen in kept.items() if seen.present and key not in known]:
+        gone = [key for key, seen in kept.items() if seen.present and key not in known]
+        together = self._vanished_at(handle)
+        for place, key in enumerate(gone):
             if self.selector.path is None:
-                self._vanish(key, kept[key], handle)
+                self._vanish(key, kept[key], handle, together, together > 0 and place + 1 < len(gone))
             else:
                 part, moment = kept[key], (time.time_ns(), time.monotonic_ns())
                 part.present, part.revision = False, max(part.revision + 1, handle.reader.oldest[1])
-                self._evaluate(part.revision, 0, "setting", "deleted", *moment)
+                self._evaluate(max(part.revision, self.last + 1), 0, "setting", "deleted", *moment)
 
-    def _vanish(self, key: str, seen: Seen, handle: Handle) -> None:
-        """Deleted, and its slot has gone to another key since: the deletion was later than what was seen."""
-        revision = max(seen.revision + 1, handle.reader.oldest[1])
-        self._tell(key, seen, "deletion", None, revision, 0, time.time_ns(), time.monotonic_ns(), reason="deleted")
+    def _vanished_at(self, handle: Handle) -> int:
+        """The revision of all deletions that are found together; 0: each has its own."""
+        return 0
+
+    def _vanish(self, key: str, seen: Seen, handle: Handle, together: int = 0, more: bool = False) -> None:
+        """Deleted, and its slot has gone to another key since (or its store to another one): the deletion was later than
+        what was seen."""
+        revision = together or max(seen.revision + 1, handle.reader.oldest[1])
+        self._tell(key, seen, "deletion", None, revision, 0, time.time_ns(), time.monotonic_ns(), reason="deleted", more=more)
 
     def _deliver(self, found: list, kind: str) -> None:
         for place, one in enumerate(found):

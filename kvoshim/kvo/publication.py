@@ -103,8 +103,8 @@ def publish(client: Client, name: str, inherit: bool, max_keys: int | None, capa
         above = predecessor.revision() + 1
         writer.begin_above(above, above)
         predecessor.close()
-    if floor:
-        writer.begin_above(floor, floor)
+    if floor > writer.revision():
+        writer.raise_floor(floor)  # what was taken over as well: observers that have seen more would not look at it
     client.publications[name] = publication
     try:
         publication.publish()

@@ -119,6 +119,21 @@ def test_paths_into_values(engine, observer, mode):
 
 
 @pytest.mark.parametrize("mode", ["latest", "every"])
+def test_a_path_whose_keys_change_in_one_transaction(engine, observer, mode):
+    engine.update({"oil": {"temperature": 1}, "oil.temperature": 80})
+    path = watch(observer, "oil.temperature", mode=mode)
+    path(1)
+    with engine.batch():
+        engine["oil"] = {"temperature": 2}
+        del engine["oil.temperature"]
+    path(2)
+    with engine.batch():
+        engine["oil.temperature"] = 3
+        del engine["oil"]
+    assert [(c.kind, c.new) for c in path(3)] == [("initial", 80), ("setting", 2), ("setting", 3)]
+
+
+@pytest.mark.parametrize("mode", ["latest", "every"])
 def test_what_a_successor_does_not_take_over_is_deleted(place, mode):
     place.controller()
     with kvoshim.Observer() as observer:
@@ -136,6 +151,9 @@ def test_what_a_successor_does_not_take_over_is_deleted(place, mode):
                 for change in [c for c in after(1) if c.kind in VALUED]:
                     assert change.revision > revisions.get(change.key, 0)
                     revisions[change.key] = change.revision
+                if mode == "every":  # over all keys; what is found missing together is told together
+                    order = [c.revision for c in after(1) if c.kind in VALUED]
+                    assert order == sorted(order)
             until(lambda: watched[3](1)[-1].new == 3)
 
 
