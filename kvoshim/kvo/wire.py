@@ -295,7 +295,7 @@ class Frames:
                 start += 4 + length
                 try:
                     yield self._decode(body)
-                except msgspec.MsgspecError as error:
+                except (msgspec.MsgspecError, ValueError, RecursionError) as error:  # ValueError: text that is not UTF-8
                     raise errors.ProtocolError(
                         f"no message of version {VERSION}: {error} ({body[:32].hex()})"
                     ) from None

@@ -133,7 +133,7 @@ cdef object _array(data, bint copy):
     start, length = _ARRAY.unpack_from(head)
     if start > len(head) or length > start - _ARRAY.size:
         raise ValueError("an array's description does not fit")
-    what, shape = _unpack(head[_ARRAY.size:_ARRAY.size + length])
+    what, shape = _unpack(bytes(head[_ARRAY.size:_ARRAY.size + length]))  # a copy: of a view, the owner may be writing there
     kind = numpy.lib.format.descr_to_dtype(_tuples(what))
     if kind.hasobject or not all(isinstance(side, int) and side >= 0 for side in shape):
         raise ValueError("an array of Python objects, or of no shape")

@@ -28,7 +28,13 @@ cdef class View:
     @property
     def content(self):
         """The NumPy array, or a memoryview of bytes; read-only."""
-        return array_of(self) if self.type == KVO_ARRAY else memoryview(self)
+        if self.type != KVO_ARRAY:
+            return memoryview(self)
+        try:
+            return array_of(self)
+        except Exception as error:
+            self.check()  # else it was a value, and is being overwritten
+            raise CorruptStoreError(f"the value of revision {self.revision} is not decodable: {error}") from error
 
     def __enter__(self):
         return self.content
@@ -46,25 +52,33 @@ cdef View view_of(Segment segment, key):
     """A view of a key's value. UnknownKeyError, InvalidValueError if it is neither an array nor bytes."""
     cdef kvos_record record
     cdef uint64_t count = 0
-    cdef View view
-    cdef object big = segment.load(key, &record, &count, False)  # whole and checked, once
-    if record.type == KVO_UNSET or segment.reason(&record) >= 0:
-        raise UnknownKeyError(f"{segment.name!r} has no key {key!r}")
-    if record.type & KVO_TYPE not in (KVO_ARRAY, KVO_BYTES):
-        raise InvalidValueError(f"{key!r} of {segment.name!r} is neither an array nor bytes: there is no view of it")
-    view = View.__new__(View)
-    view.type = record.type & KVO_TYPE
-    view.length = record.length
-    view.revision = record.revision
-    view.count = count
-    if big is None:
-        view.copy = record.value[:record.length]
-        view.data = view.copy
-    else:
+    cdef Py_ssize_t number
+    cdef int attempt
+    cdef View view = View.__new__(View)
+    cdef object big
+    for attempt in range(ATTEMPTS):
+        big = segment.load(key, &record, &count, False)  # whole and checked, once
+        if record.type == KVO_UNSET or segment.reason(&record) >= 0:
+            raise UnknownKeyError(f"{segment.name!r} has no key {key!r}")
+        if record.type & KVO_TYPE not in (KVO_ARRAY, KVO_BYTES):
+            raise InvalidValueError(f"{key!r} of {segment.name!r} is neither an array nor bytes: there is no view of it")
+        view.type = record.type & KVO_TYPE
+        view.length = record.length
+        view.revision = record.revision
+        if big is None:
+            view.copy = record.value[:record.length]
+            view.data = view.copy
+            return view
         number = segment.find(key)
+        if number < 0:  # removed meanwhile, and another thread has noticed
+            continue
         view.slot = &segment.slots[<uint32_t> number]
         view.binding = segment.bindings[<uint32_t> number]
+        view.count = count + kvo_load64(&view.slot.born)  # of the slot's writes, the one that is looked at
+        if memcmp(&view.slot.record[view.count & 1], &record, sizeof(record)):
+            continue  # overwritten already
         view.data = segment.base + record.block
         segment.users += 1
         view.segment = segment
-    return view
+        return view
+    raise ReadContentionError(f"{key!r} of {segment.name!r} was overwritten during each of {ATTEMPTS} attempts to view it")

@@ -65,7 +65,8 @@ FEATURES = {
         "test_values.py::test_a_view_shows_memory_without_copying_and_says_when_it_was_overwritten",
     "values of 64 MiB": "test_values.py::test_64_mib",
     "a store with wild contents spoils one key only": "test_values.py::test_wild_contents_of_a_store_are_a_typed_error_of_that_key_only "
-        "test_revisions.py::test_a_wild_journal_is_an_error_not_a_crash",
+        "test_revisions.py::test_a_wild_journal_is_an_error_not_a_crash test_fuzz_kvo.py::test_wild_stores",
+    "a controller meets random messages": "test_fuzz_kvo.py::test_a_controller_under_random_messages test_strangers.py::test_random_bytes",
     "an object is made observable whole": "test_objects.py::*",
 }
 

@@ -186,6 +186,21 @@ def test_64_mib():
     reader.close()
 
 
+def test_a_view_of_a_key_that_has_the_slot_of_another(pair):
+    writer, reader = pair
+    for number in range(64):
+        writer.set(f"key{number}", number)
+    writer.remove("key0")
+    writer.set("late", numpy.arange(100))
+    with reader.view("late") as array:
+        assert array[99] == 99
+    view = reader.view("late")
+    writer.set("late", numpy.arange(100))
+    writer.set("late", numpy.arange(100))
+    with pytest.raises(ExpiredViewError):
+        view.check()
+
+
 def _mapping():
     with open("/proc/self/maps") as maps:
         (line,) = [line for line in maps if "kvoshim-store" in line and "rw-s" in line]
