@@ -28,6 +28,7 @@ from kvoshim.kvo.intake import Call, Intake
 from kvoshim.kvo.link import Link
 from kvoshim.kvo.reconnect import Reconnecting
 from kvoshim.kvo.requests import Requesting
+from kvoshim.kvo.tally import Tally
 
 if TYPE_CHECKING:
     from kvoshim.kvo.observation import Observation
@@ -53,6 +54,7 @@ class Client(Requesting, Intake, Reconnecting):
         self.handles: dict[str | int, Handle] = {}  # by name, and by PID where somebody asked by PID
         self.observations: dict[int, Observation] = {}  # by registration
         self.publications: dict[str, Publication] = {}
+        self.tally = Tally()
         self.users = 0
         self.lost = threading.Event()  # set while there is no connection
         self._link: Link | None = None

@@ -75,6 +75,7 @@ class Delivery:
         self._begun = False
         self._based = True  # what is not in `seen` has come into being since the observation began
         self._first: str | None = None  # what the first refresh has to do: 'initial', 'since'
+        self._written = 0  # when the change was written that was delivered last in this look; 0: none was
         self._again = False  # the last look failed half-way: the next one is at everything
         self._pid = 0  # of the process that published the store read last
         self._gate = threading.RLock()  # held while a callback runs; close() takes it
@@ -175,6 +176,14 @@ class Delivery:
         seen.value = value if self._keeps else None
         if quiet:
             return
+        tally = self.client.tally
+        tally.delivered += 1
+        if self.every:
+            tally.missed += skipped
+        else:
+            tally.merged += skipped
+        if kind != "initial":
+            self._written = monotonic
         indexes = None
         told_old = old if self._old and kind != "initial" else None
         if told_old is not None and kind == "setting":

@@ -103,6 +103,8 @@ class Intake:
                 publication = self.publications.get(message.name)
                 if publication is not None:
                     publication.raise_floor(message.floor)
+            elif isinstance(message, wire.Count):
+                link.send(self.tally.report(link.counted))
             else:
                 self._on_answer(link, message)
         if self._suspects:

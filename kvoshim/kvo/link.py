@@ -37,6 +37,7 @@ class Link:
         self._frames = wire.Frames(wire.CONTROLLER_MESSAGES, wire.CONTROLLER_MAX)
         self._ticket = 0
         self.table: Table | None = None
+        self.counted: list[int] = []  # the client's totals when the connection was made
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         channel = kernel.socket(kernel.AF_UNIX, kernel.SOCK_SEQPACKET)
         self.channel = Channel(channel)

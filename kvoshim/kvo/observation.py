@@ -68,6 +68,9 @@ class Observation(Delivery):
                 self._fail(self.selector.one, error)
                 if not handle.live:
                     self._lifecycle("gone")
+            if self._written:
+                self.client.tally.took(self._written)
+                self._written = 0
 
     # --- how a store is read ---------------------------------------------
 

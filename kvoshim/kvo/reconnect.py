@@ -37,6 +37,7 @@ class Reconnecting:
         """Tries to connect and to hand in what this process has."""
         try:
             link = launch.connect(self.path, self.autostart)
+            link.counted = self.tally.totals()
             try:
                 self._hand_in(link)
             except BaseException:

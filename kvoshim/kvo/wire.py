@@ -110,6 +110,12 @@ class Ping(Message, tag=10):
     request: int
 
 
+class Report(Message, tag=24):
+    """Answers Count: what tally.py counts, since the connection was made. No answer."""
+
+    counts: Annotated[list[Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]], msgspec.Meta(max_length=64)]
+
+
 # --- from the controller ---------------------------------------------
 
 
@@ -224,7 +230,11 @@ class Raise(Message, tag=43):
     floor: int
 
 
-CLIENT_MESSAGES = Hello | Claim | Publish | Withdraw | Open | Observe | Unobserve | Bell | List | Ping
+class Count(Message, tag=56):
+    """Asks for a Report."""
+
+
+CLIENT_MESSAGES = Hello | Claim | Publish | Withdraw | Open | Observe | Unobserve | Bell | List | Ping | Report
 CONTROLLER_MESSAGES = (
     Welcome
     | Claimed
@@ -238,6 +248,7 @@ CONTROLLER_MESSAGES = (
     | Offered
     | Gone
     | Raise
+    | Count
 )
 
 ERRORS: dict[str, type[errors.KvoshimError]] = {

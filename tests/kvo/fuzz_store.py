@@ -27,6 +27,7 @@ from kvoshim.kvo.every import Every
 from kvoshim.kvo.handle import Handle
 from kvoshim.kvo.keys import Key, Selector
 from kvoshim.kvo.observation import Observation
+from kvoshim.kvo.tally import Tally
 
 KEYS, HISTORY = 8, 1 << 12
 SLOTS, RING = 4096 + 256 * KEYS, 4096
@@ -108,7 +109,7 @@ def sealed_record(record: bytearray, data: bytes) -> bytes:
 
 def observation(dice: random.Random) -> Observation:
     """One of any kind, without a client."""
-    client = types.SimpleNamespace(pid=os.getpid(), forked=False, forget=lambda one: None)
+    client = types.SimpleNamespace(pid=os.getpid(), forked=False, forget=lambda one: None, tally=Tally())
     selector = Selector(dice.choice((None, "key*", "key0", "key4.a", Key("key1"))))
     options = Options.of(dice.choice(("new|old|initial", "old|prior|unchanged", "new|initial|synced", "new")))
     since = dice.choice((None, None, 0, 10, 1 << 40))
@@ -283,5 +284,6 @@ class Stores:
 
 
 _WILD = [b"\xc7\x05\x03\x92\xa1a\x81", b"\xd4\x04", b"\x91" * 80, b"\x81\xa1a" * 40, b"\xc9\xff\xff\xff\xff\x04",
-         b"\xdf\xff\xff\xff\xff", b"\xdd\x00\xff\xff\xff", b"\xd7\xff" + bytes(8), b"\xc7\x0c\xff" + b"\xff" * 12, b"\xd9\xff", b"\xa1\xff", b"\x93\xa2|O\x90",
+         b"\xdf\xff\xff\xff\xff", b"\xdd\x00\xff\xff\xff", b"\xd7\xff" + bytes(8), b"\xc7\x0c\xff" + b"\xff" * 12,
+         b"\xd9\xff", b"\xa1\xff", b"\x93\xa2|O\x90",
          b"\xa3<f8", b"\xa5|V999", b"\x92\xcf" + b"\xff" * 8, b"2026-13-01", b"\xed\xa0\x80", b"\xc1"]  # fmt: skip

@@ -31,6 +31,7 @@ from kvoshim.errors import (
     UnknownNameError,
 )
 from kvoshim.kvo import wire
+from kvoshim.kvo.controller.metrics import Counts
 from kvoshim.kvo.controller.session import Session
 
 log = logging.getLogger("kvoshim.controller")
@@ -69,6 +70,7 @@ class Store:
     monitor: Monitor
     owner: Session | None
     program: str
+    base: int = 0  # its revision when it was published, and what it was raised by since
     ended: float = 0.0
     everything: set[Registration] = field(default_factory=set)  # registrations of all keys
     by_key: dict[str, set[Registration]] = field(default_factory=dict)
@@ -95,6 +97,7 @@ class Catalog:
         self._floors: dict[str, tuple[int, bytes]] = {}  # versions seen of a name, and in which store
         self._numbers = list(range(limits.stores - 1, -1, -1))
         self.changed: set[Session] = set()  # sessions that have something to be sent
+        self.counts = Counts()
 
     # --- observables ---------------------------------------------
 
@@ -152,6 +155,7 @@ class Catalog:
         self.table.clear(number)
         store = Store(number, name, fd, monitor, session, session.program)
         self.stores[name] = store
+        store.base = monitor.highest()
         del self._claims[name]
         log.info("%s publishes %r", session, name)
         floor, seen_in = self._floors.pop(name, (0, b""))
@@ -162,6 +166,7 @@ class Catalog:
         return store
 
     def _raise(self, store: Store, floor: int) -> None:
+        store.base += max(0, floor - store.monitor.highest())
         store.owner.send(wire.Raise(store.name, floor))
 
     def interested(self, name: str) -> set[Session]:
@@ -220,6 +225,7 @@ class Catalog:
             registration.store = None
             self.table.bind_row(registration.row, 0, None)
         del self.stores[store.name]
+        self.counts.dropped(store)
         self._watched.discard(store)
         self._numbers.append(store.number)
         self.table.clear(store.number)
@@ -282,6 +288,7 @@ class Catalog:
         row = self.table.add_row(session.pid, session.start, name, message.key, int(now * 1e9))
         registration = Registration(session, message.registration, name, message.key, row, now)
         session.registrations[message.registration] = registration
+        self.counts.registered += 1
         if message.last and (store is None or store.monitor.instance != message.instance):
             # An observer that has seen higher versions: the name's owner must go on above them. One version
             # more is left for the removal that an observer infers if a key has gone with the store.
@@ -435,6 +442,7 @@ class Catalog:
     def _notify(self, registrations: Iterable[Registration], slot: int, version: int) -> None:
         for registration in registrations:
             registration.session.pending[registration.number, slot] = version
+            self.counts.notified += 1
             self.changed.add(registration.session)
 
     # --- sessions ---------------------------------------------

@@ -22,7 +22,9 @@ from kvoshim import identity, process
 from kvoshim._table import TableWriter
 from kvoshim.kvo import paths
 from kvoshim.kvo.controller.catalog import Catalog, Limits
+from kvoshim.kvo.controller.exporter import Exporter, MetricsSettings
 from kvoshim.kvo.controller.listener import Listener
+from kvoshim.kvo.controller.metrics import Metrics
 from kvoshim.process.process import Shutdown
 
 log = logging.getLogger("kvoshim.controller")
@@ -56,6 +58,7 @@ class Settings(process.Configuration, frozen=True, kw_only=True):
     retain_s: float = Limits.retain_s
     idle_exit_s: float | None = None
     limits: LimitSettings = LimitSettings()
+    metrics: MetricsSettings = MetricsSettings()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -107,6 +110,7 @@ class ControllerProcess(process.Process[Settings]):
         limits = self._limits_of(settings)
         if old is None:
             self._listener: Listener | None = None
+            self._exporter: Exporter | None = None
             soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard if hard != resource.RLIM_INFINITY else soft, hard))
             number = identity.start_time(os.getpid())
@@ -114,6 +118,8 @@ class ControllerProcess(process.Process[Settings]):
             self._catalog = Catalog(self._table, limits)
         elif (limits.stores, limits.registrations) != (self._catalog.limits.stores, self._catalog.limits.registrations):
             raise ValueError("the limits stores and registrations are only changed by a restart")
+        if self._exporter is not None:
+            self._exporter.configure(settings.metrics)
         self._catalog.limits = limits
         self._idle_exit_s = self._idle_exit_of(settings)
         self._expire_s = max(0.05, min([_EXPIRE_S, *(s for s in (self._idle_exit_s, limits.retain_s) if s)]))
@@ -139,12 +145,15 @@ class ControllerProcess(process.Process[Settings]):
         self._timer = None
         self._due = 0.0
         self.loop.sleeper = self
-        self.statistics.measure("clients", lambda: self._listener.clients)
-        self.statistics.measure("observables", lambda: len(self._catalog.stores))
+        self._metrics = Metrics(self.statistics, self._catalog, self._listener.service.sessions)
+        self._exporter = Exporter(self.loop, self._metrics)
+        self._exporter.configure(self.settings.metrics)
         log.info("controller of PID %d serves %s", os.getpid(), self.path)
 
     def stop(self, how: Shutdown) -> None:
         self.loop.sleeper = None
+        if self._exporter is not None:
+            self._exporter.close()
         if self._listener is not None:
             self._listener.close()
             self._catalog.close()
@@ -158,6 +167,7 @@ class ControllerProcess(process.Process[Settings]):
             "socket": self.path,
             "clients": self._listener.clients,
             "observables": {"live": live, "ended": len(self._catalog.stores) - live},
+            "metrics": self._exporter.address,
         }
 
     # --- the loop's sleeper ---------------------------------------------
@@ -207,6 +217,7 @@ class ControllerProcess(process.Process[Settings]):
         if now - self._repaired >= _REPAIR_S and self._catalog.watching:
             self._repaired = now
             self._catalog.repair()
+            self._metrics.ask()
         if now - self._expired >= self._expire_s:
             self._expired = now
             self._catalog.expire()

@@ -129,6 +129,10 @@ class Service:
     def _on_ping(self, session: Session, message: wire.Ping) -> None:
         session.send(wire.Done(message.request))
 
+    def _on_report(self, session: Session, message: wire.Report) -> None:
+        if not self.catalog.counts.reported(session, message):
+            raise ProtocolError("what it has counted is no report")
+
     def _on_list(self, session: Session, message: wire.List) -> None:
         rows = self.catalog.rows()
         for start in range(0, max(1, len(rows)), _ROWS):
@@ -144,4 +148,5 @@ class Service:
         wire.Unobserve: _on_unobserve,
         wire.List: _on_list,
         wire.Ping: _on_ping,
+        wire.Report: _on_report,
     }

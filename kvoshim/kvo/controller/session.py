@@ -44,6 +44,7 @@ class Session:
         self.registrations: dict[int, object] = {}
         self.names: set[str] = set()  # claimed or published
         self.given: dict[str, bytes] = {}  # name -> instance of the store it holds
+        self.reported: list[int] = []  # what it has counted, by its last report
         self._frames = wire.Frames(wire.CLIENT_MESSAGES, wire.CLIENT_MAX)
         self._out: deque[bytes] = deque()
         self._out_size = 0
