@@ -17,6 +17,7 @@ KvoshimError
   CorruptStoreError                     shared memory holds what its owner cannot have written
   ReadContentionError                   the owner rewrote the value during every attempt to read it
   ControllerUnavailableError (ConnectionError)   no controller, and none could be started
+    ControllerHungError                 it gives no sign of life
     ProtocolError                       the other side does not speak this version's protocol
   ClosedError                           the object was closed before
   UnknownSubjectError (LookupError)     no process, no path and no program of that name
@@ -100,6 +101,10 @@ class ReadContentionError(KvoshimError):
 
 class ControllerUnavailableError(KvoshimError, ConnectionError):
     """No controller answers at the path, and none was or could be started."""
+
+
+class ControllerHungError(ControllerUnavailableError):
+    """There is a controller, but it has given no sign of life for longer than its configuration allows."""
 
 
 class ProtocolError(ControllerUnavailableError):

@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING
 
 from kvoshim import _memory
 from kvoshim.errors import ForkedError
-from kvoshim.kvo import launch, paths, wire
+from kvoshim.kvo import drivers, launch, paths, wire
 from kvoshim.kvo.drivers import Driver, LoopDriver, ManualDriver, ThreadDriver
 from kvoshim.kvo.handle import Handle
 from kvoshim.kvo.intake import Call, Intake
 from kvoshim.kvo.link import Link
+from kvoshim.kvo.pulse import Watching
 from kvoshim.kvo.reconnect import Reconnecting
 from kvoshim.kvo.requests import Requesting
 from kvoshim.kvo.tally import Tally
@@ -41,7 +42,7 @@ _private: set[Client] = set()  # those with a ManualDriver: not shared
 _clients_lock = threading.RLock()  # a finalizer may want it while its own thread holds it
 
 
-class Client(Requesting, Intake, Reconnecting):
+class Client(Requesting, Intake, Reconnecting, Watching):
     """Shared by all users in the process of one controller path and driver; get one by acquire(), give it back by
     release()."""
 
@@ -236,6 +237,7 @@ def _after_fork_in_child() -> None:
         client.abandon()
     _clients.clear()
     _private.clear()
+    drivers.after_fork()
     _clients_lock = threading.RLock()
 
 

@@ -8,6 +8,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from kvoshim._timer import Timer
+from kvoshim.kvo.pulse import Watch
 
 if TYPE_CHECKING:
     import asyncio
@@ -18,6 +19,13 @@ if TYPE_CHECKING:
 log = logging.getLogger("kvoshim.client")
 
 JOIN_S = 15.0
+_watch = Watch()
+
+
+def after_fork() -> None:
+    """In a forked child, which has no threads."""
+    global _watch
+    _watch = Watch()
 
 
 class Driver:
@@ -49,6 +57,9 @@ class Driver:
     def poke(self) -> None:
         """Something is to be delivered that does not make the descriptor readable."""
 
+    def feel_pulse(self) -> None:
+        """Looks after the controller if that is due."""
+
     def wait(self, timeout: float | None) -> None: ...
 
     def end(self) -> None: ...
@@ -65,6 +76,7 @@ class ThreadDriver(Driver):
         self._timer: threading.Timer | None = None
         self._thread = threading.Thread(target=self._run, name="kvoshim-client", daemon=True)
         self._thread.start()
+        _watch.add(client)
 
     def _run(self) -> None:
         client = self._client
@@ -88,6 +100,7 @@ class ThreadDriver(Driver):
     def end(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        _watch.remove(self._client)
         if not self.here():
             self._thread.join(JOIN_S)
 
@@ -102,6 +115,9 @@ class ManualDriver(Driver):
         self._set = select.epoll()
         self._timer = Timer()
         self._set.register(self._timer.fileno(), select.EPOLLIN)
+        self._pulse = Timer()
+        self._pulse.set(1.0)
+        self._set.register(self._pulse.fileno(), select.EPOLLIN)
         self._registered = -1
         self.found(client.link)
 
@@ -129,6 +145,10 @@ class ManualDriver(Driver):
     def rung(self) -> bool:
         return self._timer.take()
 
+    def feel_pulse(self) -> None:
+        if self._pulse.take():
+            self._pulse.set(self._client.feel_pulse())
+
     def poke(self) -> None:
         if self._client._todo:
             self._timer.set(1e-9)
@@ -144,6 +164,7 @@ class ManualDriver(Driver):
     def abandon(self) -> None:
         self._set.close()
         self._timer.close()
+        self._pulse.close()
 
 
 class LoopDriver(ManualDriver):

@@ -60,6 +60,7 @@ class Intake:
         our thread does when the descriptor is readable."""
         self.check()
         self.driver.wait(timeout)
+        self.driver.feel_pulse()
         try:
             if self._link is None:
                 self._try_again()

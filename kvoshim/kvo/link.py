@@ -12,8 +12,9 @@ import time
 from kvoshim import socket
 from kvoshim._table import Table
 from kvoshim.errors import ControllerUnavailableError, KvoshimError, ProtocolError
-from kvoshim.kvo import paths, wire
+from kvoshim.kvo import paths, term, wire
 from kvoshim.kvo.fdchannel import Channel
+from kvoshim.kvo.pulse import Pulse
 
 HANDSHAKE_S = 5.0
 _BELL = wire.frame(wire.Bell())
@@ -37,6 +38,7 @@ class Link:
         self._frames = wire.Frames(wire.CONTROLLER_MESSAGES, wire.CONTROLLER_MAX)
         self._ticket = 0
         self.table: Table | None = None
+        self.pulse = Pulse()
         self.counted: list[int] = []  # the client's totals when the connection was made
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         channel = kernel.socket(kernel.AF_UNIX, kernel.SOCK_SEQPACKET)
@@ -52,6 +54,9 @@ class Link:
                     f"the controller at {path} does not speak version {wire.VERSION}: {welcome!r:.200}"
                 )
             self.controller_pid = welcome.pid
+            self.term = welcome.term
+            if term.current(paths.term_path(path)) > self.term:
+                raise LinkLost("it has been replaced by another one")
             channel.connect(paths.channel_path(path))
             channel.send(welcome.token)
             fd = self.channel.take(0)

@@ -7,7 +7,7 @@ import os
 from kvoshim.directories import private_directory
 from kvoshim.errors import ControllerUnavailableError, DirectoryError
 
-_PATH_MAX = 107 - len(".start")  # bytes of a Unix socket's path, with room for our suffixes
+_PATH_MAX = 107 - len(".standby.lock")  # bytes of a Unix socket's path, with room for our suffixes
 
 
 def controller_path(path: str | os.PathLike[str] | None = None) -> str:
@@ -45,6 +45,16 @@ def control_path(path: str) -> str:
 def life_lock(path: str) -> str:
     """The PID file: locked by the controller as long as it lives."""
     return path + ".lock"
+
+
+def term_path(path: str) -> str:
+    """Which controller is the one: see term.py."""
+    return path + ".term"
+
+
+def standby_path(path: str) -> str:
+    """Where a controller in waiting has its own control channel and PID file, while it waits."""
+    return path + ".standby"
 
 
 def start_lock(path: str) -> str:

@@ -27,6 +27,7 @@ class Reconnecting:
         self.lost.set()
         with self._lock:
             link, self._link = self._link, None
+        self.hung = False
         self.driver.lost()
         if link is not None:
             link.close()

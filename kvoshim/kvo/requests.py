@@ -6,12 +6,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from kvoshim.errors import ClosedError, ControllerUnavailableError, KvoshimError
+from kvoshim.errors import ClosedError, ControllerHungError, ControllerUnavailableError, KvoshimError
 from kvoshim.kvo import wire
 from kvoshim.kvo.intake import Call
 from kvoshim.kvo.link import Link, LinkLost
 
 ANSWER_S = 15.0  # for the controller to answer, restarts included
+_LOOK_S = 0.25  # between looks whether it is hung
 
 
 class Requesting:
@@ -50,10 +51,8 @@ class Requesting:
                 self._await(link, call)
             elif self.driver.here():
                 self._pump(call)
-            elif not call.answered.wait(ANSWER_S):
-                raise ControllerUnavailableError(
-                    f"the controller at {self.path} has not answered for {ANSWER_S:g} s"
-                )
+            else:
+                self._wait(call)
         finally:
             with self._lock:
                 del self._calls[number]
@@ -79,10 +78,25 @@ class Requesting:
         else:
             link.send(call.build(number))
 
+    def _wait(self, call: Call) -> None:
+        deadline = time.monotonic() + ANSWER_S
+        while not call.answered.wait(min(_LOOK_S, max(0.0, deadline - time.monotonic()))):
+            self._check_hung()
+            if time.monotonic() > deadline:
+                raise ControllerUnavailableError(
+                    f"the controller at {self.path} has not answered for {ANSWER_S:g} s"
+                )
+
+    def _check_hung(self) -> None:
+        if self.hung:
+            raise ControllerHungError(f"the controller at {self.path} is hung: it gives no sign of life")
+
     def _await(self, link: Link, call: Call) -> None:
         deadline = time.monotonic() + ANSWER_S
         while not call.answered.is_set():
-            self._take_in(link, link.receive(max(0.0, deadline - time.monotonic())))
+            self._take_in(link, link.receive(min(_LOOK_S, max(0.0, deadline - time.monotonic()))))
+            self.feel_pulse(link)
+            self._check_hung()
             if time.monotonic() > deadline:
                 raise ControllerUnavailableError(
                     f"the controller at {self.path} has not answered for {ANSWER_S:g} s"

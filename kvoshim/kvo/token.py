@@ -40,12 +40,15 @@ class Token:
     @property
     def state(self) -> str:
         """'initialising' (nobody has published the name yet, or the snapshot is not complete), 'valid', 'suspect' (there
-        is no controller at the moment: changes may come late), 'gone' (the observable has ended), 'closed'."""
+        is no controller at the moment: changes may come late), 'hung' (it gives no sign of life; the same), 'gone' (the
+        observable has ended), 'closed'."""
         observation = self._observation
         if observation.closed or observation.client.forked:
             return "closed"
         if observation.client.lost.is_set():
             return "suspect"
+        if observation.client.hung:
+            return "hung"
         if not observation.instance:
             return "initialising"
         return "valid" if observation.live else "gone"

@@ -120,11 +120,12 @@ class Report(Message, tag=24):
 
 
 class Welcome(Message, tag=32):
-    """Answers Hello. token: ties the descriptor channel to this connection."""
+    """Answers Hello. token: ties the descriptor channel to this connection. term: see term.py."""
 
     version: int
     token: bytes
     pid: int
+    term: int = 0
 
 
 class Claimed(Message, tag=33):

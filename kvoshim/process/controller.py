@@ -90,7 +90,8 @@ class Controller:
             self.log.configure(settings.logging)
         with _step(launch.PidFileError):
             path = self.arguments.pid_file or self.kind.paths(self.arguments)[1]
-            self._end.callback(PidFile(path, self.prog).release)
+            self.pid_file = PidFile(path, self.prog)
+            self._end.callback(lambda: self.pid_file.release())  # a process may have taken another one
         with _step(launch.SignalError):
             self.loop = self.kind.loop_factory()
             self._end.callback(self.loop.close)

@@ -42,7 +42,8 @@ class PidFile:
         if self._fd < 0:
             return
         try:
-            os.unlink(self.path)
+            if os.path.samestat(os.fstat(self._fd), os.stat(self.path)):  # else it was taken from us
+                os.unlink(self.path)
         except OSError:
             pass
         os.close(self._fd)

@@ -69,6 +69,11 @@ cdef class Table:
         """The controller's PID and start time (clock ticks since boot)."""
         return self.header.controller_pid, self.header.controller_start
 
+    @property
+    def beat(self) -> tuple[int, int]:
+        """When the controller was last awake (CLOCK_MONOTONIC, ns), and after how many ms it counts as hung (0: never)."""
+        return kvo_load64(&self.header.beat), kvo_load64(&self.header.hung_after_ms)
+
     def flags(self, uint32_t store) -> set[str]:
         """What is asked of a store: 'some' keys are observed, 'all' are, 'new' ones are awaited."""
         if store >= self.store_count:
@@ -151,6 +156,11 @@ cdef class TableWriter(Table):
         again."""
         kvo_store64(&self.header.epoch, kvo_load64(&self.header.epoch) + 1)
         kvo_fence()
+
+    def show(self, uint64_t now_ns, uint64_t hung_after_ms):
+        """Gives a sign of life."""
+        kvo_store64(&self.header.beat, now_ns)
+        kvo_store64(&self.header.hung_after_ms, hung_after_ms)
 
     def set_flags(self, uint32_t store, bint some, bint all, bint new):
         if store >= self.store_count:

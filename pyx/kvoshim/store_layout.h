@@ -176,7 +176,9 @@ typedef struct {
   uint8_t reserved1[424];
   uint64_t epoch; /* odd: the controller sleeps or is about to; even: it is awake and will look by itself */
   uint64_t reserved2[7];
-  uint8_t reserved3[3520];
+  uint64_t beat;          /* CLOCK_MONOTONIC, in ns, when the controller was last awake */
+  uint64_t hung_after_ms; /* it counts as hung if that was longer ago; 0: it gives no sign of life */
+  uint8_t reserved3[3504];
 } kvot_header;
 
 enum kvot_flags {
@@ -231,6 +233,7 @@ _Static_assert(sizeof(kvot_header) == KVO_PAGE, "table header");
 _Static_assert(offsetof(kvot_header, entries_offset) == 32, "table.entries_offset");
 _Static_assert(offsetof(kvot_header, instance) == 72, "table.instance");
 _Static_assert(offsetof(kvot_header, epoch) == 512, "table.epoch");
+_Static_assert(offsetof(kvot_header, beat) == 576, "table.beat");
 _Static_assert(sizeof(kvot_entry) == 64, "entry");
 _Static_assert(sizeof(kvot_row) == 576, "row");
 _Static_assert(offsetof(kvot_row, key) == 40, "row.key");

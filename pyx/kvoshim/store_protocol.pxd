@@ -60,6 +60,7 @@ cdef extern from "store_layout.h" nogil:
         uint64_t controller_start
         uint8_t instance[16]
         uint64_t epoch
+        uint64_t beat, hung_after_ms
 
     ctypedef struct kvot_entry:
         uint32_t flags

@@ -14,7 +14,7 @@ DELIVERY = {
     "4 the snapshot, then the end of the snapshot, then what follows": "test_delivery.py::test_point_04_*",
     "5 resuming from a revision, or being told that it is gone": "test_delivery.py::test_point_05_*",
     "6 what `every` skips is counted, what `latest` merges too": "test_delivery.py::test_point_06_*",
-    "7 the link's state": "test_delivery.py::test_point_07_*",
+    "7 the link's state": "test_delivery.py::test_point_07_* test_standby.py::test_a_hung_controller_is_recognised",
     "8 a deletion says why": "test_delivery.py::test_point_08_*",
     "9 progress is visible while nothing happens": "test_delivery.py::test_point_09_*",
     "10 a write that changes nothing is told of only if asked": "test_delivery.py::test_point_10_*",
@@ -68,12 +68,15 @@ FEATURES = {
         "test_revisions.py::test_a_wild_journal_is_an_error_not_a_crash test_fuzz_kvo.py::test_wild_stores",
     "a controller meets random messages": "test_fuzz_kvo.py::test_a_controller_under_random_messages test_strangers.py::test_random_bytes",
     "an object is made observable whole": "test_objects.py::*",
+    "a standby controller takes over": "test_standby.py::test_a_standby_takes_over_from_a_dead_controller "
+        "test_standby.py::test_a_controller_that_was_replaced_while_it_hung_ends_and_does_no_harm",
+    "a hung controller is recognised": "test_standby.py::test_a_hung_controller_is_recognised "
+        "test_standby.py::test_a_program_with_an_event_loop_recognises_it_without_a_thread",
     "metrics": "test_metrics.py::test_what_happens_is_counted test_metrics.py::test_prometheus_scrapes_a_loopback_address",
 }
 
 OPEN = {
     "direct delivery: the writer rings the observers itself": "every change goes through the controller",
-    "a standby controller takes over": "none",
     "policy by user, group and name; rate limits": "one user only; counts are limited, rates are not",
     "a mirror on another host": "none",
 }

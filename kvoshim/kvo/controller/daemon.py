@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
+import math
 import os
 import resource
 import secrets
@@ -25,6 +26,9 @@ from kvoshim.kvo.controller.catalog import Catalog, Limits
 from kvoshim.kvo.controller.exporter import Exporter, MetricsSettings
 from kvoshim.kvo.controller.listener import Listener
 from kvoshim.kvo.controller.metrics import Metrics
+from kvoshim.kvo.controller.standby import Standby, StandbySettings
+from kvoshim.kvo.term import Term
+from kvoshim.process.pidfile import PidFile
 from kvoshim.process.process import Shutdown
 
 log = logging.getLogger("kvoshim.controller")
@@ -33,6 +37,8 @@ _REPAIR_S = 1.0
 _RETRY_S = 0.005  # for what a client had no room for
 _EXPIRE_S = 10.0  # between looks at what has been silent, idle or retained for too long
 _DETACHED_IDLE_S = 60.0
+_BEATS = 4  # in the time after which a controller counts as hung
+_TERM_S = 0.02  # between looks whether this is still the one
 
 
 class LimitSettings(process.Section, frozen=True, kw_only=True):
@@ -53,17 +59,22 @@ class LimitSettings(process.Section, frozen=True, kw_only=True):
 
 class Settings(process.Configuration, frozen=True, kw_only=True):
     """retain_s: how long the values of an ended observable are kept, 0: for ever. idle_exit_s: the controller ends
-    after so long with no clients and no kept values, 0: never. The command line's values go before both."""
+    after so long with no clients and no kept values, 0: never. The command line's values go before both. hung_after_s: clients
+    take it for hung if it gives no sign of life for so long, 0: never."""
 
     retain_s: float = Limits.retain_s
     idle_exit_s: float | None = None
     limits: LimitSettings = LimitSettings()
+    hung_after_s: float = 10.0
+    standby: StandbySettings = StandbySettings()
     metrics: MetricsSettings = MetricsSettings()
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.retain_s < 0 or (self.idle_exit_s or 0) < 0:
             raise ValueError("retain-s and idle-exit-s are not negative")
+        if self.hung_after_s and not 0.1 <= self.hung_after_s <= 3600:
+            raise ValueError("hung-after-s is 0.1 to 3600 s, or 0")
 
 
 class ControllerProcess(process.Process[Settings]):
@@ -99,9 +110,17 @@ class ControllerProcess(process.Process[Settings]):
             help="keep the values of an ended observable for S seconds; 0: for ever (default: 3600)",
         )
 
+        parser.add_argument(
+            "--standby",
+            action="store_true",
+            help="wait until the controller at this path has ended (or is hung, if the configuration says so) and take its place",
+        )
+
     @classmethod
     def paths(cls, arguments: argparse.Namespace) -> tuple[str, str]:
         path = paths.controller_path(arguments.socket)
+        if arguments.standby:
+            path = paths.standby_path(path)
         return paths.control_path(path), paths.life_lock(path)
 
     # --- life ---------------------------------------------
@@ -111,6 +130,9 @@ class ControllerProcess(process.Process[Settings]):
         if old is None:
             self._listener: Listener | None = None
             self._exporter: Exporter | None = None
+            self._standby: Standby | None = None
+            self._term: Term | None = None
+            self._looked = 0.0  # when the term was looked at last
             soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard if hard != resource.RLIM_INFINITY else soft, hard))
             number = identity.start_time(os.getpid())
@@ -120,6 +142,10 @@ class ControllerProcess(process.Process[Settings]):
             raise ValueError("the limits stores and registrations are only changed by a restart")
         if self._exporter is not None:
             self._exporter.configure(settings.metrics)
+        if self._standby is not None:
+            self._standby.settings = settings
+        self._hung_after_ms = int(settings.hung_after_s * 1000)
+        self._beat_s = settings.hung_after_s / _BEATS
         self._catalog.limits = limits
         self._idle_exit_s = self._idle_exit_of(settings)
         self._expire_s = max(0.05, min([_EXPIRE_S, *(s for s in (self._idle_exit_s, limits.retain_s) if s)]))
@@ -137,12 +163,37 @@ class ControllerProcess(process.Process[Settings]):
 
     def start(self) -> None:
         self.path = paths.controller_path(self.arguments.socket)
+        self._timer = None
+        if self.arguments.standby:
+            self._standby = Standby(self.loop, self.path, self.settings, self._take_over)
+        else:
+            self._serve()
+
+    def _take_over(self, lock: PidFile) -> None:
+        """The active controller's place is ours."""
         try:
-            self._listener = Listener(self.loop, self.path, self._catalog)
+            self._standby.close()
+            self._standby = None
+            self.controller.pid_file.release()
+            self.controller.pid_file = lock
+            self.arguments.standby = False
+            path = paths.control_path(self.path)
+            if os.path.exists(path):  # a hung controller listens there still, and _clear() leaves it to it
+                os.unlink(path)
+            if not self.settings.control_socket.path:
+                self.controller.channel.configure(self.settings.control_socket, path)
+            self._serve()
+        except Exception as error:
+            log.exception("the place of the active controller cannot be taken")
+            self.controller.fail(f"the place of the active controller cannot be taken: {error}")
+
+    def _serve(self) -> None:
+        self._term = Term(paths.term_path(self.path))
+        try:
+            self._listener = Listener(self.loop, self.path, self._catalog, self._term.number)
         except OSError as error:
             raise OSError(f"{self.path} cannot be bound: {error}") from None
-        self._repaired = self._expired = self._busy_at = time.monotonic()
-        self._timer = None
+        self._repaired = self._expired = self._busy_at = self._beaten = self._beat()
         self._due = 0.0
         self.loop.sleeper = self
         self._metrics = Metrics(self.statistics, self._catalog, self._listener.service.sessions)
@@ -150,30 +201,66 @@ class ControllerProcess(process.Process[Settings]):
         self._exporter.configure(self.settings.metrics)
         log.info("controller of PID %d serves %s", os.getpid(), self.path)
 
+    def _beat(self) -> float:
+        """A sign of life; returns the time."""
+        now = time.monotonic()
+        self._table.show(int(now * 1e9), self._hung_after_ms)
+        return now
+
+    def _still_the_one(self) -> bool:
+        """Whether no other controller has taken this one's place, while it was stopped. One that was replaced ends: whom it
+        serves finds the other one."""
+        now = self._beat()
+        if now - self._looked < _TERM_S:
+            return True
+        self._looked = now
+        if self._listener is None or not self._term.over():
+            return self._listener is not None
+        log.error("another controller has taken this one's place while it was stopped: it ends")
+        self._stop_serving()
+        self.controller.fail("another controller has taken its place")
+        return False
+
     def stop(self, how: Shutdown) -> None:
+        if self._standby is not None:
+            self._standby.close()
+        self._stop_serving()
+
+    def _stop_serving(self) -> None:
         self.loop.sleeper = None
+        if self._timer is not None:
+            self._timer.cancel()
         if self._exporter is not None:
             self._exporter.close()
         if self._listener is not None:
             self._listener.close()
             self._catalog.close()
+            self._listener = None
+        if self._term is not None:
+            self._term.close()
+            self._term = None
 
     def announcement(self) -> str:
-        return f"serving {self.path}"
+        return f"{'standing by for' if self._standby is not None else 'serving'} {self.path}"
 
     def status(self) -> dict[str, Any]:
+        if self._standby is not None:
+            return {"socket": self.path, "standby": self._standby.status()}
         live = sum(store.owner is not None for store in self._catalog.stores.values())
         return {
             "socket": self.path,
             "clients": self._listener.clients,
             "observables": {"live": live, "ended": len(self._catalog.stores) - live},
             "metrics": self._exporter.address,
+            "term": self._term.number,
         }
 
     # --- the loop's sleeper ---------------------------------------------
 
     def work(self) -> bool:
         """Takes in what clients and observables have left, and sends what follows from it."""
+        if not self._still_the_one():
+            return False
         listener, catalog = self._listener, self._catalog
         busy = listener.read_on()
         busy |= catalog.look_all()
@@ -189,6 +276,7 @@ class ControllerProcess(process.Process[Settings]):
 
     def disarm(self) -> None:
         self._table.disarm()
+        self._still_the_one()  # before anything is done: it may have been stopped in its sleep
 
     def _plan(self) -> None:
         """Sees to it that the loop wakes when there will be something to do, and not otherwise."""
@@ -204,8 +292,11 @@ class ControllerProcess(process.Process[Settings]):
         """When there is something to do, by time.monotonic(); None: not until somebody calls."""
         if self._catalog.changed:  # what did not fit
             return time.monotonic() + _RETRY_S
+        beat = self._beaten + self._beat_s if self._beat_s and self._listener.clients else math.inf
         if self._catalog.watching:
-            return self._repaired + _REPAIR_S
+            return min(beat, self._repaired + _REPAIR_S)
+        if beat < math.inf:
+            return min(beat, self._expired + self._expire_s)
         kept = self._catalog.limits.retain_s and self._catalog.stores
         if self._listener.greeting or not self._listener.accepting or self._idle_exit_s or kept:
             return self._expired + self._expire_s
@@ -214,6 +305,8 @@ class ControllerProcess(process.Process[Settings]):
     def _tick(self) -> None:
         self._timer = None
         now = time.monotonic()
+        if now - self._beaten >= self._beat_s:
+            self._beaten = now  # that it has woken up is the sign
         if now - self._repaired >= _REPAIR_S and self._catalog.watching:
             self._repaired = now
             self._catalog.repair()

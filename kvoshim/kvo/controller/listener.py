@@ -23,9 +23,10 @@ _GREETING_S = 10.0  # for a new connection to say who it is
 class Listener:
     """Binds `path`. OSError if that cannot be."""
 
-    def __init__(self, loop, path: str, catalog: Catalog) -> None:
+    def __init__(self, loop, path: str, catalog: Catalog, term: int) -> None:
         self.path = path
         self.service = Service(catalog, self.flush, self.leave)
+        self.service.term = term
         self.strangers: dict[kernel.socket, float] = {}  # descriptor channels that have not shown a token
         self.readable: set[Session] = set()  # may have more to read
         self.accepting = False
@@ -46,7 +47,7 @@ class Listener:
         loop.add_reader(self._channels.fileno(), self._accept_channel)
 
     def _bind(self, sock, path: str):
-        self._bound.append((sock, path))
+        self._bound.append((sock, path, None))
         try:
             os.unlink(path)  # the PID file says that nobody serves it
         except FileNotFoundError:
@@ -56,6 +57,7 @@ class Listener:
             sock.bind(path)
         finally:
             os.umask(mask)
+        self._bound[-1] = sock, path, os.stat(path)
         sock.listen(128)
         sock.setblocking(False)
         return sock
@@ -226,13 +228,12 @@ class Listener:
         for sock in self.strangers:
             self._loop.remove_reader(sock.fileno())
             sock.close()
-        for sock, path in self._bound:
+        for sock, path, made in self._bound:
             self._loop.remove_reader(sock.fileno())
-            is_bound = sock.getsockname()
             sock.close()
-            if is_bound:
-                try:
+            try:
+                if made is not None and os.path.samestat(made, os.stat(path)):  # not another controller's
                     os.unlink(path)
-                except OSError:
-                    pass
+            except OSError:
+                pass
         self._bound.clear()

@@ -21,6 +21,7 @@ class Service:
 
     def __init__(self, catalog: Catalog, flush: Callable[[], None], leave: Callable[[Session, str], None]) -> None:
         self.catalog = catalog
+        self.term = 0
         self.sessions: dict[int, Session] = {}
         self.by_token: dict[bytes, Session] = {}
         self._flush = flush
@@ -35,7 +36,7 @@ class Service:
                 raise ProtocolError("the first message must be Hello")
             token = session.greet(message.program[:60])
             self.by_token[token] = session
-            session.send(wire.Welcome(wire.VERSION, token, os.getpid()))
+            session.send(wire.Welcome(wire.VERSION, token, os.getpid(), self.term))
             log.info("%s of UID %d is here", session, session.uid)
             return
         handler = self._HANDLERS.get(type(message))
