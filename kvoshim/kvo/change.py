@@ -13,7 +13,7 @@ class Options(enum.Flag):
     """What an observation asks for. As text: 'new|old|initial'."""
 
     NEW = enum.auto()  # the new value
-    OLD = enum.auto()  # the value delivered before; lists and dicts also tell where they have changed
+    OLD = enum.auto()  # the value delivered before; lists, dicts and sets also tell where they have changed
     INITIAL = enum.auto()  # what is there when the observation begins
     PRIOR = enum.auto()  # a change of kind 'prior' just before each change
     SYNCED = enum.auto()  # a change of kind 'synced' when all that was there has been delivered
@@ -42,8 +42,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     kind:
         'initial'      the value that was there when the observation began
         'setting'      the key was set
-        'insertion', 'removal', 'replacement'   the same, where a list or dict differs from its former value (option
-                       OLD) in this way only; `indexes`: the positions or keys concerned, in the new value; for a
+        'insertion', 'removal', 'replacement'   the same, where a list, dict or set differs from its former value (option
+                       OLD) in this way only; `indexes`: the positions, keys or elements concerned, in the new value; for a
                        removal in the old one
         'deletion'     the key has no value any more; `reason`: 'deleted', 'purged', 'expired', 'owner-died'
         'prior'        (option PRIOR) the change of this revision is about to be delivered

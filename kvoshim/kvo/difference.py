@@ -1,4 +1,4 @@
-"""Where two lists or dicts differ."""
+"""Where two lists, dicts or sets differ."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ def difference(old: Any, new: Any) -> tuple[str, tuple | None]:
         return _of_lists(old, new)
     if type(old) is dict and type(new) is dict:
         return _of_dicts(old, new)
+    if type(old) is set and type(new) is set:
+        return _of_sets(old, new)
     return "setting", None
 
 
@@ -39,6 +41,13 @@ def _of_dicts(old: dict, new: dict) -> tuple[str, tuple | None]:
     other = tuple(key for key in new if key in old and not _same(old[key], new[key]))
     found = [(kind, keys) for kind, keys in (("insertion", come), ("removal", gone), ("replacement", other)) if keys]
     return found[0] if len(found) == 1 else ("setting", None)
+
+
+def _of_sets(old: set, new: set) -> tuple[str, tuple | None]:
+    come, gone = tuple(new - old), tuple(old - new)
+    if come and gone or not (come or gone):
+        return "setting", None
+    return ("insertion", come) if come else ("removal", gone)
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -33,14 +33,15 @@ cdef extern from "store_layout.h":
 
 import_datetime()
 
-ALLOWED = ("None, bool, int, float, str, bytes, datetime, and lists and dicts of these; dataclasses, msgspec Structs "
-           "and NumPy arrays of plain elements")
+ALLOWED = ("None, bool, int, float, str, bytes, datetime, and lists, dicts and sets of these; dataclasses, msgspec "
+           "Structs and NumPy arrays of plain elements")
 DEPTH_MAX = 64  # nesting of lists and dicts
 
 cdef int EXT_BIGINT = 1
 cdef int EXT_DATETIME = 2
 cdef int EXT_OBJECT = 3  # [class's name, {field: value}]
 cdef int EXT_ARRAY = 4
+cdef int EXT_SET = 5  # [element, ...]
 cdef dict _accepted = {}  # name -> class
 _ARRAY = struct.Struct("<II")  # bytes up to the elements; bytes of the description
 
@@ -56,6 +57,8 @@ def _from_extension(int code, data):
         return fields if kind is None else _instance(kind, fields)
     if code == EXT_ARRAY:
         return _array(bytes(data), True)
+    if code == EXT_SET:
+        return set(_unpack(data))
     raise ValueError(f"MessagePack extension {code} is not one of kvoshim's")
 
 
@@ -212,6 +215,13 @@ cdef object _packable(object value, int depth, str where):
                     "stored; allowed are str, int of 64 bits, float, bool, bytes and None")
             packed[_packable(key, depth, where)] = _packable(item, depth + 1, f"{where}[{key!r}]")
         return packed
+    if isinstance(value, (set, frozenset)):
+        for item in value:
+            if not (item is None or isinstance(item, (str, bytes, bool, int, float, datetime))):
+                raise InvalidValueError(f"an element of type {type(item).__qualname__} of a set (at value{where}) cannot be "
+                                        "stored; allowed are None, bool, int, float, str, bytes and datetime")
+        # In an order of their own: equal sets are equal bytes, and setting one again changes nothing.
+        return _Ext(EXT_SET, _pack(sorted((_packable(item, depth + 1, where) for item in value), key=_pack)))
     fields = _fields(value)
     if fields is not None:
         return _Ext(EXT_OBJECT, _pack([_name_of(type(value)), {

@@ -36,7 +36,7 @@ FEATURES = {
     "key paths": "test_options.py::test_paths_into_values test_keys.py::test_paths",
     "wildcards and prefixes": "test_options.py::test_patterns test_keys.py::test_patterns",
     "dependent keys": "test_publishing.py::test_dependent_keys",
-    "collection changes with indexes": "test_options.py::test_collections_tell_where_they_have_changed",
+    "collection changes with indexes, of sets too": "test_options.py::test_collections_tell_where_they_have_changed test_values.py::test_sets",
     "will and did change; batches that merge": "test_objects.py::test_what_is_changed_in_place test_publishing.py::test_a_batch_is_published_at_its_end_and_merges",
     "tokens end an observation when closed; removal is idempotent": "test_observe.py::test_no_callback_after_close_has_returned",
     "weak observers; observing oneself leaks nothing":

@@ -47,7 +47,8 @@ class Accepted:
 VALUES = [
     None, True, 5, -(1 << 70), 2.5, "text é", b"bytes", datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC),
     [1, {"a": [None, -0.5, 1 << 80]}], {"k" * 20: "v" * 30}, Accepted(3, [Accepted(4)]), numpy.arange(6.0).reshape(2, 3),
-    numpy.zeros(3, [("a", "<i4"), ("b", "S3", (2,))]), [numpy.arange(3)], "long " * 60, numpy.arange(100), list(range(90)),
+    numpy.zeros(3, [("a", "<i4"), ("b", "S3", (2,))]), [numpy.arange(3)], {1, "x", b"y"}, "long " * 60,
+    numpy.arange(100), list(range(90)),
 ]  # fmt: skip
 
 

@@ -163,6 +163,7 @@ def test_collections_tell_where_they_have_changed(engine, observer):
     for number, (value, kind, indexes) in enumerate((
         ([1, 5, 2], "insertion", (1,)), ([1, 6, 2], "replacement", (1,)), ([6, 2], "removal", (0,)), ([0], "setting", None),
         ({"a": 1}, "setting", None), ({"a": 1, "b": 2}, "insertion", ("b",)),
+        ({1, "x"}, "setting", None), ({1, "x", 2.5}, "insertion", (2.5,)), ({"x", 2.5}, "removal", (1,)), ({"x", 3}, "setting", None),
     ), 1):
         engine["list"] = value
         last = changes(number)[-1]

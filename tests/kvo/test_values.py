@@ -67,6 +67,18 @@ def test_a_dataclass_is_read_as_what_it_is_where_its_class_is_accepted(pair):
     assert reader.get("gear") == Gear(4)
 
 
+def test_sets(pair):
+    writer, reader = pair
+    for value in (set(), {1, "x", b"y", None, 2.5, 1 << 80}, {"k": [{1, 2}]}):
+        writer.set("set", value)
+        assert reader.get("set") == value
+    writer.set("set", frozenset("abc"))
+    assert reader.get("set") == {"a", "b", "c"} and type(reader.get("set")) is set
+    writer.set("set", set("cba"))
+    found = reader.read("set")
+    assert found.changed == found.count - 1, "an equal set changes nothing"
+
+
 def test_a_class_that_was_not_accepted_is_read_as_a_dict(pair):
     writer, reader = pair
     writer.set("plain", Plain(900, Oil(80.0)))
