@@ -9,6 +9,8 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from kvoshim.errors import ReadContentionError
 from kvoshim.kvo.change import Change, Options
 from kvoshim.kvo.difference import difference
@@ -75,6 +77,7 @@ class Delivery:
         self._begun = False
         self._based = True  # what is not in `seen` has come into being since the observation began
         self._first: str | None = None  # what the first refresh has to do: 'initial', 'since'
+        self._held: Change | None = None  # is delivered when it is known whether others of its revision follow
         self._written = 0  # when the change was written that was delivered last in this look; 0: none was
         self._again = False  # the last look failed half-way: the next one is at everything
         self._pid = 0  # of the process that published the store read last
@@ -222,6 +225,21 @@ class Delivery:
             monotonic_ns=seen.monotonic, pid=self._pid))
 
     def _call(self, change: Change) -> None:
+        # One that others follow waits for the next: those may turn out to be no news, and then it was the last.
+        if self._held is not None:
+            self._release(change.revision)
+        if change.more:
+            self._held = change
+        else:
+            self._run(change)
+
+    def _release(self, revision: int = -1) -> None:
+        """Delivers what has waited. revision: of what follows."""
+        held, self._held = self._held, None
+        if held is not None:
+            self._run(held if held.revision == revision else msgspec.structs.replace(held, more=False))
+
+    def _run(self, change: Change) -> None:
         if self.closed:  # a callback may have closed it just now
             return
         callback = self.callback

@@ -68,6 +68,7 @@ class Observation(Delivery):
                 self._fail(self.selector.one, error)
                 if not handle.live:
                     self._lifecycle("gone")
+            self._release()
             if self._written:
                 self.client.tally.took(self._written)
                 self._written = 0

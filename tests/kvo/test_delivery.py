@@ -104,6 +104,9 @@ def test_point_03_a_transaction_is_one_revision_and_one_batch(engine, observer, 
     assert {change.revision for change in changes[3:]} == {batch.revision}
     assert [change.more for change in changes[3:]] == [True, True, False]
     assert observer.snapshot("engine") == {"a": 10, "c": 3, "d": 4}
+    engine.update(a=11, c=3, d=4)  # the last ones are no news
+    until(lambda: len(changes) == 7)
+    assert changes[6].key == "a" and not changes[6].more
 
 
 @pytest.mark.parametrize("mode", ["latest", "every"])
