@@ -14,6 +14,8 @@ KvoshimError
     AmbiguousTargetError                the process has several observables
   NameInUseError                        another process's observable has the name
   LimitError                            a limit on keys, memory, registrations or clients is reached
+    RateLimitError                      too many requests in a short time
+  AccessDeniedError (PermissionError)   the controller's policy does not admit it
   CorruptStoreError                     shared memory holds what its owner cannot have written
   ReadContentionError                   the owner rewrote the value during every attempt to read it
   ControllerUnavailableError (ConnectionError)   no controller, and none could be started
@@ -89,6 +91,14 @@ class NameInUseError(KvoshimError):
 
 class LimitError(KvoshimError):
     """A configured limit is reached; the message names it."""
+
+
+class RateLimitError(LimitError):
+    """The controller has had too many requests of this client or user in a short time; try again later."""
+
+
+class AccessDeniedError(KvoshimError, PermissionError):
+    """The controller's policy does not admit this; the message names the rule."""
 
 
 class CorruptStoreError(KvoshimError):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from kvoshim.errors import ReadContentionError
+from kvoshim.errors import KvoshimError, ReadContentionError
 from kvoshim.kvo.change import Change, Options
 from kvoshim.kvo.difference import difference
 from kvoshim.kvo.keys import ABSENT, Selector
@@ -69,6 +69,7 @@ class Delivery:
         self.own = own
         self.wait = wait
         self.closed = False
+        self.denied: KvoshimError | None = None  # by the controller's policy
         self.synced = threading.Event()
         self.instance = b""  # of the store that was read last
         self.processed = 0  # all changes up to this revision were delivered
@@ -253,6 +254,12 @@ class Delivery:
         except BaseException:  # not even SystemExit ends the thread that serves everybody else
             log.exception("the callback for %s of %r raised",
                           "all keys" if self.selector.given is None else repr(self.selector.given), self.name)
+
+    def end_denied(self) -> None:
+        """Tells that the controller no longer admits this observation, and ends it."""
+        with self._gate:
+            self._fail(self.selector.one, self.denied)
+        self.close()
 
     def close(self) -> None:
         """No callback runs after this has returned, unless it is called from that very callback."""

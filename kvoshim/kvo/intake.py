@@ -106,6 +106,8 @@ class Intake:
                     publication.raise_floor(message.floor)
             elif isinstance(message, wire.Count):
                 link.send(self.tally.report(link.counted))
+            elif isinstance(message, wire.Denied):
+                self._deny(message.name, message.publish, wire.ERRORS.get(message.code, KvoshimError)(message.text))
             else:
                 self._on_answer(link, message)
         if self._suspects:
@@ -167,6 +169,21 @@ class Intake:
             del self.handles[target]
         self._suspects.discard(handle)
 
+    def _deny(self, name: str, publish: bool, error: KvoshimError) -> None:
+        """The controller no longer admits this process to a name."""
+        if publish:
+            publication = self.publications.get(name)
+            if publication is not None:
+                publication.deny(error)
+            return
+        handle = self.handles.get(name)
+        if handle is not None:
+            self._drop_handle(handle)
+        for number, observation in list(self.observations.items()):
+            if observation.name == name:
+                observation.denied = error
+                self._todo[number, None] = None
+
     def _refresh_later(self, name: str) -> None:
         for number, observation in list(self.observations.items()):
             if observation.name == name and number == next(iter(observation.numbers)):
@@ -179,7 +196,9 @@ class Intake:
             del self._todo[item]
             observation = self.observations.get(number)
             handle = self.handles.get(observation.name) if observation is not None else None
-            if handle is not None:
+            if observation is not None and observation.denied is not None:
+                observation.end_denied()
+            elif handle is not None:
                 observation.refresh(handle, slot)
         for handle in [handle for handle in self.handles.values() if handle.discarded]:
             self._drop_handle(handle)

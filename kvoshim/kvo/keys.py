@@ -40,7 +40,7 @@ class Selector:
             self.given = str(given)
             self.keys = [self.given]
         elif "*" in given:
-            self._match = re.compile(_expression(given), re.DOTALL).fullmatch
+            self._match = re.compile(expression(given), re.DOTALL).fullmatch
         else:
             parts = given.split(".")
             self.keys = [".".join(parts[:length]) for length in range(len(parts), 0, -1) if parts[length - 1]]
@@ -72,7 +72,8 @@ class Selector:
         return value
 
 
-def _expression(pattern: str) -> str:
+def expression(pattern: str) -> str:
+    """The regular expression of a pattern."""
     parts = []
     for part in pattern.split("."):
         if part == "**":

@@ -9,9 +9,9 @@ import sys
 import threading
 import time
 
-from kvoshim import socket
+from kvoshim import identity, socket
 from kvoshim._table import Table
-from kvoshim.errors import ControllerUnavailableError, KvoshimError, ProtocolError
+from kvoshim.errors import ControllerUnavailableError, DirectoryError, KvoshimError, ProtocolError
 from kvoshim.kvo import paths, term, wire
 from kvoshim.kvo.fdchannel import Channel
 from kvoshim.kvo.pulse import Pulse
@@ -24,11 +24,19 @@ class LinkLost(Exception):
     """The controller is gone; internal to the client, which then connects again."""
 
 
+class _Refused(Exception):
+    """The controller has said why it has no use for this client."""
+
+    def __init__(self, error: KvoshimError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 class Link:
     """An established connection. Any thread may send; one at a time may receive.
 
     Raises ControllerUnavailableError if nobody listens at `path`, ProtocolError if it is no controller of
-    this version.
+    this version, AccessDeniedError or LimitError if it does not want this client, DirectoryError if it is not to be trusted.
     """
 
     def __init__(self, path: str) -> None:
@@ -47,8 +55,14 @@ class Link:
             self.sock.settimeout(HANDSHAKE_S)
             channel.settimeout(HANDSHAKE_S)
             self.sock.connect(path)
-            self._transmit(wire.frame(wire.Hello(wire.VERSION, program_name())))
+            uid = _trusted(self.sock, path)
+            try:
+                self._transmit(wire.frame(wire.Hello(wire.VERSION, program_name())))
+            except LinkLost:
+                pass  # it may have said why
             welcome = self.receive()[0]
+            if isinstance(welcome, wire.Failed):
+                raise _Refused(wire.ERRORS.get(welcome.code, KvoshimError)(welcome.text))
             if not isinstance(welcome, wire.Welcome) or welcome.version != wire.VERSION:
                 raise ProtocolError(
                     f"the controller at {path} does not speak version {wire.VERSION}: {welcome!r:.200}"
@@ -58,6 +72,8 @@ class Link:
             if term.current(paths.term_path(path)) > self.term:
                 raise LinkLost("it has been replaced by another one")
             channel.connect(paths.channel_path(path))
+            if identity.peer(channel)[1] != uid:
+                raise ProtocolError(f"the descriptor channel at {path} is another user's")
             channel.send(welcome.token)
             fd = self.channel.take(0)
             try:
@@ -65,6 +81,9 @@ class Link:
             finally:
                 os.close(fd)
             self.sock.settimeout(None)
+        except _Refused as refused:
+            self.close()
+            raise refused.error from None
         except (OSError, LinkLost) as error:
             self.close()
             raise ControllerUnavailableError(
@@ -162,6 +181,20 @@ class Link:
         self.sock.close()
         self.channel.close()
         self.table = None
+
+
+def _trusted(sock: socket.socket, path: str) -> int:
+    """The user whose controller it is. DirectoryError if it may be an impostor: another user's, other than root's, where
+    not this user alone decides who listens."""
+    uid = identity.peer(sock)[1]
+    if uid not in (0, os.geteuid()):
+        directory = os.stat(os.path.dirname(path))
+        if directory.st_uid not in (0, uid) or directory.st_mode & 0o022:
+            raise DirectoryError(
+                f"the controller at {path} is user {uid}'s, and not they alone may write to that directory: anybody could have "
+                "put it there"
+            )
+    return uid
 
 
 def program_name() -> str:

@@ -24,6 +24,7 @@ class Publication:
         self.name = name
         self.writer = writer
         self.expiry = Expiry(writer)
+        self.denied = False
 
     def claim(self, link: Link | None = None) -> tuple[int, int]:
         """Asks for the name; returns the floor of its versions and the predecessor's descriptor (-1:
@@ -63,6 +64,17 @@ class Publication:
         except LimitError as error:
             log.warning("%r: %s", self.name, error)
 
+    def deny(self, error: KvoshimError) -> None:
+        """The controller no longer admits it: from here on its use raises `error`."""
+        if self.client.publications.get(self.name) is self:
+            del self.client.publications[self.name]
+        log.error("%r is no longer published: %s", self.name, error)
+        self.denied = True
+        self.expiry.close()
+        self.writer.finish()
+        self.writer.detach()
+        self.writer.close(error)
+
     def withdraw(self, discard: bool) -> None:
         """Ends the publication; without a controller at once, for the store itself says that it is closed."""
         if self.client.publications.get(self.name) is self:
@@ -70,14 +82,17 @@ class Publication:
         if not self.client.forked:  # else its lock may be held for ever, by a thread that this process never had
             self.expiry.close()
         try:
+            if self.denied:
+                return
             self.writer.finish()
             self.writer.detach()
             if not self.client.lost.is_set():
                 self.client.request(lambda number: wire.Withdraw(number, self.name, discard))
         except KvoshimError as error:
             log.info("%r was closed without the controller: %s", self.name, error)
-        self.writer.close()
-        self.client.release()
+        finally:
+            self.writer.close()
+            self.client.release()
 
 
 def publish(client: Client, name: str, inherit: bool, max_keys: int | None, capacity: int | None, history: int) -> Publication:

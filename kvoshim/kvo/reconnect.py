@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import time
 
-from kvoshim.errors import KvoshimError
+from kvoshim.errors import AccessDeniedError, KvoshimError
 from kvoshim.kvo import launch, wire
 from kvoshim.kvo.link import Link, LinkLost
 
@@ -45,6 +45,8 @@ class Reconnecting:
                 link.close()
                 raise
         except (KvoshimError, LinkLost) as error:
+            if isinstance(error, AccessDeniedError):
+                self._deny_all(error)
             if str(error) != self._said:
                 self._said = str(error)
                 log.warning("no connection yet: %s", error)
@@ -97,6 +99,8 @@ class Reconnecting:
         for publication in list(self.publications.values()):
             try:
                 publication.hand_in(link)
+            except AccessDeniedError as error:
+                publication.deny(error)
             except KvoshimError as error:
                 log.error("%r can no longer be published: %s", publication.name, error)
         covered = set()
@@ -104,13 +108,25 @@ class Reconnecting:
             covered.add(observation.name)
             try:
                 self._register(observation, link)
+            except AccessDeniedError as error:
+                self._deny(observation.name, False, error)
             except KvoshimError as error:
                 log.error("%r of %r can no longer be observed: %s", observation.selector.given, observation.name, error)
         for name in {handle.name for handle in self.handles.values()} - covered:
             try:
                 self.request(lambda number, name=name: wire.Open(number, name, True), link=link)
+            except AccessDeniedError as error:
+                self._deny(name, False, error)
             except KvoshimError:
                 pass  # its values stay readable here; the controller tells if the name is published again
+
+    def _deny_all(self, error: AccessDeniedError) -> None:
+        """The controller does not admit this user at all any more."""
+        for name in list(self.publications):
+            self._deny(name, True, error)
+        known = [*self.observations.values(), *self.handles.values()]
+        for name in {one.name for one in known}:
+            self._deny(name, False, error)
 
     def _examine_suspects(self) -> None:
         """Looks after the owners of stores of which no controller knows at the moment."""

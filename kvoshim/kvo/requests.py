@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from kvoshim.errors import ClosedError, ControllerHungError, ControllerUnavailableError, KvoshimError
+from kvoshim.errors import ClosedError, ControllerHungError, ControllerUnavailableError, KvoshimError, RateLimitError
 from kvoshim.kvo import wire
 from kvoshim.kvo.intake import Call
 from kvoshim.kvo.link import Link, LinkLost
 
 ANSWER_S = 15.0  # for the controller to answer, restarts included
 _LOOK_S = 0.25  # between looks whether it is hung
+RATE_S = 0.05  # before something that came too soon is asked for again
 
 
 class Requesting:
@@ -31,6 +32,15 @@ class Requesting:
         Raises the error that the controller answers with; ControllerUnavailableError if it does not answer. With `link`,
         which is how things are handed in after a reconnection, the request is bound to that connection: LinkLost.
         """
+        while True:
+            try:
+                return self._request(build, fd, link, then)
+            except RateLimitError:
+                if link is None or self.closing:
+                    raise
+                time.sleep(RATE_S)  # what this process has is handed in, however long it takes
+
+    def _request(self, build: Callable[..., wire.Message], fd: int, link: Link | None, then: Callable | None) -> Any:
         self.check()
         if self.closing:
             raise ClosedError("the client was closed")

@@ -197,7 +197,7 @@ class Listing(Message, tag=38):
 
 
 class Failed(Message, tag=39):
-    """The request was refused. code: a key of ERRORS."""
+    """The request was refused; request 0: so is the connection. code: a key of ERRORS."""
 
     request: int
     code: str
@@ -235,6 +235,16 @@ class Count(Message, tag=56):
     """Asks for a Report."""
 
 
+class Denied(Message, tag=48):
+    """The policy has changed: the client may no longer publish a name, or (publish false) observe it and have its store.
+    code, text: as in Failed."""
+
+    name: str
+    publish: bool
+    code: str
+    text: str
+
+
 CLIENT_MESSAGES = Hello | Claim | Publish | Withdraw | Open | Observe | Unobserve | Bell | List | Ping | Report
 CONTROLLER_MESSAGES = (
     Welcome
@@ -250,6 +260,7 @@ CONTROLLER_MESSAGES = (
     | Gone
     | Raise
     | Count
+    | Denied
 )
 
 ERRORS: dict[str, type[errors.KvoshimError]] = {
@@ -259,6 +270,8 @@ ERRORS: dict[str, type[errors.KvoshimError]] = {
     "ambiguous": errors.AmbiguousTargetError,
     "in-use": errors.NameInUseError,
     "limit": errors.LimitError,
+    "rate": errors.RateLimitError,
+    "access": errors.AccessDeniedError,
     "corrupt": errors.CorruptStoreError,
     "protocol": errors.ProtocolError,
 }

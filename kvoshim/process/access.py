@@ -69,7 +69,7 @@ class Policy:
                 self._everybody = max(self._everybody, role)
                 continue
             kind, name, table = ("user", rule.user, self._users) if rule.user is not None else ("group", rule.group, self._groups)
-            number = _number(kind, name)
+            number = number_of(kind, name)
             table[number] = max(table.get(number, Role.NONE), role)
 
     @property
@@ -84,7 +84,8 @@ class Policy:
         return max([self._everybody, self._users.get(caller.uid, Role.NONE), *roles])
 
 
-def _number(kind: str, name: str | int) -> int:
+def number_of(kind: str, name: str | int) -> int:
+    """The number of a user or group. ConfigurationError if there is none of that name."""
     if isinstance(name, int):
         return name
     try:

@@ -40,6 +40,7 @@ cdef class Segment:
     cdef unsigned generation     # of forks, at birth
     cdef int users               # threads inside that may let go of the GIL: the mapping stays so long
     cdef bint closing
+    cdef object why              # it was closed, for errors; or None
     cdef readonly int fd
     cdef readonly bytes instance
     cdef readonly str name

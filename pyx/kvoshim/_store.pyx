@@ -99,8 +99,11 @@ cdef class Segment:
         if self.closing and self.users == 0:
             self.unmap()
 
-    def close(self):
-        """Ends the use of the store in this process; the memory lives on while others have it mapped."""
+    def close(self, why=None):
+        """Ends the use of the store in this process; the memory lives on while others have it mapped. why: the error that
+        further use raises, in place of ClosedError."""
+        if not self.closing:
+            self.why = why
         self.closing = True
         if self.users == 0:
             self.unmap()
@@ -118,6 +121,8 @@ cdef class Segment:
             raise ForkedError(
                 f"the store of {self.name!r} was opened before fork(); open it anew in this process")
         if self.closing:
+            if self.why is not None:
+                raise type(self.why)(str(self.why))
             raise ClosedError(f"the store of {self.name!r} is closed")
         return 0
 

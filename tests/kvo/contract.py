@@ -52,7 +52,7 @@ FEATURES = {
     "cleanup when an observer or an observable dies": "test_death.py::test_a_killed_observers_registrations_vanish "
                                                       "test_death.py::test_the_last_values_of_a_killed_observable_stay_and_observers_are_told",
     "a restarted controller is found again": "test_death.py::test_the_controller_comes_back_with_its_registrations",
-    "peer credentials, read-only maps": "test_sealing.py::*",
+    "peer credentials, policy by user, group and name, read-only maps": "test_sealing.py::* test_access.py::* test_other_user.py::*",
     "a checksum per record; a writer that dies tears nothing": "test_store.py::test_a_writer_killed_at_any_moment_leaves_a_whole_value "
                                                                "test_store.py::test_damaged_values_are_noticed",
     "bounded names and values": "test_observe.py::test_bad_keys test_store.py::test_keys_and_limits test_strangers.py::test_limits_are_told",
@@ -77,6 +77,5 @@ FEATURES = {
 
 OPEN = {
     "direct delivery: the writer rings the observers itself": "every change goes through the controller",
-    "policy by user, group and name; rate limits": "one user only; counts are limited, rates are not",
     "a mirror on another host": "none",
 }

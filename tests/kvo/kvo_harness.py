@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -130,6 +131,16 @@ class Place:
         self.peers: list[Peer] = []
         self.controllers: list[subprocess.Popen] = []
 
+    def configure(self, **section) -> Path:
+        """Writes the controller's configuration file: its section, as JSON."""
+        path = self.directory / "controller.json"
+        path.write_text(json.dumps({"controller": section}))
+        return path
+
+    def open_to_others(self) -> None:
+        """Lets other users reach the controller's sockets."""
+        self.directory.chmod(0o755)
+
     def controller(self, *options: str) -> subprocess.Popen:
         """Starts a controller in the foreground and waits until it serves."""
         process = subprocess.Popen(
@@ -143,9 +154,12 @@ class Place:
         assert "serving" in line, line
         return process
 
-    def peer(self) -> Peer:
+    def peer(self, uid: int | None = None, groups: Sequence[int] = ()) -> Peer:
+        """uid: of the user that it is to be, in place of this one."""
         peer = Peer(self.environment)
         self.peers.append(peer)
+        if uid is not None:
+            peer.do("become", uid, groups)
         return peer
 
     def kvoshim(self, *arguments: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess:

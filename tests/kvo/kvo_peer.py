@@ -3,13 +3,18 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import socket
 import sys
 import threading
 import time
 
 import kvoshim
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import kvo_attacks  # noqa: E402
 
 _out = threading.Lock()
 
@@ -26,6 +31,27 @@ class Commands:
         self.observer: kvoshim.Observer | None = None
         self.tokens: dict[tuple, object] = {}
         self.tally: dict[str, dict] = {}
+
+    def become(self, uid, groups=()):
+        """Goes on as another user, with nothing left of root's rights."""
+        os.setgroups(groups)
+        os.setresgid(uid, uid, uid)
+        os.setresuid(uid, uid, uid)
+        ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE: as if the program had been started by that user
+        os.environ["HOME"] = "/nonexistent"
+
+    def attack(self, name, *arguments):
+        """What came of it: an error's name, or a text."""
+        try:
+            return getattr(kvo_attacks, name)(*arguments)
+        except Exception as error:
+            return type(error).__name__
+
+    def listen(self, path):
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(path)
+        os.chmod(path, 0o666)
+        self.listener.listen()
 
     def the_observer(self) -> kvoshim.Observer:
         if self.observer is None:
@@ -60,6 +86,10 @@ class Commands:
 
     def close(self, name, discard=False):
         self.observables.pop(name).close(discard)
+
+    def alive(self, target, key):
+        token = self.tokens[target, key]
+        return [token.state, token.is_alive()]
 
     def connected(self, name):
         return self.observables[name].connected

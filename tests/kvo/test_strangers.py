@@ -1,6 +1,7 @@
 """Whoever speaks to the controller without being a client: closed with a logged reason, while all others go
 on."""
 
+import json
 import os
 import random
 import socket
@@ -14,9 +15,11 @@ from kvoshim.kvo import wire
 
 
 @pytest.fixture
-def working(place):
-    """An observation that is checked before and after the test."""
-    place.controller()
+def working(place, request):
+    """An observation that is checked before and after the test. The parameter: limits of the controller's."""
+    file = place.directory / "controller.json"
+    file.write_text(json.dumps({"controller": {"limits": getattr(request, "param", {})}}))
+    place.controller("--config", str(file))
     changes = []
     with kvoshim.Observable("engine") as engine, kvoshim.Observer() as observer:
         observer.observe("engine", "rpm", changes.append)
@@ -113,6 +116,7 @@ def test_a_message_that_comes_byte_by_byte(place, working):
         assert [row.name for row in messages[1].rows] == ["engine"]
 
 
+@pytest.mark.parametrize("working", [{"requests-per-s": 0}], indirect=True)
 def test_a_stranger_who_never_reads_is_given_up(place, working):
     with stranger(place.socket) as sock:
         sock.sendall(HELLO)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from kvoshim._monitor import Monitor
@@ -32,23 +32,12 @@ from kvoshim.errors import (
 )
 from kvoshim.kvo import wire
 from kvoshim.kvo.controller.metrics import Counts
+from kvoshim.kvo.controller.quota import Limits
 from kvoshim.kvo.controller.session import Session
 
 log = logging.getLogger("kvoshim.controller")
 
 _FLOORS_MAX = 4096
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What clients may ask for."""
-
-    stores: int = 1024
-    registrations: int = 16384
-    registrations_per_client: int = 4096
-    names_per_client: int = 256
-    retained: int = 512
-    retain_s: float = 3600.0  # how long the values of an ended observable stay readable; 0: for ever
 
 
 @dataclass(eq=False)
@@ -70,6 +59,8 @@ class Store:
     monitor: Monitor
     owner: Session | None
     program: str
+    uid: int  # of whoever has published it
+    size: int
     base: int = 0  # its revision when it was published, and what it was raised by since
     ended: float = 0.0
     everything: set[Registration] = field(default_factory=set)  # registrations of all keys
@@ -114,12 +105,20 @@ class Catalog:
             )
         if len(session.names) >= self.limits.names_per_client:
             raise LimitError(f"a client may publish {self.limits.names_per_client} observables at a time")
+        if name not in session.names:
+            session.account.admit_name(self.limits.per_user)
         self._claims[name] = session
         session.names.add(name)
         floor, seen_in = self._floors.get(name, (0, b""))
         if seen_in == instance:
             floor = 0
         return floor, -1 if store is None else store.fd
+
+    def forget_claim(self, session: Session, name: str) -> None:
+        """Gives up a name that was claimed and not published."""
+        if self._claims.get(name) is session:
+            del self._claims[name]
+            session.names.discard(name)
 
     def holder(self, name: str) -> Session | None:
         """The session whose death would free the name."""
@@ -140,20 +139,20 @@ class Catalog:
                     f"PID {session.pid} sent it"
                 )
             old = self.stores.get(name)
+            size = os.fstat(fd).st_size
+            self._admit_bytes(session, size, old)
             if old is None and not self._numbers:
                 self._drop_oldest()
             if old is None and not self._numbers:
                 raise LimitError(f"the controller serves {self.limits.stores} observables at a time")
         except BaseException:
             os.close(fd)
-            if self._claims.get(name) is session:
-                del self._claims[name]
-                session.names.discard(name)
+            self.forget_claim(session, name)
             raise
         moving = self._drop(old) if old is not None else self._waiting.pop(name, set())
         number = self._numbers.pop()
         self.table.clear(number)
-        store = Store(number, name, fd, monitor, session, session.program)
+        store = Store(number, name, fd, monitor, session, session.program, session.uid, size)
         self.stores[name] = store
         store.base = monitor.highest()
         del self._claims[name]
@@ -164,6 +163,21 @@ class Catalog:
         for registration in moving:
             self._enter(registration, store)
         return store
+
+    def _admit_bytes(self, session: Session, size: int, old: Store | None) -> None:
+        """Room for a store in its client's and its user's share; what is kept of the user's ended observables goes first."""
+        others = [store for store in self.stores.values() if store.uid == session.uid and store is not old]
+        most = self.limits.store_bytes_per_client
+        if size + sum(store.size for store in others if store.owner is session) > most:
+            raise LimitError(f"the stores of a client may have {most} bytes together")
+        if session.account.trusted:
+            return
+        kept = sorted((store for store in others if store.owner is None), key=lambda store: store.ended, reverse=True)
+        total = size + sum(store.size for store in others)
+        while kept and total > self.limits.per_user.store_bytes:
+            total -= kept[-1].size
+            self._forget(kept.pop())
+        session.account.admit_bytes(total, self.limits.per_user)
 
     def _raise(self, store: Store, floor: int) -> None:
         store.base += max(0, floor - store.monitor.highest())
@@ -250,12 +264,12 @@ class Catalog:
 
     # --- registrations ---------------------------------------------
 
-    def resolve(self, target: str | int) -> str:
-        """The name that a target stands for: itself, or that of the process's only observable."""
+    def resolve(self, target: str | int, visible: Callable[[str], bool] = lambda name: True) -> str:
+        """The name that a target stands for: itself, or that of the process's only observable (that is visible)."""
         if isinstance(target, str):
             check_name(target)
             return target
-        stores = [store for store in self.stores.values() if store.monitor.owner_pid == target]
+        stores = [store for store in self.stores.values() if store.monitor.owner_pid == target and visible(store.name)]
         stores = [store for store in stores if store.owner is not None] or stores
         if not stores:
             raise UnknownNameError(f"no observable is known of the process with PID {target}")
@@ -272,11 +286,10 @@ class Catalog:
             raise UnknownNameError(f"no observable is known by the name {name!r}")
         return store
 
-    def register(self, session: Session, message: wire.Observe) -> Registration:
-        """Adds a registration. From here on every change of its key reaches the session's `pending`."""
+    def register(self, session: Session, message: wire.Observe, name: str) -> Registration:
+        """Adds a registration of `name`. From here on every change of its key reaches the session's `pending`."""
         if message.key is not None:
             check_key(message.key)
-        name = self.resolve(message.target)
         store = self.stores.get(name)
         if store is None and not message.wait:
             raise UnknownNameError(f"no observable is known by the name {name!r}")
@@ -284,6 +297,7 @@ class Catalog:
             self.unregister(session, message.registration)
         if len(session.registrations) >= self.limits.registrations_per_client:
             raise LimitError(f"a client may observe {self.limits.registrations_per_client} keys at a time")
+        session.account.admit_registration(self.limits.per_user)
         now = time.time()
         row = self.table.add_row(session.pid, session.start, name, message.key, int(now * 1e9))
         registration = Registration(session, message.registration, name, message.key, row, now)
@@ -458,10 +472,10 @@ class Catalog:
         self.changed.discard(session)
         return ended
 
-    def rows(self) -> list[wire.Row]:
-        """All observables, and names that are only awaited."""
+    def rows(self, visible: Callable[[str], bool]) -> list[wire.Row]:
+        """All observables that are visible, and names that are only awaited."""
         rows = []
-        for name in sorted(self.stores.keys() | self._waiting.keys()):
+        for name in sorted(filter(visible, self.stores.keys() | self._waiting.keys())):
             store = self.stores.get(name)
             registrations = self._waiting.get(name, ()) if store is None else self._registrations(store)
             observers = [

@@ -9,7 +9,6 @@ observable finds the odd epoch and rings.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import logging
 import math
 import os
@@ -22,11 +21,14 @@ from typing import Any
 from kvoshim import identity, process
 from kvoshim._table import TableWriter
 from kvoshim.kvo import paths
-from kvoshim.kvo.controller.catalog import Catalog, Limits
-from kvoshim.kvo.controller.exporter import Exporter, MetricsSettings
+from kvoshim.kvo.controller.catalog import Catalog
+from kvoshim.kvo.controller.exporter import Exporter
 from kvoshim.kvo.controller.listener import Listener
 from kvoshim.kvo.controller.metrics import Metrics
-from kvoshim.kvo.controller.standby import Standby, StandbySettings
+from kvoshim.kvo.controller.policy import Policy
+from kvoshim.kvo.controller.quota import Limits
+from kvoshim.kvo.controller.settings import Settings
+from kvoshim.kvo.controller.standby import Standby
 from kvoshim.kvo.term import Term
 from kvoshim.process.pidfile import PidFile
 from kvoshim.process.process import Shutdown
@@ -39,42 +41,6 @@ _EXPIRE_S = 10.0  # between looks at what has been silent, idle or retained for 
 _DETACHED_IDLE_S = 60.0
 _BEATS = 4  # in the time after which a controller counts as hung
 _TERM_S = 0.02  # between looks whether this is still the one
-
-
-class LimitSettings(process.Section, frozen=True, kw_only=True):
-    """What clients may ask for. stores and registrations are the size of the shared table: fixed at the start."""
-
-    stores: int = Limits.stores
-    registrations: int = Limits.registrations
-    registrations_per_client: int = Limits.registrations_per_client
-    names_per_client: int = Limits.names_per_client
-    retained: int = Limits.retained
-
-    def __post_init__(self) -> None:
-        most = {"stores": 1 << 16, "registrations": 1 << 20}
-        for name in self.__struct_fields__:
-            if not 1 <= getattr(self, name) <= most.get(name, 1 << 30):
-                raise ValueError(f"{name} is out of its range")
-
-
-class Settings(process.Configuration, frozen=True, kw_only=True):
-    """retain_s: how long the values of an ended observable are kept, 0: for ever. idle_exit_s: the controller ends
-    after so long with no clients and no kept values, 0: never. The command line's values go before both. hung_after_s: clients
-    take it for hung if it gives no sign of life for so long, 0: never."""
-
-    retain_s: float = Limits.retain_s
-    idle_exit_s: float | None = None
-    limits: LimitSettings = LimitSettings()
-    hung_after_s: float = 10.0
-    standby: StandbySettings = StandbySettings()
-    metrics: MetricsSettings = MetricsSettings()
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.retain_s < 0 or (self.idle_exit_s or 0) < 0:
-            raise ValueError("retain-s and idle-exit-s are not negative")
-        if self.hung_after_s and not 0.1 <= self.hung_after_s <= 3600:
-            raise ValueError("hung-after-s is 0.1 to 3600 s, or 0")
 
 
 class ControllerProcess(process.Process[Settings]):
@@ -125,8 +91,12 @@ class ControllerProcess(process.Process[Settings]):
 
     # --- life ---------------------------------------------
 
+    @classmethod
+    def check(cls, settings: Settings) -> None:
+        Policy(settings.access)
+
     def configure(self, settings: Settings, old: Settings | None) -> None:
-        limits = self._limits_of(settings)
+        limits, policy = self._limits_of(settings), Policy(settings.access)
         if old is None:
             self._listener: Listener | None = None
             self._exporter: Exporter | None = None
@@ -147,13 +117,15 @@ class ControllerProcess(process.Process[Settings]):
         self._hung_after_ms = int(settings.hung_after_s * 1000)
         self._beat_s = settings.hung_after_s / _BEATS
         self._catalog.limits = limits
+        self._policy = policy
+        if self._listener is not None:
+            self._listener.enforce(policy)
         self._idle_exit_s = self._idle_exit_of(settings)
         self._expire_s = max(0.05, min([_EXPIRE_S, *(s for s in (self._idle_exit_s, limits.retain_s) if s)]))
 
     def _limits_of(self, settings: Settings) -> Limits:
         retain = settings.retain_s if self.arguments.retain is None else self.arguments.retain
-        numbers = {name: getattr(settings.limits, name) for name in settings.limits.__struct_fields__}
-        return dataclasses.replace(Limits(), **numbers, retain_s=retain)
+        return settings.limits.as_limits(retain)
 
     def _idle_exit_of(self, settings: Settings) -> float:
         for chosen in (self.arguments.idle_exit, settings.idle_exit_s):
@@ -193,6 +165,7 @@ class ControllerProcess(process.Process[Settings]):
             self._listener = Listener(self.loop, self.path, self._catalog, self._term.number)
         except OSError as error:
             raise OSError(f"{self.path} cannot be bound: {error}") from None
+        self._listener.enforce(self._policy)
         self._repaired = self._expired = self._busy_at = self._beaten = self._beat()
         self._due = 0.0
         self.loop.sleeper = self
@@ -204,7 +177,8 @@ class ControllerProcess(process.Process[Settings]):
     def _beat(self) -> float:
         """A sign of life; returns the time."""
         now = time.monotonic()
-        self._table.show(int(now * 1e9), self._hung_after_ms)
+        for table in (self._table, self._listener.blank) if self._listener is not None else (self._table,):
+            table.show(int(now * 1e9), self._hung_after_ms)
         return now
 
     def _still_the_one(self) -> bool:

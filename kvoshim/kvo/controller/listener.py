@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -9,15 +10,24 @@ import socket as kernel
 import time
 
 from kvoshim import identity, socket
-from kvoshim.errors import ProtocolError
-from kvoshim.kvo import paths
+from kvoshim._table import TableWriter
+from kvoshim.errors import AccessDeniedError, KvoshimError, LimitError, ProtocolError, RateLimitError
+from kvoshim.kvo import paths, wire
 from kvoshim.kvo.controller.catalog import Catalog
+from kvoshim.kvo.controller.policy import Policy
+from kvoshim.kvo.controller.quota import PAUSE_S, Account
 from kvoshim.kvo.controller.service import Service
 from kvoshim.kvo.controller.session import Session
+from kvoshim.process.access import caller_of
 
 log = logging.getLogger("kvoshim.controller")
 
+_WANT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
 _GREETING_S = 10.0  # for a new connection to say who it is
+_TURN_S = 0.0002  # for one client's messages before the others have their turn
+_ACCEPTS = 8  # connections in a turn
+_CONNECTION_COST = 20  # in requests, for a user's share
+_STRANGERS = 64  # descriptor channels without a token that wait at a time
 
 
 class Listener:
@@ -33,6 +43,8 @@ class Listener:
         self._loop = loop
         self._catalog = catalog
         self._sessions = self.service.sessions
+        self._accounts: dict[int, Account] = {}  # by UID
+        self.blank = TableWriter(bytes(16), 1, 1)  # for those who may not publish: the table says what others observe
         self._count = 0
         self._bound: list = []
         try:
@@ -73,38 +85,62 @@ class Listener:
 
     # --- who comes ---------------------------------------------
 
+    def enforce(self, policy: Policy) -> None:
+        """Puts a policy in force."""
+        for _, path, _ in self._bound:
+            with contextlib.suppress(FileNotFoundError):  # somebody has tidied up
+                os.chmod(path, 0o666 if policy.for_others else 0o600)
+        self.service.enforce(policy)
+        self.flush()
+
+    def _account(self, uid: int) -> Account:
+        account = self._accounts.get(uid)
+        if account is None:
+            account = self._accounts[uid] = Account(uid, Policy.trusts(uid))
+        return account
+
     def accept_again(self) -> None:
         if not self.accepting:
             self.accepting = True
             self._loop.add_reader(self._listener.fileno(), self._accept)
 
     def _accept(self) -> None:
-        while True:
+        for _ in range(_ACCEPTS):
             try:
                 sock, _ = self._listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
-                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS):
+                if error.errno in _WANT:
                     log.error("no further client can be accepted for now: %s", error)
                     self.accepting = False
                     self._loop.remove_reader(self._listener.fileno())
                     return
                 raise
             sock.setblocking(False)
-            self._count += 1
-            session = Session(sock, self._count, self._catalog.changed)
-            if session.uid not in (os.geteuid(), 0):
-                log.warning(
-                    "connection of UID %d refused: this controller serves UID %d", session.uid, os.geteuid()
-                )
-                session.close()
-                continue
-            self._sessions[self._count] = session
-            self._loop.add_reader(sock.fileno(), self._read, session)
-            if session.pidfd >= 0:
-                self._loop.add_reader(session.pidfd, self.leave, session, "its process has ended")
-            self.readable.add(session)
+            try:
+                self._welcome(sock)
+            except (AccessDeniedError, LimitError) as error:
+                log.warning("connection refused: %s", error)
+                _refuse(sock, error)
+            except OSError:  # it has gone already
+                sock.close()
+
+    def _welcome(self, sock: socket.socket) -> None:
+        caller = caller_of(sock)
+        self.service.policy.check_client(caller)
+        account, share = self._account(caller.uid), self._catalog.limits.per_user
+        account.admit_client(share)
+        if not account.take(_CONNECTION_COST, share):
+            raise RateLimitError(f"user {caller.uid} connects too often; try again a little later")
+        self._count += 1
+        session = Session(sock, self._count, self._catalog.changed, caller, account)
+        account.sessions.add(session)
+        self._sessions[self._count] = session
+        self._loop.add_reader(sock.fileno(), self._read, session)
+        if session.pidfd >= 0:
+            self._loop.add_reader(session.pidfd, self.leave, session, "its process has ended")
+        self.readable.add(session)
 
     def _accept_channel(self) -> None:
         while True:
@@ -112,7 +148,14 @@ class Listener:
                 sock, _ = self._channels.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
+            except OSError as error:
+                if error.errno in _WANT and self.strangers:
+                    self._on_token(next(iter(self.strangers)))  # those who came first have had their time
+                    continue
+                raise
             sock.setblocking(False)
+            while len(self.strangers) >= _STRANGERS:
+                self._on_token(next(iter(self.strangers)))
             self.strangers[sock] = time.monotonic()
             self._loop.add_reader(sock.fileno(), self._on_token, sock)
 
@@ -131,7 +174,8 @@ class Listener:
             sock.close()
             return
         try:
-            session.open_channel(sock, self._catalog.table.fd)
+            publishes = self.service.policy.admits(session.caller, "publish")
+            session.open_channel(sock, self._catalog.table.fd if publishes else self.blank.fd)
         except OSError as error:
             self.leave(session, f"its descriptor channel broke: {error}")
 
@@ -144,6 +188,9 @@ class Listener:
         for sock, since in list(self.strangers.items()):
             if now - since > _GREETING_S:
                 self._on_token(sock)
+        for uid, account in list(self._accounts.items()):
+            if account.idle(self._catalog.limits.per_user):
+                del self._accounts[uid]
 
     # --- what they say ---------------------------------------------
 
@@ -158,12 +205,16 @@ class Listener:
         if session.closed:
             self.readable.discard(session)
             return
+        self.readable.add(session)
+        end = time.monotonic() + _TURN_S
         try:
-            messages, more = session.read()
-            for message in messages:
+            for message in session.read():
                 self.service.handle(session, message)
-                if session.closed:
+                if session.closed or time.monotonic() > end:
                     return
+        except RateLimitError as error:
+            self._pause(session, error)
+            return
         except ProtocolError as error:
             self.leave(session, str(error), logging.WARNING)
             return
@@ -174,10 +225,21 @@ class Listener:
             log.exception("a message of %s could not be handled", session)
             self.leave(session, "its message could not be handled", logging.ERROR)
             return
-        if more:
+        self.readable.discard(session)
+
+    def _pause(self, session: Session, error: RateLimitError) -> None:
+        """Lets a client wait that asks for too much: what it has sent stays where it is."""
+        if not session.paused:
+            log.warning("%s is not read for a while: %s", session, error)
+        session.paused += 1
+        self.readable.discard(session)
+        self._loop.remove_reader(session.sock.fileno())
+        self._loop.call_later(PAUSE_S, self._go_on, session)
+
+    def _go_on(self, session: Session) -> None:
+        if not session.closed:
+            self._loop.add_reader(session.sock.fileno(), self._read, session)
             self.readable.add(session)
-        else:
-            self.readable.discard(session)
 
     # --- what they are told ---------------------------------------------
 
@@ -206,6 +268,7 @@ class Listener:
         self.readable.discard(session)
         self._unwatch(session)
         ended = self._catalog.leave(session)
+        session.account.sessions.discard(session)
         session.close()
         for store in ended:
             self.service.end(store, discard=False)
@@ -237,3 +300,12 @@ class Listener:
             except OSError:
                 pass
         self._bound.clear()
+
+
+def _refuse(sock: socket.socket, error: KvoshimError) -> None:
+    """Closes a connection that is none of a client, with the reason."""
+    try:
+        sock.send(wire.frame(wire.Failed(0, wire.code_of(error), str(error))))
+    except OSError:
+        pass
+    sock.close()

@@ -6,14 +6,16 @@ import logging
 import os
 from collections.abc import Callable
 
-from kvoshim.errors import KvoshimError, LimitError, ProtocolError
+from kvoshim.errors import AccessDeniedError, KvoshimError, LimitError, ProtocolError, RateLimitError
 from kvoshim.kvo import wire
 from kvoshim.kvo.controller.catalog import Catalog, Store
+from kvoshim.kvo.controller.policy import Policy
 from kvoshim.kvo.controller.session import Session
 
 log = logging.getLogger("kvoshim.controller")
 
 _ROWS = 100  # observables in one part of a list
+_COSTS = {wire.Bell: 0, wire.List: 20}  # in requests; the rest costs one
 
 
 class Service:
@@ -22,13 +24,15 @@ class Service:
     def __init__(self, catalog: Catalog, flush: Callable[[], None], leave: Callable[[Session, str], None]) -> None:
         self.catalog = catalog
         self.term = 0
+        self.policy = Policy()
         self.sessions: dict[int, Session] = {}
         self.by_token: dict[bytes, Session] = {}
         self._flush = flush
         self._leave = leave
 
     def handle(self, session: Session, message: wire.Message) -> None:
-        """Does what a message asks for. ProtocolError if the session cannot go on after it."""
+        """Does what a message asks for. ProtocolError if the session cannot go on after it; RateLimitError if it has to
+        wait, which it was told then."""
         if isinstance(message, wire.Bell):
             return
         if not session.greeted:
@@ -42,13 +46,71 @@ class Service:
         handler = self._HANDLERS.get(type(message))
         if handler is None:
             raise ProtocolError(f"{type(message).__name__} is not expected here")
+        error = self._exceeded(session, message)
+        if error is not None and not isinstance(message, wire.Unobserve):
+            session.send(wire.Failed(message.request, wire.code_of(error), str(error)))
+            raise error
         try:
             handler(self, session, message)
         except ProtocolError:
             raise
-        except KvoshimError as error:
-            log.info("%s: %s refused: %s", session, type(message).__name__, error)
-            session.send(wire.Failed(message.request, wire.code_of(error), str(error)))
+        except KvoshimError as refusal:
+            log.info("%s: %s refused: %s", session, type(message).__name__, refusal)
+            session.send(wire.Failed(message.request, wire.code_of(refusal), str(refusal)))
+        if error is not None:
+            raise error
+
+    def _exceeded(self, session: Session, message: wire.Message) -> RateLimitError | None:
+        limits, cost = self.catalog.limits, _COSTS.get(type(message), 1)
+        if not session.bucket.take(cost, limits.requests_per_s, limits.requests_burst):
+            who, rate = "client", limits.requests_per_s
+        elif not session.account.take(cost, limits.per_user):
+            who, rate = "user", limits.per_user.requests_per_s
+        else:
+            return None
+        return RateLimitError(f"a {who} may make {rate:g} requests a second; try again a little later")
+
+    def enforce(self, policy: Policy) -> None:
+        """Puts a policy in force, for those who are here as well: what it does not admit any more ends."""
+        old, self.policy = self.policy, policy
+        for session in list(self.sessions.values()):
+            caller = session.caller
+            try:
+                policy.check_client(caller)
+            except AccessDeniedError as error:
+                self.turn_away(session, error)
+                continue
+            if session.channel is not None and old.admits(caller, "publish") != policy.admits(caller, "publish"):
+                self._leave(session, "it is to have another table")  # it comes back at once
+                continue
+            for name in {*session.given, *(one.name for one in session.registrations.values())}:
+                self._revoke(session, "observe", name)
+            for name in list(session.names):
+                self._revoke(session, "publish", name)
+
+    def _revoke(self, session: Session, action: str, name: str) -> None:
+        try:
+            self.policy.check(session.caller, action, name)
+        except AccessDeniedError as error:
+            log.info("%s: %s", session, error)
+            if action == "publish":
+                self.catalog.forget_claim(session, name)
+                if (store := self.catalog.stores.get(name)) is not None and store.owner is session:
+                    self.end(store, discard=False)
+            else:
+                session.given.pop(name, None)
+                for number in [one.number for one in session.registrations.values() if one.name == name]:
+                    self.catalog.unregister(session, number)
+            session.send(wire.Denied(name, action == "publish", wire.code_of(error), str(error)))
+
+    def turn_away(self, session: Session, error: KvoshimError) -> None:
+        """Ends a session, and lets its client know why."""
+        session.send(wire.Failed(0, wire.code_of(error), str(error)))
+        try:
+            session.flush()
+        except OSError:
+            pass
+        self._leave(session, str(error))
 
     def end(self, store: Store, discard: bool) -> None:
         """An observable has ended: tells everybody who has to do with it."""
@@ -83,13 +145,23 @@ class Service:
             ticket,
         )
 
+    def _visible(self, session: Session, target: str | int) -> str:
+        """The name that a target stands for. AccessDeniedError, whether there is such a name or not."""
+        name = self.catalog.resolve(target, lambda name: self.policy.allows(session.caller, "observe", name))
+        self.policy.check(session.caller, "observe", name)
+        return name
+
     # --- messages ---------------------------------------------
 
     def _on_claim(self, session: Session, message: wire.Claim) -> None:
+        self.policy.check(session.caller, "publish", message.name)
         holder = self.catalog.holder(message.name)
         if holder is not None and holder is not session and holder.process_ended():
             self._leave(holder, "its process has ended")
         floor, fd = self.catalog.claim(session, message.name, message.instance)
+        if fd >= 0 and not self.policy.allows(session.caller, "observe", message.name):
+            # A successor that may not read what is there goes on above its revisions, and that is all.
+            floor, fd = max(floor, self.catalog.stores[message.name].monitor.highest() + 1), -1
         ticket = session.send_descriptor(fd) if fd >= 0 else 0
         session.send(wire.Claimed(message.request, floor, ticket))
 
@@ -109,7 +181,7 @@ class Service:
         session.send(wire.Done(message.request))
 
     def _on_open(self, session: Session, message: wire.Open) -> None:
-        name = self.catalog.resolve(message.target)
+        name = self._visible(session, message.target)
         if message.keep and name not in session.given:
             most = self.catalog.limits.registrations_per_client
             if len(session.given) >= most:
@@ -119,7 +191,7 @@ class Service:
         session.send(wire.Opened(message.request, self._info(session, store)))
 
     def _on_observe(self, session: Session, message: wire.Observe) -> None:
-        registration = self.catalog.register(session, message)
+        registration = self.catalog.register(session, message, self._visible(session, message.target))
         store = registration.store
         info = self._info(session, store) if store is not None else None
         session.send(wire.Observed(message.request, registration.name, info))
@@ -135,7 +207,8 @@ class Service:
             raise ProtocolError("what it has counted is no report")
 
     def _on_list(self, session: Session, message: wire.List) -> None:
-        rows = self.catalog.rows()
+        allows, caller = self.policy.allows, session.caller
+        rows = self.catalog.rows(lambda name: name in session.names or allows(caller, "observe", name))
         for start in range(0, max(1, len(rows)), _ROWS):
             more = start + _ROWS < len(rows)
             session.send(wire.Listing(message.request, rows[start : start + _ROWS], more))

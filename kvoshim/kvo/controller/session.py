@@ -9,16 +9,18 @@ import select
 import socket as kernel
 import time
 from collections import deque
+from collections.abc import Iterator
 
 from kvoshim import identity, socket
 from kvoshim.errors import ProtocolError
 from kvoshim.kvo import wire
+from kvoshim.kvo.controller.quota import Account, Bucket
 from kvoshim.kvo.fdchannel import Channel
+from kvoshim.process import Caller
 
 log = logging.getLogger("kvoshim.controller")
 
-_READ_SIZE = 1 << 16
-_READS = 4  # reads in a row before other clients have their turn
+_READ_SIZE = 1 << 14
 _NOTIFY_MAX = 4096  # changes in one message
 _OUT_MAX = 8 << 20  # bytes that a client may leave unread before it is given up
 
@@ -28,11 +30,14 @@ class Session:
     one's place, until the client has room: a slow client costs the controller no memory and misses no final
     value."""
 
-    def __init__(self, sock: socket.socket, number: int, changed: set[Session]) -> None:
+    def __init__(self, sock: socket.socket, number: int, changed: set[Session], caller: Caller, account: Account) -> None:
         self.sock = sock
         self.number = number
         self._changed = changed  # sessions to be flushed
-        self.pid, self.uid, _ = identity.peer(sock)
+        self.caller = caller
+        self.pid, self.uid = caller.pid, caller.uid
+        self.account = account
+        self.bucket = Bucket()
         self.start = identity.start_time(self.pid) if self.pid else 0
         self.pidfd = identity.peer_pidfd(sock, self.pid)
         self.since = time.monotonic()
@@ -40,12 +45,14 @@ class Session:
         self.token = b""
         self.channel: Channel | None = None
         self.closed = False
+        self.paused = 0  # times
         self.pending: dict[tuple[int, int], int] = {}  # (registration, slot) -> version
         self.registrations: dict[int, object] = {}
         self.names: set[str] = set()  # claimed or published
         self.given: dict[str, bytes] = {}  # name -> instance of the store it holds
         self.reported: list[int] = []  # what it has counted, by its last report
         self._frames = wire.Frames(wire.CLIENT_MESSAGES, wire.CLIENT_MAX)
+        self._incoming: Iterator[wire.Message] = iter(())  # what was received and not looked at yet
         self._out: deque[bytes] = deque()
         self._out_size = 0
         self._descriptors: deque[tuple[int, int]] = (
@@ -65,27 +72,24 @@ class Session:
         self.token = secrets.token_bytes(16)
         return self.token
 
-    def read(self) -> tuple[list[wire.Message], bool]:
-        """The messages that have come, and whether there may be more. ProtocolError; ConnectionError at the
-        end.
+    def read(self) -> Iterator[wire.Message]:
+        """The messages that have come, one by one, as long as there are any. ProtocolError; ConnectionError at the end.
 
-        The descriptor's readiness is only to be trusted again after a read that found nothing, so the caller
-        comes back without waiting as long as there may be more.
+        The descriptor's readiness is only to be trusted again when they have come to an end, so a caller that stops
+        before comes back without waiting.
         """
-        messages: list[wire.Message] = []
-        for _ in range(_READS):
+        while True:
+            for message in self._incoming:  # noqa: UP028  `yield from` would end it with this generator
+                yield message
             try:
                 data = self.sock.recv(_READ_SIZE)
             except BlockingIOError:
-                return messages, False
+                return
             except InterruptedError:
                 continue
             if not data:
-                if messages:
-                    return messages, True
                 raise ConnectionError("closed by the client")
-            messages.extend(self._frames.feed(data))
-        return messages, True
+            self._incoming = self._frames.feed(data)
 
     def send(self, message: wire.Message) -> None:
         data = wire.frame(message)
