@@ -52,6 +52,7 @@ FEATURES = {
     "cleanup when an observer or an observable dies": "test_death.py::test_a_killed_observers_registrations_vanish "
                                                       "test_death.py::test_the_last_values_of_a_killed_observable_stay_and_observers_are_told",
     "a restarted controller is found again": "test_death.py::test_the_controller_comes_back_with_its_registrations",
+    "quotas and rates by client and by user": "test_flood.py::*",
     "peer credentials, policy by user, group and name, read-only maps": "test_sealing.py::* test_access.py::* test_other_user.py::*",
     "a checksum per record; a writer that dies tears nothing": "test_store.py::test_a_writer_killed_at_any_moment_leaves_a_whole_value "
                                                                "test_store.py::test_damaged_values_are_noticed",

@@ -227,3 +227,8 @@ def speak_to_processes(pids: list[int]) -> dict:
                 except OSError:
                     continue
     return {"sockets": len(names), "reached": reached}
+
+
+def connect_until_refused(path: str) -> str:
+    while True:
+        Link(path).close()

@@ -70,7 +70,7 @@ class Bucket:
         """Takes `cost` tokens if there are any left; a rate of 0 has no limit."""
         if not rate:
             return True
-        if self.used(rate) >= burst:
+        if self.used(rate) + min(cost, burst) > burst:
             return False
         self._used += cost
         return True
