@@ -197,7 +197,7 @@ class Client(Requesting, Intake, Reconnecting, Watching):
                     observation.name or observation.target,
                     key,
                     observation.wait,
-                    observation.last,
+                    min(observation.last, wire.REVISION_MAX),
                     observation.instance,
                 ),
                 link=link,

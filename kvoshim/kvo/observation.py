@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from kvoshim.errors import KvoshimError
 from kvoshim.kvo.change import Change
 from kvoshim.kvo.delivery import Delivery, Seen
+from kvoshim.kvo.wire import REVISION_FRESH
 
 if TYPE_CHECKING:
     from kvoshim.kvo.handle import Handle
@@ -87,6 +88,8 @@ class Observation(Delivery):
         self.processed = 0
         for seen in [*self._seen.values(), *self._parts.values()]:
             seen.count = 0
+            if seen.revision >= REVISION_FRESH:  # a former owner has made it up
+                seen.revision = 0
         self._slots.clear()
 
     def _note(self, handle: Handle) -> None:

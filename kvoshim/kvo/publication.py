@@ -7,7 +7,7 @@ import os
 
 from kvoshim import identity
 from kvoshim._store import Reader, Writer
-from kvoshim.errors import KvoshimError, LimitError
+from kvoshim.errors import CorruptStoreError, KvoshimError, LimitError
 from kvoshim.kvo import wire
 from kvoshim.kvo.client import Client
 from kvoshim.kvo.expiry import Expiry
@@ -101,11 +101,10 @@ def publish(client: Client, name: str, inherit: bool, max_keys: int | None, capa
     writer = Writer(name, max_keys or 4096, capacity or 1 << 28, start=start, history=history)
     publication = Publication(client, name, writer)
     floor, fd = publication.claim()
-    if fd >= 0:
-        try:
-            predecessor = Reader(fd)
-        finally:
-            os.close(fd)
+    predecessor = _predecessor(name, fd) if fd >= 0 else None
+    if predecessor is None and fd >= 0:
+        writer.begin_above(wire.REVISION_FRESH, wire.REVISION_FRESH)
+    elif predecessor is not None:
         limits = predecessor.limits
         if max_keys is None and capacity is None and (limits["max_keys"] > 4096 or limits["capacity"] > 1 << 28):
             # Sized by default: at least as large as what is taken over.
@@ -116,6 +115,8 @@ def publish(client: Client, name: str, inherit: bool, max_keys: int | None, capa
             _take_over(publication, predecessor)
         # One revision is left for the removal that an observer infers of a key that was not taken over.
         above = predecessor.revision() + 1
+        if above >= wire.REVISION_MAX:
+            above = wire.REVISION_FRESH
         writer.begin_above(above, above)
         predecessor.close()
     if floor > writer.revision():
@@ -130,15 +131,30 @@ def publish(client: Client, name: str, inherit: bool, max_keys: int | None, capa
     return publication
 
 
+def _predecessor(name: str, fd: int) -> Reader | None:
+    """The store that a predecessor has left; None if it is spoiled, which is not to spoil the name."""
+    try:
+        return Reader(fd)
+    except CorruptStoreError as error:
+        log.error("nothing is taken over from the predecessor of %r: %s", name, error)
+        return None
+    finally:
+        os.close(fd)
+
+
 def _take_over(publication: Publication, predecessor: Reader) -> None:
+    """What cannot be read, or be true, stays behind."""
     for key in predecessor.keys():
-        raw = predecessor.raw(key)
-        if raw is not None:
-            try:
-                publication.writer.restore(key, *raw)
-            except LimitError as error:
-                log.warning("%r of %r is not taken over: %s", key, publication.name, error)
+        try:
+            raw = predecessor.raw(key)
+            if raw is None:
                 continue
             _type, _bytes, revision, monotonic_ns, _wall, ttl_ms = raw
-            if ttl_ms:
-                publication.expiry.add(key, revision, monotonic_ns / 1e9 + ttl_ms / 1e3)
+            if revision >= wire.REVISION_MAX:
+                raise CorruptStoreError(f"no store has come to revision {revision}")
+            publication.writer.restore(key, *raw)
+        except KvoshimError as error:
+            log.warning("%r of %r is not taken over: %s", key, publication.name, error)
+            continue
+        if ttl_ms:
+            publication.expiry.add(key, revision, monotonic_ns / 1e9 + ttl_ms / 1e3)

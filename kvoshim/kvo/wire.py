@@ -18,6 +18,8 @@ import msgspec
 from kvoshim import errors
 
 VERSION = 1
+REVISION_MAX = 1 << 62  # what no honest store comes to
+REVISION_FRESH = 1 << 61  # where a store begins whose predecessor has made its revisions up: above all that were true
 CLIENT_MAX = 4096  # bytes of one message from a client: names and keys are at most 255 bytes long
 CONTROLLER_MAX = 1 << 20  # bytes of one message from the controller
 _LENGTH = struct.Struct("<I")
@@ -84,7 +86,7 @@ class Observe(Message, tag=6):
     target: str | int
     key: str | None
     wait: bool
-    last: Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]  # more than anybody can ever count is none
+    last: Annotated[int, msgspec.Meta(ge=0, le=REVISION_MAX)]
     instance: bytes
 
 

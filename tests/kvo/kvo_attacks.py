@@ -7,10 +7,11 @@ import ctypes
 import fcntl
 import mmap
 import os
+import random
 import signal
 import socket
 
-from kvoshim._store import Reader
+from kvoshim._store import Reader, crc32c
 
 from kvoshim.kvo import paths, wire
 from kvoshim.kvo.link import Link
@@ -232,3 +233,53 @@ def speak_to_processes(pids: list[int]) -> dict:
 def connect_until_refused(path: str) -> str:
     while True:
         Link(path).close()
+
+
+# --- one's own store ---------------------------------------------
+
+
+KEYS = 64  # of the store that is spoiled: its max_keys
+
+
+def _store() -> tuple[int, int]:
+    """Where this process has its store mapped for writing, and its size."""
+    with open("/proc/self/maps") as maps:
+        (line,) = [line for line in maps if "kvoshim-store" in line and "rw-s" in line]
+    start, end = (int(text, 16) for text in line.split()[0].split("-"))
+    return start, end - start
+
+
+def poke(offset: int, data: str) -> None:
+    """Writes over one's own store what no owner would. data: in hexadecimal digits."""
+    start, _ = _store()
+    with open("/proc/self/mem", "r+b", buffering=0) as memory:
+        memory.seek(start + offset)
+        memory.write(bytes.fromhex(data))
+
+
+def claim_revision(slot: int, revision: int, value: str) -> None:
+    """Gives both records of a slot, and the store, a revision; with checksums that are right."""
+    data = value.encode()
+    for record in (slot_at(slot) + 64, slot_at(slot) + 192):
+        fields = revision.to_bytes(8, "little") + bytes(24) + len(data).to_bytes(4, "little")
+        flags = (7).to_bytes(4, "little")  # str
+        crc = crc32c(fields + flags + data).to_bytes(4, "little")
+        poke(record, (fields + crc + flags + bytes(4) + data).hex())
+    poke(640, revision.to_bytes(8, "little").hex())
+
+
+def slot_at(number: int) -> int:
+    return 4096 + 256 * KEYS + 320 * number
+
+
+def scribble(seed: int, turns: int, areas: list[list[int]]) -> None:
+    """Random bytes at random places of these areas [offset, length], numbers that look sensible among them."""
+    dice = random.Random(seed)
+    start, size = _store()
+    with open("/proc/self/mem", "r+b", buffering=0) as memory:
+        for _ in range(turns):
+            offset, length = dice.choice(areas)
+            at = min(offset + dice.randrange(length) // 4 * 4, size - 64)
+            number = dice.choice([0, 1, 2, 63, 64, 255, 4096, 1 << 31, 1 << 62, (1 << 64) - 1, dice.randrange(1 << 64)])
+            memory.seek(start + at)
+            memory.write(dice.choice([number.to_bytes(8, "little"), dice.randbytes(dice.randrange(1, 64)), bytes(64)]))

@@ -91,6 +91,15 @@ class Commands:
         token = self.tokens[target, key]
         return [token.state, token.is_alive()]
 
+    def spoil(self, name, key, value, offset, data):
+        """Sets a key and spoils what its observers are about to read, with all bells rung."""
+        self.observables[name].set(key, value)
+        kvo_attacks.poke(offset, data)
+
+    def bell(self, name):
+        """Wakes the controller for nothing."""
+        self.observables[name]._publication.client.bell()
+
     def connected(self, name):
         return self.observables[name].connected
 

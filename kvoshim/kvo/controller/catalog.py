@@ -226,10 +226,16 @@ class Catalog:
             store = min(ended, key=lambda store: store.ended)
             self._forget(store)
 
+    @staticmethod
+    def above(store: Store) -> int:
+        """What a successor's revisions have to be above."""
+        floor = store.monitor.highest() + 1
+        return floor if floor < wire.REVISION_MAX else wire.REVISION_FRESH
+
     def _forget(self, store: Store) -> None:
         """Drops a store that no other replaces; a successor will go on above its versions."""
         if len(self._floors) < _FLOORS_MAX:
-            self._floors[store.name] = store.monitor.highest() + 1, store.monitor.instance
+            self._floors[store.name] = self.above(store), store.monitor.instance
         self._await(store.name, self._drop(store))
 
     def _drop(self, store: Store) -> set[Registration]:
@@ -303,7 +309,7 @@ class Catalog:
         registration = Registration(session, message.registration, name, message.key, row, now)
         session.registrations[message.registration] = registration
         self.counts.registered += 1
-        if message.last and (store is None or store.monitor.instance != message.instance):
+        if 0 < message.last < wire.REVISION_MAX and (store is None or store.monitor.instance != message.instance):
             # An observer that has seen higher versions: the name's owner must go on above them. One version
             # more is left for the removal that an observer infers if a key has gone with the store.
             floor = message.last + 1

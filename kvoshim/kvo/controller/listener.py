@@ -25,7 +25,6 @@ log = logging.getLogger("kvoshim.controller")
 _WANT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
 _GREETING_S = 10.0  # for a new connection to say who it is
 _TURN_S = 0.0002  # for one client's messages before the others have their turn
-_ACCEPTS = 8  # connections in a turn
 _CONNECTION_COST = 20  # in requests, for a user's share
 _STRANGERS = 64  # descriptor channels without a token that wait at a time
 
@@ -105,26 +104,26 @@ class Listener:
             self._loop.add_reader(self._listener.fileno(), self._accept)
 
     def _accept(self) -> None:
-        for _ in range(_ACCEPTS):
-            try:
-                sock, _ = self._listener.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+        """One in a turn: the others have theirs in between."""
+        try:
+            sock, _ = self._listener.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return
+        except OSError as error:
+            if error.errno in _WANT:
+                log.error("no further client can be accepted for now: %s", error)
+                self.accepting = False
+                self._loop.remove_reader(self._listener.fileno())
                 return
-            except OSError as error:
-                if error.errno in _WANT:
-                    log.error("no further client can be accepted for now: %s", error)
-                    self.accepting = False
-                    self._loop.remove_reader(self._listener.fileno())
-                    return
-                raise
-            sock.setblocking(False)
-            try:
-                self._welcome(sock)
-            except (AccessDeniedError, LimitError) as error:
-                log.warning("connection refused: %s", error)
-                _refuse(sock, error)
-            except OSError:  # it has gone already
-                sock.close()
+            raise
+        sock.setblocking(False)
+        try:
+            self._welcome(sock)
+        except (AccessDeniedError, LimitError) as error:
+            log.warning("connection refused: %s", error)
+            _refuse(sock, error)
+        except OSError:  # it has gone already
+            sock.close()
 
     def _welcome(self, sock: socket.socket) -> None:
         caller = caller_of(sock)

@@ -15,7 +15,7 @@ from kvoshim.kvo.controller.session import Session
 log = logging.getLogger("kvoshim.controller")
 
 _ROWS = 100  # observables in one part of a list
-_COSTS = {wire.Bell: 0, wire.List: 20}  # in requests; the rest costs one
+_COSTS = {wire.Bell: 0.02, wire.List: 20}  # in requests; the rest costs one. An owner rings at most once a sleep of ours
 
 
 class Service:
@@ -33,8 +33,6 @@ class Service:
     def handle(self, session: Session, message: wire.Message) -> None:
         """Does what a message asks for. ProtocolError if the session cannot go on after it; RateLimitError if it has to
         wait, which it was told then."""
-        if isinstance(message, wire.Bell):
-            return
         if not session.greeted:
             if not isinstance(message, wire.Hello):
                 raise ProtocolError("the first message must be Hello")
@@ -47,7 +45,7 @@ class Service:
         if handler is None:
             raise ProtocolError(f"{type(message).__name__} is not expected here")
         error = self._exceeded(session, message)
-        if error is not None and not isinstance(message, wire.Unobserve):
+        if error is not None and hasattr(message, "request"):  # what has no answer is done, and the next one is waited with
             session.send(wire.Failed(message.request, wire.code_of(error), str(error)))
             raise error
         try:
@@ -153,6 +151,9 @@ class Service:
 
     # --- messages ---------------------------------------------
 
+    def _on_bell(self, session: Session, message: wire.Bell) -> None:
+        """It has woken us."""
+
     def _on_claim(self, session: Session, message: wire.Claim) -> None:
         self.policy.check(session.caller, "publish", message.name)
         holder = self.catalog.holder(message.name)
@@ -161,7 +162,7 @@ class Service:
         floor, fd = self.catalog.claim(session, message.name, message.instance)
         if fd >= 0 and not self.policy.allows(session.caller, "observe", message.name):
             # A successor that may not read what is there goes on above its revisions, and that is all.
-            floor, fd = max(floor, self.catalog.stores[message.name].monitor.highest() + 1), -1
+            floor, fd = max(floor, self.catalog.above(self.catalog.stores[message.name])), -1
         ticket = session.send_descriptor(fd) if fd >= 0 else 0
         session.send(wire.Claimed(message.request, floor, ticket))
 
@@ -223,4 +224,5 @@ class Service:
         wire.List: _on_list,
         wire.Ping: _on_ping,
         wire.Report: _on_report,
+        wire.Bell: _on_bell,
     }
