@@ -191,18 +191,21 @@ class Client(Requesting, Intake, Reconnecting, Watching):
                         self._todo[last, None] = None
 
             self.request(
-                lambda number, registration=registration, key=key: wire.Observe(
-                    number,
-                    registration,
-                    observation.name or observation.target,
-                    key,
-                    observation.wait,
-                    min(observation.last, wire.REVISION_MAX),
-                    observation.instance,
-                ),
+                lambda number, registration=registration, key=key: self._asking(number, observation, registration, key),
                 link=link,
                 then=begin,
             )
+
+    @staticmethod
+    def _asking(number: int, observation: Observation, registration: int, key: str | None) -> wire.Observe:
+        last = min(observation.last, wire.REVISION_MAX)
+        name = observation.name or observation.target
+        return wire.Observe(number, registration, name, key, observation.wait, last, observation.instance)
+
+    def ask_above(self, observation: Observation) -> None:
+        """Tells of the revisions that an observation has seen in a store that another one has replaced."""
+        for registration, key in observation.numbers.items():
+            self.post(self._asking(0, observation, registration, key))
 
     def forget(self, observation: Observation) -> None:
         """Ends its registrations."""

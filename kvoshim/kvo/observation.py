@@ -52,6 +52,8 @@ class Observation(Delivery):
                 slot = None
             try:
                 if self.instance != handle.instance:
+                    if self.instance:
+                        self._doubt(handle)
                     self._enter(handle)
                     slot = None
                 elif handle.live and not self.live:
@@ -76,6 +78,14 @@ class Observation(Delivery):
 
     # --- how a store is read ---------------------------------------------
 
+    def _doubt(self, handle: Handle) -> None:
+        """A successor's revisions are above its predecessor's, unless that one has lied about them."""
+        for seen in [*self._seen.values(), *self._parts.values()]:
+            if seen.revision >= REVISION_FRESH:
+                seen.revision = 0
+        if self.last > handle.reader.revision():
+            self.client.ask_above(self)
+
     def _enter(self, handle: Handle) -> None:
         """Another store has the name now, or it is the first one."""
         if self.instance:
@@ -88,8 +98,6 @@ class Observation(Delivery):
         self.processed = 0
         for seen in [*self._seen.values(), *self._parts.values()]:
             seen.count = 0
-            if seen.revision >= REVISION_FRESH:  # a former owner has made it up
-                seen.revision = 0
         self._slots.clear()
 
     def _note(self, handle: Handle) -> None:
