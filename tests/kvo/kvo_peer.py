@@ -12,6 +12,7 @@ import threading
 import time
 
 import kvoshim
+from kvoshim.process import ControlClient
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import kvo_attacks  # noqa: E402
@@ -52,6 +53,12 @@ class Commands:
         self.listener.bind(path)
         os.chmod(path, 0o666)
         self.listener.listen()
+
+    def ctl(self, path, name, arguments=None):
+        """A command to a control channel: [result, text, arguments]."""
+        with ControlClient(path, 30) as client:
+            answer = client.ask(name, arguments)
+            return [answer.result, answer.text, answer.arguments]
 
     def the_observer(self) -> kvoshim.Observer:
         if self.observer is None:
