@@ -276,7 +276,8 @@ class Soak:
 
     def compare_held(self, kept: dict, controller: int, held: tuple[int, int]) -> None:
         for pid, (memory, fds) in [*kept.items(), (controller, held)]:
-            now = until(lambda pid=pid, fds=fds: (now := self.held(pid)) and now[1] <= fds + SLACK and now, f"descriptors of {pid}: {fds}")
+            now = until(lambda pid=pid, fds=fds: (now := self.held(pid)) and now[1] <= fds + SLACK and now,
+                        f"descriptors of {pid}: {fds}")
             print(f"PID {pid}: memory {memory >> 10} -> {now[0] >> 10} KiB, descriptors {fds} -> {now[1]}", flush=True)
             if now[0] > memory + GROWTH:
                 self.wrong.append(f"PID {pid} grows")
