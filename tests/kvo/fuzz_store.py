@@ -110,7 +110,8 @@ def sealed_record(record: bytearray, data: bytes) -> bytes:
 
 def observation(dice: random.Random) -> Observation:
     """One of any kind, without a client."""
-    client = types.SimpleNamespace(pid=os.getpid(), forked=False, forget=lambda one: None, tally=Tally())
+    client = types.SimpleNamespace(pid=os.getpid(), forked=False, forget=lambda one: None,
+                                   ask_above=lambda one: None, tally=Tally())
     selector = Selector(dice.choice((None, "key*", "key0", "key4.a", Key("key1"))))
     options = Options.of(dice.choice(("new|old|initial", "old|prior|unchanged", "new|initial|synced", "new")))
     since = dice.choice((None, None, 0, 10, 1 << 40))
