@@ -122,7 +122,7 @@ def _start(*arguments: str) -> subprocess.Popen:
 
 
 def measure(seconds: float = 4.0) -> int:
-    """Prints a table; 1 if a flood has more than doubled the others' median latency."""
+    """Prints a table; 1 if a flood of messages has more than doubled the others' median latency."""
     with tempfile.TemporaryDirectory() as directory:
         os.environ["KVOSHIM_CONTROLLER"] = str(Path(directory, "c"))
         os.environ["KVOSHIM_LOG_FILE"] = str(Path(directory, "log"))
@@ -159,7 +159,8 @@ def _measure(seconds: float) -> int:
             counts = report["sent"], report["answers"].get("done", 0), report["answers"].get("rate", 0)
             sent, done, refused = (count / report["seconds"] for count in counts)
             print(f"{kind or 'no flood':16} {sent:10.0f} {done:8.0f} {refused:9.0f} {median:10.1f} {p99:8.1f} {median / bare:6.2f}")
-            status |= median > 2 * bare
+            # How often the controller's own user connects has no limit (quota.py): that is shown, and not judged.
+            status |= kind in MESSAGES and median > 2 * bare
             time.sleep(0.5)
     return int(status)
 
