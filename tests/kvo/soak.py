@@ -9,6 +9,7 @@ those who live long grow.
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import json
 import logging
 import mmap
@@ -77,6 +78,7 @@ class Soak:
         if pid == 0:
             status = 1
             try:
+                faulthandler.enable()
                 ours.close()
                 logging.getLogger("kvoshim").setLevel(logging.ERROR)  # that controllers are lost is what this is about
                 for child in self.children.values():
