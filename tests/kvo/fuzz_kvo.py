@@ -25,6 +25,7 @@ import kvoshim
 from kvoshim.errors import ProtocolError
 from kvoshim.kvo import wire
 from kvoshim.kvo.fdchannel import Channel
+from kvoshim.kvo.tally import BUCKETS
 
 NAMES = ["lasting", "fuzz", "other", "é" * 40, "x" * 255, "x" * 256, "", "\x00", 1, -1, os.getpid(), 1 << 40]
 KEYS = ["a", "b", "k*", "k.**", "ö", "y" * 255, "y" * 256, "", None]
@@ -58,6 +59,8 @@ def message(dice: random.Random) -> wire.Message:
             return wire.List(number)
         case 7:
             return wire.Ping(number)
+        case 8 if dice.random() < 0.02:  # mostly none of those that are true: the connection ends
+            return wire.Report([dice.randrange(1 << 20)] * dice.choice((4 + BUCKETS, 4 + BUCKETS, 3)))
     last = min(max(_small(dice), 0), (1 << 62) - 1) if dice.random() < 0.2 else 0
     return wire.Observe(number, _small(dice), name, key, dice.random() < 0.8, last, dice.randbytes(16))
 
@@ -87,7 +90,7 @@ def answer(dice: random.Random) -> wire.Message:
         wire.Welcome(1, dice.randbytes(16), 1), wire.Claimed(1, 2, 0), wire.Published(1, 0), wire.Done(1), wire.Opened(1, info),
         wire.Observed(1, "n", info), wire.Listing(1, [row], False), wire.Failed(1, "key", "t"),
         wire.Notify([(1, dice.randrange(9), 3)] * dice.randrange(4)), wire.Offered(info), wire.Gone("n", bytes(16), False),
-        wire.Raise("n", 9)))  # fmt: skip
+        wire.Raise("n", 9), wire.Count()))  # fmt: skip
 
 
 def cut_one(dice: random.Random) -> None:
