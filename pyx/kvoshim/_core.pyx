@@ -70,12 +70,16 @@ cdef public void kvo_expect_cancellation() noexcept nogil:
 
 
 cdef public ssize_t kvo_tell_sent(void *c, int fd, size_t n) noexcept nogil:
+    cdef int saved = errno
     tell_sent(<conn_t *>c, fd)
+    kvo_set_errno(saved)
     return <ssize_t>n
 
 
 cdef public ssize_t kvo_tell_received(void *c, int fd, size_t n) noexcept nogil:
+    cdef int saved = errno
     tell_received(<conn_t *>c, fd)
+    kvo_set_errno(saved)
     return <ssize_t>n
 
 
@@ -102,6 +106,7 @@ cdef public ssize_t kvo_send_longer(void *connection, int fd, const void *buffer
     calm_down(c)
     done = send_at_once(c, fd, buffer, n, flags)
     if done:
+        kvo_set_errno(saved)
         return done
     one_piece(&m, &v, <void *>buffer, n)
     return returned(kvo_send(ident_of(c), fd, &m, flags), saved)
@@ -121,6 +126,7 @@ cdef public ssize_t kvo_receive_longer(void *connection, int fd, void *buffer, s
             return kvo_tell_received(c, fd, <size_t>done) if bell else done
     done = receive_at_once(c, fd, buffer, n, flags)
     if done:
+        kvo_set_errno(saved)
         return done
     one_piece(&m, &v, buffer, n)
     done = returned(kvo_receive(ident_of(c), fd, &m, flags), saved)
