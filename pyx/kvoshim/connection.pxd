@@ -28,8 +28,10 @@ cdef struct spin_t:
     uint32_t score   # 0..256, moving average of "the spin ended in success"
     uint32_t tick    # waits since the last probe
     uint32_t period  # waits between two probes
-    uint32_t crowd   # yields that went to somebody busy, lately
-    uint32_t calm    # spins in a row that were worth it
+    uint32_t crowd   # how often in a row long yields have cost more than was saved
+    uint32_t queue   # the last spin that was worth it had yielded to others
+    uint64_t saved   # ticks that spins have saved, less those that long yields have cost
+    uint64_t later   # no spin before this time; 0: at any time
 
 # Descriptors that came with an ancillary record.
 cdef struct stash_t:
@@ -78,6 +80,8 @@ cdef struct conn_t:
     uint32_t silent_sends    # sends since I last received
     uint32_t silent_receives # receives since I last sent
     uint32_t spun            # this receive has spun in vain already
+    uint32_t fenced          # the peer's writers are known to fence as long as this turn lasts (doorbell.pxd)
+    uint32_t awake           # fences in a row that found nobody of the peer's asleep
     uint32_t full            # counts sends that found the ring full
     uint32_t moves           # before the switch: kernel calls that moved bytes
     uint32_t answers         # of these, receives of a PENDING client, weighted
@@ -105,7 +109,7 @@ cdef struct conn_t:
     int32_t peer_pid         # 0: not known
     uint8_t nonce[16]
     char path[108]
-    uint8_t pad[56]          # to KVO_SLOT_BYTES, a power of two: each call finds its slot by a shift
+    uint8_t pad[8]           # to KVO_SLOT_BYTES, a power of two: each call finds its slot by a shift
 
 
 cdef inline conn_t *conn_at(int32_t ident) noexcept nogil:
@@ -309,6 +313,7 @@ cdef inline conn_t *conn_new(int fd, uint32_t state, int role) noexcept nogil:
     private_unlock(&kvo_process.slot_lock)
     if c == NULL:
         return NULL
+    KVO_IS_SLOT(sizeof(conn_t))
     memset(&c.state + 1, 0, sizeof(conn_t) - sizeof(state_of(c)))  # the state is FREE, and a late thread may be looking at it
     c.role = role
     c.fds = 1

@@ -186,7 +186,7 @@ cdef inline bint none_under_way(conn_t *c) noexcept nogil:
         return False
     if switch_receiving(c):
         return True
-    bits = kvo_exchange32(&c.me.wait, 0)
+    bits = kvo_and32(&c.me.wait, ~<uint32_t>WAKE_UPS) & WAKE_UPS
     kvo_fence_after_rmw()
     # Whoever has taken some of them before is about to ring, under its bell lock, or has counted the bell.
     if kvo_acquire32(&c.peer.bell_lock) == 0 and bells_out(c) <= 0:
@@ -240,11 +240,7 @@ cdef inline void leave(conn_t *c, int fd) noexcept nogil:
     # SYNC POINT left: pairs with ring_bell(), which counts first and looks at the flag then
     kvo_or32(&c.me.flags, KVO_LEFT)
     upset(c)
-    kvo_or32(&c.me.wait, KVO_WANT_DATA | KVO_WANT_SPACE)  # who publishes now comes by ring_bell(), and finds the flag
-    if light(c):
-        kvo_fence_everywhere()
-    else:
-        kvo_fence_after_rmw()
+    want(c, KVO_WANT_DATA | KVO_WANT_SPACE)  # who publishes now comes by ring_bell(), and finds the flag
     if switch_receiving(c):
         while not bells_taken(c, fd) and tries < PATIENCE:
             nap()

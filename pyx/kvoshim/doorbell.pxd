@@ -12,8 +12,19 @@
 #             drain exactly old bells                        if it was set: rung += 1, send one byte
 #             sleep
 #
-# The fences are StoreLoad: without them each could miss the other's store. Sleeping is rare and writing is not, so where
-# both processes take part in membarrier's expedited fences the sleeper makes every CPU fence, and the writer's is free.
+# The fences are StoreLoad: without them each could miss the other's store. Where both processes take part in membarrier's
+# expedited fences one of two ways is chosen, by what has lately been rare:
+#
+#   * writing is not, sleeping is: the sleeper makes every CPU fence, and the writer's is free. This costs 150 ns, but a
+#     hundred times that where it has to interrupt another CPU (14 to 20 us in a virtual machine: more than a sleep).
+#   * sleeping is not rare: each fences for itself. A sleeper that has fenced everywhere wishes for it (KVO_WANT_FENCE, which the
+#     writer sees where it looks for wishes anyway), so only its first sleep costs that much. A writer that has found nobody
+#     asleep AWAKE_MOST times takes the wish back.
+#
+# Each time that the wish is made is a turn of its own. Who has fenced everywhere since a turn began knows that every writer
+# that has looked before it has published visibly, and that every other one fences until the turn is over; so as long as
+# the very operation that arms finds that turn, its own fence will do. Another process or thread of its side can't know
+# that: each process keeps the turn that it has fenced for (c.fenced).
 #
 # Bells are counted (rung, drained), so nobody asks the kernel for a bell that was never rung, nor takes one rung after it
 # armed.
@@ -30,9 +41,11 @@ from kvoshim.ring cimport ring_readable, least
 from kvoshim.ancillary cimport take_bytes
 
 cdef enum:
+    AWAKE_MOST = 128   # fences of a writer's, at some 30 ns each, that found nobody asleep
     DRAIN_MOST = 256
     BELL_TRIES = 5000  # naps, for the kernel to have memory again
     TRIES = 100        # naps, for the peer to take bells out
+    WAKE_UPS = KVO_WANT_DATA | KVO_WANT_SPACE | KVO_WANT_ROOM
 
 
 cdef inline bint light(conn_t *c) noexcept nogil:
@@ -40,21 +53,65 @@ cdef inline bint light(conn_t *c) noexcept nogil:
     return (kvo_load32(&c.me.flags) & kvo_load32(&c.peer.flags) & KVO_EXPEDITED) != 0
 
 
+cdef inline void fence_as_wished(conn_t *c) noexcept nogil:
+    """After publishing, where the peer wishes for a fence."""
+    kvo_fence()
+    if kvo_load32(&c.peer.wait) & WAKE_UPS:
+        kvo_store32(&c.awake, 0)
+        return
+    bump(&c.awake)
+    if kvo_load32(&c.awake) >= AWAKE_MOST:
+        kvo_store32(&c.awake, 0)
+        kvo_and32(&c.peer.wait, ~<uint32_t>KVO_WANT_FENCE)
+
+
 cdef inline void fence_after_publishing(conn_t *c) noexcept nogil:
     """Between the store of an index and the look whether the peer sleeps."""
-    if light(c):
-        kvo_light_fence()
-    else:
+    if not light(c):
         kvo_fence()
+        return
+    kvo_light_fence()
+    if kvo_load32(&c.peer.wait) & KVO_WANT_FENCE:
+        fence_as_wished(c)
+
+
+cdef inline uint32_t arm(conn_t *c, uint32_t bits) noexcept nogil:
+    """Wishes to be woken. Between this and the second look at the ring a fence: my own if this returns 0, else one
+    everywhere, after which fenced() may be told of the turn that this returns."""
+    cdef uint32_t was = kvo_or32(&c.me.wait, bits), turn
+    if not light(c) or was & KVO_WANT_FENCE and turn_of(was) == kvo_load32(&c.fenced):
+        return 0
+    while not was & KVO_WANT_FENCE:
+        was = kvo_load32(&c.me.wait)
+        turn = (was + KVO_WANT_TURN) | KVO_WANT_FENCE
+        if not was & KVO_WANT_FENCE and kvo_cas32(&c.me.wait, was, turn):
+            was = turn
+    return turn_of(was)
+
+
+cdef inline uint32_t turn_of(uint32_t wishes) noexcept nogil:
+    """Never 0 while there is the wish for a fence."""
+    return wishes & ~<uint32_t>WAKE_UPS
+
+
+cdef inline void fence_before_sleep(bint everywhere) noexcept nogil:
+    if everywhere:
+        kvo_fence_everywhere()
+    else:
+        kvo_fence_after_rmw()
+
+
+cdef inline void fenced(conn_t *c, uint32_t turn) noexcept nogil:
+    """There was a fence everywhere since arm() returned this turn."""
+    if turn:
+        kvo_store32(&c.fenced, turn)
 
 
 cdef inline void want(conn_t *c, uint32_t bits) noexcept nogil:
     """Arms, and fences before the second look at the ring."""
-    kvo_or32(&c.me.wait, bits)
-    if light(c):
-        kvo_fence_everywhere()
-    else:
-        kvo_fence_after_rmw()
+    cdef uint32_t turn = arm(c, bits)
+    fence_before_sleep(turn != 0)
+    fenced(c, turn)
 
 
 cdef inline void look_at_kernel(conn_t *c, int fd) noexcept nogil:

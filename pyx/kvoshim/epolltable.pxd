@@ -35,6 +35,7 @@ cdef struct reg_t:
     int32_t next_hot     # index + 1
     uint32_t idle        # times in a row that it was asked in vain while hot
     int32_t next_free
+    uint32_t turn        # what arming has returned, until the fence
     void *set
 
 # The memory of a set is never given back, but used again for a later one: another thread may have loaded its address, or wait

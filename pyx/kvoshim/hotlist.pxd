@@ -239,7 +239,7 @@ cdef inline bint arm_hot(set_t *s, uint32_t idle) noexcept nogil:
     cdef conn_t *c
     cdef uint32_t target
     cdef int slot
-    cdef bint ready = False, quiet
+    cdef bint ready = False, quiet, everywhere = False
     cdef int32_t at = link[0]
     while at:
         r = s.regs[at - 1]
@@ -249,10 +249,11 @@ cdef inline bint arm_hot(set_t *s, uint32_t idle) noexcept nogil:
         if r.mode == RING and not r.spent:
             c = conn_at(r.ident)
             hold_slot(s, r, c)
-            arm(c, r.events & EPOLLOUT and not writable(c, r.fd))
+            r.turn = arm_for(c, r.events & EPOLLOUT and not writable(c, r.fd))
+            everywhere = everywhere or r.turn != 0
         elif r.mode == RING:
             drop_slot(r, conn_at(r.ident))
-    fence_for_sleep()
+    fence_before_sleep(everywhere)
     while link[0]:
         index = link[0] - 1
         r = s.regs[index]
@@ -263,6 +264,7 @@ cdef inline bint arm_hot(set_t *s, uint32_t idle) noexcept nogil:
         r.idle = 0
         if r.mode == RING and not r.spent:
             c = conn_at(r.ident)
+            fenced(c, r.turn)
             # The same question as collect() will ask: a different one would go round in circles without sleeping.
             quiet = in_question(r, c, kvo_load64(&c.peer.tail), kvo_load32(&c.full)) == 0
             if departed(c):

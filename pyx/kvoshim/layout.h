@@ -8,6 +8,7 @@
  *   1  first layout
  *   2  the way back to the kernel socket: KVO_LEFT, KVO_BACK, KVO_PARTED, bell_lock, resent; KVO_CLOSED
  *   3  the latest small message beside the tail, what moves in lines of its own; put
+ *   4  wait: KVO_WANT_FENCE and its turns
  */
 #pragma once
 #include <assert.h>
@@ -15,7 +16,7 @@
 #include <stdint.h>
 
 #define KVO_MAGIC 0x314d4948534f564bULL /* "KVOSHIM1", little endian */
-#define KVO_VERSION 3u
+#define KVO_VERSION 4u
 #define KVO_LINE 64
 #define KVO_HEADER_BYTES 4096
 #define KVO_NONCE_BYTES 16
@@ -43,11 +44,14 @@ enum {
   KVO_LEAVING = 256,  /* I look whether I can leave: no record (descriptors) may be sent now */
 };
 
-/* side.wait: what that side wants a doorbell for. Set by the side, cleared by the peer that rings. */
+/* side.wait: what that side wants of a peer that publishes. Set by the side, cleared by the peer: a wish for a doorbell when it
+ * rings, that for a fence when nobody has slept for long. Above them, how often the fence has been wished for. */
 enum {
   KVO_WANT_DATA = 1,
   KVO_WANT_SPACE = 2,
   KVO_WANT_ROOM = 4, /* senders sleep on this very word (a futex) for room in their ring: wake them, they need no doorbell */
+  KVO_WANT_FENCE = 8, /* between publishing and the look at this word: what sleeps here need not make every CPU fence */
+  KVO_WANT_TURN = 16, /* + 1 turn */
 };
 
 /* One end of the connection. "Mine" is the end that the struct belongs to. What both sides touch while messages move has two

@@ -9,7 +9,7 @@ cdef extern from "layout.h" nogil:
     const uint64_t KVO_RING_MIN, KVO_RING_MAX
     const uint32_t KVO_OFFERED, KVO_ATTACHED, KVO_WITHDRAWN, KVO_PARTED
     const uint32_t KVO_CUT, KVO_SHUT_WR, KVO_SHUT_RD, KVO_NONBLOCK, KVO_EXPEDITED, KVO_LEFT, KVO_BACK, KVO_CLOSED, KVO_LEAVING
-    const uint32_t KVO_WANT_DATA, KVO_WANT_SPACE, KVO_WANT_ROOM
+    const uint32_t KVO_WANT_DATA, KVO_WANT_SPACE, KVO_WANT_ROOM, KVO_WANT_FENCE, KVO_WANT_TURN
 
     ctypedef struct side_t "struct kvo_side":
         uint64_t tail, cut, head, kernel_read, head_cache, kernel_sent, inode, tail_cache, resent, put

@@ -26,6 +26,7 @@ cdef struct waiting_t:
     conn_t *c        # NULL: none of ours
     int slot
     uint32_t target  # bells rung before arming
+    uint32_t turn    # what arming has returned
 
 
 cdef struct polling_t:  # one call's sleep
@@ -79,19 +80,24 @@ cdef inline int look_at_set(pollfd *p) noexcept nogil:
     return 1
 
 
-cdef inline void arm_all(pollfd *fds, nfds_t n) noexcept nogil:
+cdef inline void arm_all(pollfd *fds, waiting_t *w, nfds_t n) noexcept nogil:
     cdef nfds_t i
     cdef conn_t *c
     cdef set_t *s
+    cdef bint everywhere = False
     for i in range(n):
         if fds[i].fd >= 0:
             s = set_at(fds[i].fd)
             if s != NULL:
                 set_arm(s)
-            c = live_at(fds[i].fd)
-            if c != NULL:
-                arm(c, fds[i].events & (POLLOUT | POLLWRNORM) and not writable(c, fds[i].fd))
-    fence_for_sleep()
+        c = w[i].c
+        if c != NULL and state_of(c) == LIVE:
+            w[i].turn = arm_for(c, fds[i].events & (POLLOUT | POLLWRNORM) and not writable(c, fds[i].fd))
+            everywhere = everywhere or w[i].turn != 0
+    fence_before_sleep(everywhere)
+    for i in range(n):
+        if w[i].c != NULL:
+            fenced(w[i].c, w[i].turn)
 
 
 cdef inline void enter_all(pollfd *fds, waiting_t *w, nfds_t n) noexcept nogil:
@@ -101,6 +107,7 @@ cdef inline void enter_all(pollfd *fds, waiting_t *w, nfds_t n) noexcept nogil:
     for i in range(n):
         c = live_at(fds[i].fd)
         w[i].c = c
+        w[i].turn = 0
         if c != NULL:
             kvo_add32(&c.sleepers, 1)
             w[i].slot = slot_take(c, <uint32_t>kvo_tid())
@@ -248,7 +255,7 @@ cdef inline int poll_mixed(pollfd *fds, pollfd *copy, waiting_t *w, nfds_t n, co
         if timeout != NULL:
             time_left(&deadline, &left)
         enter_all(fds, w, n)
-        arm_all(fds, n)
+        arm_all(fds, w, n)
         if look_at_rings(fds, n):
             leave_all(w, n)
             continue

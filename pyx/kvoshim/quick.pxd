@@ -115,7 +115,7 @@ cdef inline size_t send_in_place(conn_t *c, const void *buffer, size_t n, bint *
     stats = c.stats
     kvo_raise_alone64(&stats.sent, n)
     kvo_raise_alone64(&stats.sends, 1)
-    bell[0] = kvo_load32(&c.peer.wait) & KVO_WANT_DATA or kvo_load32(&c.silent_sends) % LOOK_EVERY == 0
+    bell[0] = kvo_load32(&c.peer.wait) & (KVO_WANT_DATA | KVO_WANT_FENCE) or kvo_load32(&c.silent_sends) % LOOK_EVERY == 0
     return n
 
 
@@ -158,7 +158,7 @@ cdef inline size_t receive_in_place(conn_t *c, void *buffer, size_t n, bint *bel
     kvo_raise_alone32(&c.silent_receives, 1)
     kvo_raise_alone64(&c.stats.received, n)
     kvo_raise_alone64(&c.stats.receives, 1)
-    bell[0] = (kvo_load32(&peer.wait) & (KVO_WANT_SPACE | KVO_WANT_ROOM)) != 0
+    bell[0] = (kvo_load32(&peer.wait) & (KVO_WANT_SPACE | KVO_WANT_ROOM | KVO_WANT_FENCE)) != 0
     return n
 
 
@@ -199,7 +199,7 @@ cdef inline size_t send_quickly(conn_t *c, const void *buffer, size_t n, bint *b
         kvo_fence()
     bump(&c.silent_sends)
     kvo_store32(&c.silent_receives, 0)
-    bell[0] = kvo_load32(&peer.wait) & KVO_WANT_DATA or kvo_load32(&c.silent_sends) % LOOK_EVERY == 0
+    bell[0] = kvo_load32(&peer.wait) & (KVO_WANT_DATA | KVO_WANT_FENCE) or kvo_load32(&c.silent_sends) % LOOK_EVERY == 0
     count(&c.stats.sent, n)
     count(&c.stats.sends, 1)
     return n
@@ -243,7 +243,7 @@ cdef inline size_t receive_quickly(conn_t *c, void *buffer, size_t n, bint *bell
         kvo_light_fence()
     else:
         kvo_fence()
-    bell[0] = (kvo_load32(&peer.wait) & (KVO_WANT_SPACE | KVO_WANT_ROOM)) != 0
+    bell[0] = (kvo_load32(&peer.wait) & (KVO_WANT_SPACE | KVO_WANT_ROOM | KVO_WANT_FENCE)) != 0
     kvo_store32(&c.silent_sends, 0)
     bump(&c.silent_receives)
     count(&c.stats.received, n)

@@ -74,13 +74,6 @@ cdef inline short readiness(conn_t *c, int fd) noexcept nogil:
     return mask
 
 
-cdef inline void arm(conn_t *c, bint for_space) noexcept nogil:
-    """Arms one of several connections; fence_for_sleep() follows once, then the second looks."""
-    kvo_or32(&c.me.wait, KVO_WANT_DATA | (KVO_WANT_SPACE if for_space else 0))
-
-
-cdef inline void fence_for_sleep() noexcept nogil:
-    if kvo_process.expedited:
-        kvo_fence_everywhere()
-    else:
-        kvo_fence_after_rmw()
+cdef inline uint32_t arm_for(conn_t *c, bint for_space) noexcept nogil:
+    """Arms one of several connections, for which one fence_before_sleep() follows, if everywhere then fenced() for each."""
+    return arm(c, KVO_WANT_DATA | (KVO_WANT_SPACE if for_space else 0))

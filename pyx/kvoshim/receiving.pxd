@@ -79,8 +79,10 @@ cdef inline ssize_t look_behind(conn_t *c, msghdr *m, size_t got, size_t asked) 
 
 
 cdef inline void tell_received(conn_t *c, int fd) noexcept nogil:
-    """The peer waits for room in its ring: it is worth waking when half is free."""
-    if 2 * ring_readable(c) <= <ssize_t>c.size:
+    """The peer waits for room in its ring, which is worth waking it when half is free; or has wished for a fence."""
+    if kvo_load32(&c.peer.wait) & KVO_WANT_FENCE:
+        fence_as_wished(c)
+    if kvo_load32(&c.peer.wait) & (KVO_WANT_SPACE | KVO_WANT_ROOM) and 2 * ring_readable(c) <= <ssize_t>c.size:
         ring_bell(c, fd, KVO_WANT_SPACE)
 
 

@@ -234,6 +234,7 @@ int kvo_start(const char *paths) {
   while (p->ring_bytes < settings.ring_bytes) p->ring_bytes *= 2;
   p->ticks_per_us = measure_ticks_per_us();
   p->spin_ticks = settings.spin_us * p->ticks_per_us;
+  p->trial_shift = 14 + (63 - (uint32_t)__builtin_clzll(p->ticks_per_us | 1));
   p->pause_ticks = p->ticks_per_us;
   p->expedited = (uint32_t)join_expedited_fences();
   struct rlimit limit;

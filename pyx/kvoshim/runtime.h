@@ -158,6 +158,7 @@ struct kvo_process {
   uint64_t ring_bytes;
   uint64_t spin_ticks, pause_ticks; /* longest spin; how long of it without yielding */
   uint64_t ticks_per_us;
+  uint32_t trial_shift;  /* 2^this is about 13 ms in ticks: the same number in all processes, to meet (spin.pxd) */
   void *unreadable;      /* a page of no access: a send from there waits for room and then sends nothing */
   uint32_t expedited;    /* this process takes part in membarrier's expedited fences */
   uint32_t log_level;
@@ -176,6 +177,8 @@ extern struct kvo_process kvo_process;
 
 /* Sizes of the arrays whose elements Cython declares (checked there). */
 enum { KVO_SLOT_BYTES = 512, KVO_SETS_BYTES = 1 << 20 };
+/* For structs that only Cython knows. */
+#define KVO_IS_SLOT(bytes) do { static_assert((bytes) == KVO_SLOT_BYTES, "pad conn_t"); } while (0)
 
 enum kvo_kind {
   KVO_KERNEL = 1,

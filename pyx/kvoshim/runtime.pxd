@@ -178,6 +178,7 @@ cdef extern from "runtime.h" nogil:
 
     const int KVO_KERNEL, KVO_LISTENER, KVO_INTERNAL, KVO_EPOLL, KVO_EPOLL_INSIDE, KVO_SOCKET, KVO_WATCHED
     const int KVO_SLOT_BYTES, KVO_SETS_BYTES
+    void KVO_IS_SLOT(size_t bytes)
 
     ctypedef struct process_t "struct kvo_process":
         int32_t *table
@@ -196,7 +197,7 @@ cdef extern from "runtime.h" nogil:
         uint32_t foreign_wait
         uint64_t ring_bytes, spin_ticks, pause_ticks, ticks_per_us
         void *unreadable
-        uint32_t expedited, log_level
+        uint32_t trial_shift, expedited, log_level
         proc_stats_t *stats
     process_t kvo_process
 

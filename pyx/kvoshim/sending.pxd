@@ -39,7 +39,10 @@ cdef inline bint peer_stopped(conn_t *c, int fd) noexcept nogil:
 
 
 cdef inline void tell_sent(conn_t *c, int fd) noexcept nogil:
-    """After a message: the peer sleeps (or has left: that looks the same), or it is time to look whether it lives."""
+    """After a message: the peer sleeps (or has left: that looks the same), or has wished for a fence, or it is time to look
+    whether it lives."""
+    if kvo_load32(&c.peer.wait) & KVO_WANT_FENCE:
+        fence_as_wished(c)
     if kvo_load32(&c.peer.wait) & KVO_WANT_DATA:
         ring_bell(c, fd, KVO_WANT_DATA)
         if departed(c):

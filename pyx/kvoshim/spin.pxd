@@ -6,15 +6,20 @@
 #   * the peer slept when I last sent: it needs a wake-up before it can answer, so I sleep too (but for probes). Two
 #     sleepers find back to spinning because a probe of one of them sees the other's next message come at once.
 #     (Not in a stream, where a bell is rung for a slower peer that will soon be at work, and not for room in the ring.)
-#   * a yield that takes long has gone to a third process that is busy: no more spinning for a while, which doubles each time
-#     until many spins have been worth it again. (Once is nothing: now and then the kernel or a hypervisor takes the CPU, and
-#     8192 sleeps at once, for a single such yield, were a quarter of a second at 30 us a round trip: one run in four.)
+#   * a yield that takes long has gone to a third process that is busy. Spins that were worth it save up for that, and when
+#     what they have saved is spent, there is no more spinning for a while. With a hog on the CPU each yield takes
+#     three milliseconds, and soon nobody yields any more.
+#   * all who have stopped for that reason try again at the same time, a multiple of 2^25 ticks of the clock that they share
+#     (13 ms, doubled up to 200 ms): a crowd of pairs that all yield is served twice as fast as one that sleeps, but
+#     who yields alone in a crowd of sleepers is served last. (8 pairs on 2 CPUs: 10 us a trip when all yield, 20 when
+#     all sleep, as kernel sockets; left to themselves, they never find out.)
 #   * on the peer's own CPU, pausing can't help, only yielding can; and once yielding no longer switches to anybody,
 #     nobody there is about to answer.
 #   * in a stream (I only receive, small messages, from another CPU), looking at once would take the peer's cache line from it for every message;
 #     three microseconds between two looks let it write a batch (measured: 8 million messages of 64 bytes a second
 #     when looking at once, 17 million so).
-#   * elsewhere: a microsecond of pauses, then pauses with sched_yield between, in case that CPU has other work.
+#   * elsewhere: a microsecond of pauses, then pauses with sched_yield between, in case that CPU has other work. Which comes
+#     first, and without pauses, if the last message came while others had the CPU: they have their messages to answer too.
 from libc.stdint cimport uint32_t, uint64_t
 from kvoshim.layout cimport *
 from kvoshim.runtime cimport *
@@ -24,15 +29,23 @@ cdef enum:
     STREAM = 16         # receives in a row that make a stream
     SPIN_SCORE = 64     # at least this: spin
     PROBE_LONGEST = 64  # waits between two probes, at most
-    CROWDED_US = 300    # a yield that takes longer went to a process that has other work
-    CROWDED_SHORTEST = 64   # waits before the next probe, after the first such yield
-    CROWDED_MOST = 7        # doublings of it: 8192 waits
-    CALM = 65536            # spins in a row that make good for all of them
+    LONG_US = 50        # a yield that takes longer went to a process that has other work
+    SAVED_US = 5        # what a spin that is worth it saves: a sleep and a wake-up take longer
+    SAVED_MOST_US = 8000
+    TRIAL_US = 1500     # what a new trial may spend; less than one yield to a hog
+    LATER_MOST = 4      # doublings of the time between two trials
 
 
 cdef inline bint spin_worth(spin_t *s, bint peer_slept) noexcept nogil:
     if kvo_process.spin_ticks == 0:
         return False
+    if kvo_load64(&s.later):
+        if kvo_ticks() < kvo_load64(&s.later):
+            return False
+        kvo_store64(&s.later, 0)
+        kvo_store64(&s.saved, TRIAL_US * kvo_process.ticks_per_us)
+        kvo_store32(&s.score, SPIN_SCORE)
+        return True
     if kvo_load32(&s.score) >= SPIN_SCORE and not peer_slept:
         return True
     bump(&s.tick)
@@ -43,26 +56,32 @@ cdef inline bint spin_worth(spin_t *s, bint peer_slept) noexcept nogil:
 
 
 cdef inline bint crowded(spin_t *s, uint64_t before) noexcept nogil:
-    """After sched_yield(): did it hand the CPU to somebody busy? Then a sleeper is served sooner than one who yields
-    (waking preempts, yielding queues), and it is long before the next probe."""
-    if kvo_ticks() - before < CROWDED_US * kvo_process.ticks_per_us:
+    """After sched_yield(): has it handed the CPU to somebody busy, for longer than spinning has saved? Then a sleeper is served
+    sooner than one who yields (waking preempts, yielding queues), and there is no spinning before the next trial."""
+    cdef uint64_t now = kvo_ticks(), saved
+    cdef uint32_t shift, crowd = kvo_load32(&s.crowd)
+    if now - before < LONG_US * kvo_process.ticks_per_us:
         return False
-    kvo_store32(&s.score, 0)
-    kvo_store32(&s.tick, 0)
-    kvo_store32(&s.period, <uint32_t>CROWDED_SHORTEST << (kvo_load32(&s.crowd) & 15))
-    if kvo_load32(&s.crowd) < CROWDED_MOST:
-        bump(&s.crowd)
-    kvo_store32(&s.calm, 0)
+    saved = kvo_load64(&s.saved)
+    if saved > now - before:
+        kvo_store64(&s.saved, saved - (now - before))
+        return False
+    shift = kvo_process.trial_shift + (crowd if crowd < LATER_MOST else LATER_MOST)
+    kvo_store64(&s.later, ((now >> shift) + 1) << shift)
+    bump(&s.crowd)
     return True
 
 
 cdef inline void spin_learn(spin_t *s, bint success) noexcept nogil:
     cdef uint32_t score = kvo_load32(&s.score), period = kvo_load32(&s.period)
+    cdef uint64_t saved
     if success:
         kvo_store32(&s.score, score + ((256 - score) >> 2))
         kvo_store32(&s.period, 16)
-        bump(&s.calm)
-        if kvo_load32(&s.calm) == CALM:
+        saved = kvo_load64(&s.saved)
+        if saved < SAVED_MOST_US * kvo_process.ticks_per_us:
+            kvo_store64(&s.saved, saved + SAVED_US * kvo_process.ticks_per_us)
+        else:
             kvo_store32(&s.crowd, 0)
     else:
         kvo_store32(&s.score, score >> 1)
@@ -88,7 +107,7 @@ cdef inline bint spin_until(conn_t *c, spin_t *s, const uint64_t *word, uint64_t
     True: it did."""
     cdef uint32_t flags = kvo_load32(&c.peer.flags), mine
     cdef uint64_t start, now, before
-    cdef bint same, won = False
+    cdef bint same, won = False, queue
     cdef int idle = 0, i
     cdef bint stream = kvo_load32(&c.silent_receives) > STREAM
     cdef bint slept = kvo_load32(&c.rang) != 0 and not stream and s == &c.receiving
@@ -104,7 +123,8 @@ cdef inline bint spin_until(conn_t *c, spin_t *s, const uint64_t *word, uint64_t
     mine = note_cpu(c)
     same = kvo_load32(&c.peer.cpu) == mine
     start = now = kvo_ticks()
-    if not same:
+    queue = kvo_load32(&s.queue) != 0
+    if not same and not queue:
         while now - start < kvo_process.pause_ticks and not won:
             for i in range(8):
                 if (not stream or i == 0) and changed(c, word, old, flags):
@@ -117,7 +137,9 @@ cdef inline bint spin_until(conn_t *c, spin_t *s, const uint64_t *word, uint64_t
         sched_yield()
         if crowded(s, before):
             break
-        for i in range(1 if same else 24):
+        if not same:
+            queue = kvo_ticks() - before > kvo_process.pause_ticks  # the yield went to somebody
+        for i in range(1 if same or queue else 24):
             if changed(c, word, old, flags):
                 won = True
                 break
@@ -129,6 +151,7 @@ cdef inline bint spin_until(conn_t *c, spin_t *s, const uint64_t *word, uint64_t
             idle = idle + 1 if now - before < kvo_process.pause_ticks else 0
             if idle >= 2:
                 break
+    kvo_store32(&s.queue, queue and won)
     spin_learn(s, won)
     count_spin(c, won)
     return won

@@ -14,7 +14,7 @@ FAITHFUL = {
     "bells nearly fill the socket, waits unseen": ["ROOM=2", "UNSEEN"],
 }
 MUTANTS = {
-    "NO_SECOND_LOOK": [], "NO_MEMBARRIER": [], "NO_FENCE": ["HEAVY"], "NO_SLEEPER_FENCE": ["HEAVY"],
+    "NO_SECOND_LOOK": [], "NO_MEMBARRIER": [], "NO_FENCE": [], "NO_SLEEPER_FENCE": ["HEAVY"], "LOOK_BEFORE_ARM": [],
     "DRAIN_ALL": TWO_READERS,
     "NO_SWAP": [], "RING_FIRST": [], "TAIL_FIRST": [], "FORGET": ["UNSEEN"],
     "NO_LOOK_BEFORE_DRAIN": ["ROOM=1", "UNSEEN"], "NO_RETRY": ["ROOM=1", "UNSEEN"],

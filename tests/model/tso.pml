@@ -49,6 +49,9 @@ inline store(address, v) {
 inline fence() { d_step { drain_buffer(me) } }
 inline add(address, v) { d_step { drain_buffer(me); mem[address] = mem[address] + (v) } }
 inline set_bits(address, bits) { d_step { drain_buffer(me); mem[address] = mem[address] | (bits) } }
+inline fetch_or(address, bits, was) {
+  d_step { drain_buffer(me); was = mem[address]; mem[address] = mem[address] | (bits) }
+}
 inline clear_bits(address, bits, before) {
   d_step { drain_buffer(me); before = mem[address]; mem[address] = mem[address] & ~(bits) }
 }

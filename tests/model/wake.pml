@@ -2,7 +2,8 @@
  *
  * Threads of side 1 send MESSAGES bytes each into a ring of SIZE bytes, threads of side 0 receive them; then the
  * last sender shuts down. Whoever finds the ring empty or full sleeps on its kernel socket, where nothing but
- * doorbell bytes arrives. Variants, by -D:  READERS=2, WRITERS=2: threads (or forked processes) that share a side;
+ * doorbell bytes arrives. A sleeper fences everywhere, or has wished for fences and done so since that turn began; who
+ * publishes may take the wish back whenever it has seen it (fence.pml: what threads of one side know of each other's). Variants, by -D:  READERS=2, WRITERS=2: threads (or forked processes) that share a side;
  * HEAVY: no membarrier, both sides fence; UNSEEN: the receiver waits with select() on the bare descriptor, unknown
  * to us; ROOM=n: the kernel socket takes n bells, then EAGAIN.
  *
@@ -11,8 +12,8 @@
  * send_once           send_live                    sending.pxd     (ring_write: ring.pxd)
  * shut                life_shutdown                life.pxd
  * ring_bell           ring_bell, send_bell, put_bell  doorbell.pxd
- * want                want                         doorbell.pxd
- * published           fence_after_publishing       doorbell.pxd
+ * want                want, arm, fenced            doorbell.pxd
+ * publish_fence       fence_after_publishing, fence_as_wished  doorbell.pxd
  * slot_take           slot_take, slot_give         doorbell.pxd
  * drainable           drainable                    doorbell.pxd
  * drain               drain, take_bytes            doorbell.pxd, ancillary.pxd
@@ -46,6 +47,8 @@
 #define DATA 1
 #define SPACE 2
 #define SHUT_WR 2
+#define FENCE 4
+#define TURN 8
 
 #define SHARED (side == 0 && READERS > 1 || side == 1 && WRITERS > 1)
 #define THREADS (READERS + WRITERS)
@@ -57,7 +60,7 @@
 #endif
 
 /* The words of a side, as in struct kvo_side; the bytes of its outgoing ring. */
-#define SIDE (13 + SIZE)
+#define SIDE (14 + SIZE)
 #define TAIL(s) ((s) * SIDE)
 #define HEAD(s) ((s) * SIDE + 1)
 #define WAIT(s) ((s) * SIDE + 2)
@@ -69,7 +72,8 @@
 #define KERNEL_LOCK(s) ((s) * SIDE + 8)
 #define OWNER(s, k) ((s) * SIDE + 9 + (k))
 #define FLOOR(s, k) ((s) * SIDE + 11 + (k))
-#define BYTE(s, at) ((s) * SIDE + 13 + (at) % SIZE)
+#define FENCED(s) ((s) * SIDE + 13)  /* the process's own memory: its threads share it */
+#define BYTE(s, at) ((s) * SIDE + 14 + (at) % SIZE)
 #define WORDS (2 * SIDE)
 #define DEPTH 4
 
@@ -94,22 +98,62 @@ inline unlock(address) {
 
 /* ---- doorbell.pxd ---- */
 
-inline published() {
-#if defined(HEAVY) && !defined(NO_FENCE)
-  fence()
-#else
+/* v: the peer's wishes as they are after the fence. */
+inline publish_fence() {
+#ifdef RING_FIRST
   skip
+#else
+#ifdef HEAVY
+#ifndef NO_FENCE
+  fence();
+#endif
+  load(WAIT(peer), v)
+#else
+  load(WAIT(peer), v);
+  if
+  :: v & FENCE ->
+#ifndef NO_FENCE
+    fence();
+#endif
+    load(WAIT(peer), v);
+    if
+    :: skip
+    :: clear_bits(WAIT(peer), FENCE, before); before = 0
+    fi
+  :: else
+  fi
+#endif
 #endif
 }
 
 inline want(bits) {
-#ifdef NO_SLEEPER_FENCE
+#if defined(NO_SLEEPER_FENCE)
   load(WAIT(side), v); store(WAIT(side), v | (bits));
+#elif defined(LOOK_BEFORE_ARM)
+  load(WAIT(side), v); set_bits(WAIT(side), bits);
 #else
-  set_bits(WAIT(side), bits);
+  fetch_or(WAIT(side), bits, v);
 #endif
-#if !defined(HEAVY) && !defined(NO_MEMBARRIER)
-  membarrier()
+#ifndef HEAVY
+  load(FENCED(side), before);
+  if
+  :: v & FENCE && (v & ~3) == before
+  :: else ->
+    /* the compare-and-swap of arm(): begins a turn, or finds one begun */
+    d_step {
+      drain_buffer(me);
+      if
+      :: mem[WAIT(side)] & FENCE
+      :: else -> mem[WAIT(side)] = (mem[WAIT(side)] + TURN) | FENCE
+      fi;
+      v = mem[WAIT(side)] & ~3
+    };
+#ifndef NO_MEMBARRIER
+    membarrier();
+#endif
+    store(FENCED(side), v)
+  fi;
+  v = 0; before = 0
 #endif
 }
 
@@ -298,10 +342,7 @@ inline send_once() {
     store(BYTE(side, t), t + 1); store(TAIL(side), t + 1);
 #endif
     unlock(SEND_LOCK(side));
-    published();
-#ifndef RING_FIRST
-    load(WAIT(peer), v);
-#endif
+    publish_fence();
     if :: v & DATA -> ring_bell(DATA) :: else fi
   :: else -> unlock(SEND_LOCK(side))
   fi;
@@ -326,8 +367,10 @@ inline receive_once() {
     assert(v == h + 1);  /* each byte once, in order */
     store(HEAD(side), h + 1);
     unlock(RECV_LOCK(side));
-    published();
+    publish_fence();
+#ifdef RING_FIRST
     load(WAIT(peer), v);
+#endif
     if
     :: v & SPACE ->
       load(TAIL(peer), t); load(HEAD(side), h);
