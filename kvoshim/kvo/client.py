@@ -17,11 +17,13 @@ import os
 import sys
 import threading
 import time
+import weakref
 from typing import TYPE_CHECKING
 
 from kvoshim import _memory
-from kvoshim.errors import ForkedError
+from kvoshim.errors import DeliveryError, ForkedError
 from kvoshim.kvo import drivers, launch, paths, wire
+from kvoshim.kvo.direct import Direct
 from kvoshim.kvo.drivers import Driver, LoopDriver, ManualDriver, ThreadDriver
 from kvoshim.kvo.handle import Handle
 from kvoshim.kvo.intake import Call, Intake
@@ -56,6 +58,8 @@ class Client(Requesting, Intake, Reconnecting, Watching):
         self.observations: dict[int, Observation] = {}  # by registration
         self.publications: dict[str, Publication] = {}
         self.tally = Tally()
+        self.bells: weakref.WeakValueDictionary = weakref.WeakValueDictionary()  # of clients that are rung from here
+        self.direct = Direct(self)
         self.users = 0
         self.lost = threading.Event()  # set while there is no connection
         self._link: Link | None = None
@@ -64,6 +68,7 @@ class Client(Requesting, Intake, Reconnecting, Watching):
         self._number = 0
         self._closing = threading.Event()
         self._todo: dict[tuple[int, int | None], None] = {}  # (registration, slot or all) to refresh, in order
+        self._looks = 0  # at stores, since the controller was heard
         self._suspects: set[Handle] = set()
         self._pause = 0.0  # before the next attempt to reconnect
         self._link = launch.connect(path, autostart)
@@ -111,6 +116,7 @@ class Client(Requesting, Intake, Reconnecting, Watching):
             if self._link is not None:
                 self._link.shut()
         self.driver.end()
+        self.direct.close()
         for handle in list(self.handles.values()):
             handle.reader.close()
         self.handles.clear()
@@ -167,6 +173,10 @@ class Client(Requesting, Intake, Reconnecting, Watching):
 
     def observe(self, observation: Observation) -> None:
         """Registers an observation; returns once it is in force."""
+        if observation.direct:
+            self.direct.begin_once()
+            if self.direct.refused and observation.direct > 1:
+                raise DeliveryError("this process cannot be rung by observables; use delivery='auto'")
         with self._lock:
             for key in observation.selector.keys or [None]:
                 self._number += 1
@@ -187,6 +197,8 @@ class Client(Requesting, Intake, Reconnecting, Watching):
                 if not observation.closed:
                     observation.name = observed.name
                     if registration == last:
+                        if observation.direct:
+                            self.direct.add(observation)
                         observation.begin(self.handles.get(observed.name) if observed.info is not None else None)
                         self._todo[last, None] = None
 
@@ -200,7 +212,7 @@ class Client(Requesting, Intake, Reconnecting, Watching):
     def _asking(number: int, observation: Observation, registration: int, key: str | None) -> wire.Observe:
         last = min(observation.last, wire.REVISION_MAX)
         name = observation.name or observation.target
-        return wire.Observe(number, registration, name, key, observation.wait, last, observation.instance)
+        return wire.Observe(number, registration, name, key, observation.wait, last, observation.instance, observation.direct)
 
     def ask_above(self, observation: Observation) -> None:
         """Tells of the revisions that an observation has seen in a store that another one has replaced."""
@@ -209,6 +221,8 @@ class Client(Requesting, Intake, Reconnecting, Watching):
 
     def forget(self, observation: Observation) -> None:
         """Ends its registrations."""
+        if observation.direct:
+            self.direct.remove(observation)
         for number in observation.numbers:
             if self.observations.pop(number, None) is not None and not self.forked:
                 self.post(wire.Unobserve(number))
@@ -223,6 +237,7 @@ class Client(Requesting, Intake, Reconnecting, Watching):
         if link is not None:
             link.close()
         self.driver.abandon()
+        self.direct.close()
 
 
 def running_loop():

@@ -41,6 +41,7 @@ class Delivery:
     """The client's record of an observation; knows nothing of the Observer object, so that one can be collected."""
 
     every = False
+    direct = 0  # 1: rather from the observable itself, 2: insisted on
 
     def __init__(
         self,

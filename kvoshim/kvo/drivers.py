@@ -47,6 +47,15 @@ class Driver:
     def found(self, link: Link) -> None:
         """There is another one."""
 
+    def hearing(self) -> None:
+        """The client has a bell from now on."""
+
+    def deaf(self) -> None:
+        """The bell is about to be closed."""
+
+    def again(self) -> None:
+        """There is more to do, of which no descriptor tells."""
+
     def ring_in(self, seconds: float) -> None:
         """Lets somebody look at the client after so long, in place of what was asked for before."""
 
@@ -118,7 +127,7 @@ class ManualDriver(Driver):
         self._pulse = Timer()
         self._pulse.set(1.0)
         self._set.register(self._pulse.fileno(), select.EPOLLIN)
-        self._registered = -1
+        self._registered = self._heard = -1
         self.found(client.link)
 
     def fileno(self) -> int:
@@ -132,12 +141,25 @@ class ManualDriver(Driver):
         self._set.register(self._registered, select.EPOLLIN)
 
     def lost(self) -> None:
-        if self._registered >= 0:
+        self._registered = self._unregister(self._registered)
+
+    def hearing(self) -> None:
+        self._heard = self._client.direct.sleeper.bell
+        self._set.register(self._heard, select.EPOLLIN)
+
+    def deaf(self) -> None:
+        self._heard = self._unregister(self._heard)
+
+    def _unregister(self, fd: int) -> int:
+        if fd >= 0 and not self._set.closed:
             try:
-                self._set.unregister(self._registered)
+                self._set.unregister(fd)
             except OSError:
                 pass
-            self._registered = -1
+        return -1
+
+    def again(self) -> None:
+        self._timer.set(1e-9)
 
     def ring_in(self, seconds: float) -> None:
         self._timer.set(seconds)

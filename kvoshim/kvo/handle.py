@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kvoshim import identity
-from kvoshim._store import Reader
+from kvoshim._monitor import Monitor
 
 
 @dataclass(eq=False)
@@ -17,11 +17,13 @@ class Handle:
     start: int
     instance: bytes
     live: bool
-    reader: Reader
+    reader: Monitor
     discarded: bool = False  # its owner wants its values forgotten
+    ring: Monitor = field(init=False)
 
     def __post_init__(self) -> None:
         self.reader.ended = not self.live
+        self.ring = self.reader  # its dirty ring
 
     def owner_ended(self) -> bool:
         """Whether the owner has closed the store or died, as far as can be seen without a controller."""

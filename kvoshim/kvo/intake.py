@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import threading
 from collections.abc import Callable
 from typing import Any
 
-from kvoshim._store import Reader
-from kvoshim.errors import KvoshimError, ProtocolError
+from kvoshim._bell import Bell
+from kvoshim._monitor import Monitor
+from kvoshim.errors import KvoshimError, LimitError, ProtocolError
 from kvoshim.kvo import wire
+from kvoshim.kvo.direct import BROKEN, LINK, STORES
 from kvoshim.kvo.handle import Handle
 from kvoshim.kvo.link import Link, LinkLost
 
@@ -18,6 +21,8 @@ log = logging.getLogger("kvoshim.client")
 
 
 _ROUNDS = 4  # of taking in before the rest of the program has its turn; the descriptor stays readable
+_LOOKS = 16  # at stores in a row before the controller is heard
+_BELLS_MAX = 256  # clients that this process rings itself: a descriptor each
 
 
 class Call:
@@ -47,7 +52,10 @@ class Intake:
         try:
             if link is None:
                 raise LinkLost("no connection")
-            self._take_in(link, link.receive())
+            if self.direct.sleeper is None:
+                self._take_in(link, link.receive())
+            else:
+                self._hear(link)
             self._dispatch()
         except LinkLost as error:
             if not self.closing:
@@ -55,12 +63,30 @@ class Intake:
         except Exception:
             log.exception("a message from the controller could not be handled")
 
+    def _hear(self, link: Link) -> None:
+        """Waits for the controller and for observables."""
+        direct = self.direct
+        found = direct.sleeper.wait(direct.renew(), link.sock.fileno(), -1.0, direct.spin_us)
+        if found & STORES:
+            direct.look()
+            self._looks += 1
+        if found & LINK or self._looks >= _LOOKS:
+            self._looks = 0
+            self._take_in(link, link.receive(0))
+        if found & BROKEN:
+            direct.broken()
+
     def process(self, timeout: float | None = 0) -> None:
         """Handles what there is, after waiting for it for at most so long (None: without limit). What a program without
         our thread does when the descriptor is readable."""
         self.check()
         self.driver.wait(timeout)
         self.driver.feel_pulse()
+        direct = self.direct
+        if direct.sleeper is not None:
+            direct.sleeper.disarm()
+            if not direct.sleeper.silence():
+                direct.broken()
         try:
             if self._link is None:
                 self._try_again()
@@ -69,10 +95,13 @@ class Intake:
                 if link is None or self.closing:
                     break
                 messages = link.receive(0)
-                if not messages:
+                direct.look()
+                if not messages and not self._todo:
                     break
                 self._take_in(link, messages)
                 self._dispatch()
+            if link is None:
+                direct.look()
             if self.driver.rung() and self._suspects:
                 self._examine_suspects()
                 self._examine_later()
@@ -82,6 +111,9 @@ class Intake:
                 self._lose(error)
                 self._try_again()
                 self._dispatch()
+        finally:
+            if direct.sleeper is not None and not direct.sleeper.arm(direct.renew()):
+                self.driver.again()
 
     def _take_in(self, link: Link, messages: list[wire.Message]) -> None:
         """Handles what needs no callback at once; notes the rest in `todo`."""
@@ -99,7 +131,18 @@ class Intake:
                 if handle is not None and handle.instance == message.instance:
                     handle.end()
                     handle.discarded = message.discarded
+                    self.direct.changed(handle.name)
                     self._refresh_later(handle.name)
+            elif isinstance(message, wire.Look):
+                self._refresh_later(message.name)
+            elif isinstance(message, wire.Direct):
+                self.direct.rings(message.name, message.on)
+            elif isinstance(message, wire.Link):
+                self._on_link(link, message)
+            elif isinstance(message, wire.Unlink):
+                publication = self.publications.get(message.name)
+                if publication is not None:
+                    publication.writer.unlink(message.number)
             elif isinstance(message, wire.Raise):
                 publication = self.publications.get(message.name)
                 if publication is not None:
@@ -112,6 +155,29 @@ class Intake:
                 self._on_answer(link, message)
         if self._suspects:
             self._examine_suspects()
+
+    def _on_link(self, link: Link, message: wire.Link) -> None:
+        """Begins to ring another client."""
+        publication = self.publications.get(message.name)
+        fds = []
+        try:
+            fds += [link.channel.take(message.page), link.channel.take(message.socket)]
+            bell = self.bells.get(message.bell)
+            if bell is None:
+                if len(self.bells) >= _BELLS_MAX or max(fds) > resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2:
+                    raise LimitError("this process has no descriptor to spare for another bell")
+                bell = self.bells[message.bell] = Bell(*fds)
+            if publication is not None:
+                publication.writer.link(message.number, message.row, bell)
+        except ProtocolError as error:
+            raise LinkLost(str(error)) from None
+        except KvoshimError as error:
+            log.info("%r goes through the controller for a client: %s", message.name, error)
+            publication = None
+        finally:
+            for fd in fds:
+                os.close(fd)
+        link.send(wire.Linked(message.number, publication is not None))
 
     def _on_answer(self, link: Link, message: Any) -> None:
         call = self._calls.get(message.request) or Call(wire.Ping)
@@ -153,7 +219,7 @@ class Intake:
             elif fd < 0:
                 raise ProtocolError(f"the controller gave no descriptor for {info.name!r}")
             else:
-                reader = Reader(fd)
+                reader = Monitor(fd)
                 if handle is not None:
                     self._drop_handle(handle)
                 handle = Handle(info.name, info.pid, info.start, info.instance, info.live, reader)
@@ -162,6 +228,7 @@ class Intake:
             if fd >= 0:
                 os.close(fd)
         self._suspects.discard(handle)
+        self.direct.changed(info.name)
         self._refresh_later(info.name)
 
     def _drop_handle(self, handle: Handle) -> None:

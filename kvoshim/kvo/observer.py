@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from kvoshim._values import check_name
-from kvoshim.errors import ClosedError, DeliveryError, InvalidNameError, KvoshimError
+from kvoshim.errors import ClosedError, InvalidNameError, KvoshimError
 from kvoshim.kvo.change import Change, Options
 from kvoshim.kvo.changes import Changes
 from kvoshim.kvo.client import Client
@@ -22,7 +22,7 @@ from kvoshim.kvo.waiting import wait_for
 
 _RAISE = object()
 _MODES = {"latest": Observation, "every": Every}
-_DELIVERIES = ("auto", "direct", "controller")
+_DELIVERIES = {"controller": 0, "auto": 1, "direct": 2}
 
 
 class Observer:
@@ -124,8 +124,9 @@ class Observer:
         says how many it has lost. since: only what follows this revision (Token.revision, Change.revision) of an earlier
         observation. own: False: not what this process publishes itself. weak: a bound method (or function) does not keep
         its object alive, the observation ends with it. wait: a name that nobody has published yet is waited for (a PID is
-        not); otherwise it is an UnknownNameError. delivery: 'direct' is refused with a DeliveryError where the observable
-        cannot ring this process itself, 'auto' goes through the controller then.
+        not); otherwise it is an UnknownNameError. delivery: 'auto': the observable rings this process itself where
+        that can be, else the controller tells; 'controller': always the controller; 'direct': as 'auto', but a DeliveryError
+        where the controller's policy or this process rules it out. Token.delivery says which way it is.
 
         Returns a token whose close() ends the observation; it also ends with this observer. An exception in a
         callback is logged and goes no further. InvalidKeyError, UnknownNameError, AmbiguousTargetError,
@@ -139,8 +140,6 @@ class Observer:
             raise ValueError(f"a mode is one of {', '.join(_MODES)}, not {mode!r}")
         if delivery not in _DELIVERIES:
             raise ValueError(f"a delivery is one of {', '.join(_DELIVERIES)}, not {delivery!r}")
-        if delivery == "direct":
-            raise DeliveryError("the observable cannot ring this process itself; use delivery='auto'")
         if since is not None and (not isinstance(since, int) or isinstance(since, bool) or since < 0):
             raise ValueError(f"since is a revision, not {since!r}")
         if weak:
@@ -148,6 +147,7 @@ class Observer:
         observation = _MODES[mode](
             self._client, self._observations, target, selector, callback, Options.of(options), since, own, wait
         )
+        observation.direct = _DELIVERIES[delivery]
         self._client.observe(observation)
         if not observation.closed:  # by its first callback
             self._observations.add(observation)

@@ -8,11 +8,13 @@ import time
 
 from kvoshim.errors import AccessDeniedError, KvoshimError
 from kvoshim.kvo import launch, wire
+from kvoshim.kvo.direct import BROKEN, STORES
 from kvoshim.kvo.link import Link, LinkLost
 
 log = logging.getLogger("kvoshim.client")
 
 _BACKOFF_S = (0.02, 1.0)  # first and longest pause between attempts to reconnect
+_SLICE_S = 0.1  # of a pause, in which the end of the client is noticed
 _SUSPECT_S = 1.0  # between looks at the owners of stores of which a new controller does not know
 
 
@@ -31,6 +33,7 @@ class Reconnecting:
         self.driver.lost()
         if link is not None:
             link.close()
+        self.bells.clear()
         self._suspects.update(handle for handle in self.handles.values() if handle.live)
         self._pause = _BACKOFF_S[0]
 
@@ -80,8 +83,22 @@ class Reconnecting:
                 self._dispatch()
             if deadline and time.monotonic() > deadline:
                 return
-            self._closing.wait(self._pause)
+            self._rest(self._pause, dispatch)
             self._pause = min(2 * self._pause, _BACKOFF_S[1])
+
+    def _rest(self, seconds: float, dispatch: bool) -> None:
+        """Waits before the next attempt. Observables go on ringing, whoever the controller was."""
+        direct, deadline = self.direct, time.monotonic() + seconds
+        if not dispatch or direct.sleeper is None:
+            self._closing.wait(seconds)
+            return
+        while not self.closing and (left := deadline - time.monotonic()) > 0:
+            found = direct.sleeper.wait(direct.renew(), -1, min(left, _SLICE_S), 0)
+            if found & STORES:
+                direct.look()
+                self._dispatch()
+            if found & BROKEN:
+                direct.deaf()
 
     def _try_again(self) -> None:
         """One attempt to connect; sets the timer for the next one."""
@@ -96,6 +113,9 @@ class Reconnecting:
         self._pause = min(2 * self._pause, _BACKOFF_S[1])
 
     def _hand_in(self, link: Link) -> None:
+        self.direct.lost()
+        if self.direct.sleeper is not None:
+            self.direct.begin(link)
         for publication in list(self.publications.values()):
             try:
                 publication.hand_in(link)

@@ -53,6 +53,12 @@ class Token:
             return "initialising"
         return "valid" if observation.live else "gone"
 
+    @property
+    def delivery(self) -> str:
+        """'direct' while the observable rings this process itself, else 'controller'."""
+        observation = self._observation
+        return "direct" if observation.direct and observation.client.direct.rung(observation.name) else "controller"
+
     def is_alive(self) -> bool:
         """Whether changes are being delivered: a controller is there, and somebody takes in what it says."""
         return self.state in ("initialising", "valid") and self._observation.client.working()

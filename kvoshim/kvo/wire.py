@@ -4,7 +4,7 @@ A message is a MessagePack array behind its length (4 bytes, little end first). 
 message's number. Descriptors never travel here: they go over the descriptor channel (fdchannel.py) under a
 ticket that a message names. Numbers are never reused for another meaning.
 
-Version history: 1, the first.
+Version history: 1, the first; 2, direct delivery.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import msgspec
 
 from kvoshim import errors
 
-VERSION = 1
+VERSION = 2
 REVISION_MAX = 1 << 62  # what no honest store comes to
 REVISION_FRESH = 1 << 61  # where a store begins whose predecessor has made its revisions up: above all that were true
 CLIENT_MAX = 4096  # bytes of one message from a client: names and keys are at most 255 bytes long
@@ -78,7 +78,8 @@ class Observe(Message, tag=6):
     """Asks to be told of changes of a key (None: all keys); answered by Observed.
 
     wait: an unknown name is no error but awaited. last, instance: the newest revision seen so far, and in
-    which store.
+    which store. direct: 0: the controller tells of changes; 1: the observable itself if that can be; 2: only if
+    the controller's policy allows that.
     """
 
     request: int
@@ -88,6 +89,7 @@ class Observe(Message, tag=6):
     wait: bool
     last: Annotated[int, msgspec.Meta(ge=0, le=REVISION_MAX)]
     instance: bytes
+    direct: Annotated[int, msgspec.Meta(ge=0, le=2)]
 
 
 class Unobserve(Message, tag=7):
@@ -116,6 +118,24 @@ class Report(Message, tag=24):
     """Answers Count: what tally.py counts, since the connection was made. No answer."""
 
     counts: Annotated[list[Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]], msgspec.Meta(max_length=64)]
+
+
+class Listen(Message, tag=16):
+    """Hands in a bell page under `ticket`, so that observables may ring this client; answered by Listening."""
+
+    request: int
+    ticket: int
+
+
+class Deaf(Message, tag=17):
+    """The client's bell is broken: the controller has to tell of everything. No answer."""
+
+
+class Linked(Message, tag=18):
+    """Answers Link. ok: the observable rings that client from here on."""
+
+    number: int
+    ok: bool
 
 
 # --- from the controller ---------------------------------------------
@@ -247,7 +267,48 @@ class Denied(Message, tag=48):
     text: str
 
 
-CLIENT_MESSAGES = Hello | Claim | Publish | Withdraw | Open | Observe | Unobserve | Bell | List | Ping | Report
+class Listening(Message, tag=58):
+    """ticket: the socket on which the client is rung."""
+
+    request: int
+    ticket: int
+
+
+class Link(Message, tag=59):
+    """To an observable: a client that it may ring; answered by Linked. number: of this link, never used again; row: its place in
+    the registration table; bell: the client's number. Tickets: its bell page, and the socket."""
+
+    name: str
+    number: int
+    row: int
+    bell: int
+    page: int
+    socket: int
+
+
+class Unlink(Message, tag=60):
+    """To an observable: the link has ended. No answer."""
+
+    name: str
+    number: int
+
+
+class Direct(Message, tag=61):
+    """To an observer: whether the observable of this name rings it itself now."""
+
+    name: str
+    on: bool
+
+
+class Look(Message, tag=62):
+    """To an observer: changes of this name may not have been announced; it compares all it observes of it."""
+
+    name: str
+
+
+CLIENT_MESSAGES = (
+    Hello | Claim | Publish | Withdraw | Open | Observe | Unobserve | Bell | List | Ping | Report | Listen | Deaf | Linked
+)
 CONTROLLER_MESSAGES = (
     Welcome
     | Claimed
@@ -263,6 +324,11 @@ CONTROLLER_MESSAGES = (
     | Raise
     | Count
     | Denied
+    | Listening
+    | Link
+    | Unlink
+    | Direct
+    | Look
 )
 
 ERRORS: dict[str, type[errors.KvoshimError]] = {
@@ -275,6 +341,7 @@ ERRORS: dict[str, type[errors.KvoshimError]] = {
     "rate": errors.RateLimitError,
     "access": errors.AccessDeniedError,
     "corrupt": errors.CorruptStoreError,
+    "delivery": errors.DeliveryError,
     "protocol": errors.ProtocolError,
 }
 

@@ -3,20 +3,19 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from kvoshim._store cimport Reader
-from kvoshim.store_protocol cimport in_force, kvo_acquire64, kvo_load32, kvo_load64, kvos_slot, ring_head, slot_enter
+from kvoshim.store_protocol cimport KVOS_TOLD, in_force, kvo_acquire64, kvo_load32, kvo_load64, kvos_slot, ring_head, slot_enter
 
 
 cdef class Monitor(Reader):
-    """The controller's view of a store: which slots were written since the last look."""
-    cdef uint64_t tail       # entries of the dirty ring that were taken
-    cdef unsigned char *met  # per slot: met in this look already
+    """A store with its dirty ring: which slots were written since the last look. Each process that looks has its own place
+    in the ring."""
 
     def __init__(self, int fd):
         Reader.__init__(self, fd)
         self.met = <unsigned char *> calloc(self.slot_count, 1)
         if self.met == NULL:
             raise MemoryError()
-        self.tail = ring_head(self.header)
+        self.tail = self.examined = ring_head(self.header)
 
     def __dealloc__(self):
         free(self.met)
@@ -25,9 +24,28 @@ cdef class Monitor(Reader):
         """Whether drain() would find something."""
         return ring_head(self.header) != self.tail
 
+    def called(self) -> bool:
+        """(Controller) Whether something was written that it has to tell somebody of, or the ring ran over."""
+        cdef uint64_t head = ring_head(self.header), i
+        cdef bint found = False
+        self.examined = max(self.examined, self.tail)
+        if head - self.examined >= self.ring_count:
+            return True
+        for i in range(self.examined, head):
+            if kvo_load32(&self.ring[i & (self.ring_count - 1)]) & KVOS_TOLD:
+                found = True
+                break
+        # Were entries overwritten while they were read?
+        if found or ring_head(self.header) - self.examined >= self.ring_count:
+            return True
+        self.examined = head
+        return False
+
     def drain(self):
         """The slots written since the last look, each once; None if the ring ran over: look at all of
         them."""
+        if self.base == NULL:
+            return []
         cdef uint64_t head = ring_head(self.header)
         cdef uint64_t i
         cdef uint32_t number
@@ -36,7 +54,7 @@ cdef class Monitor(Reader):
             return None
         slots = []
         for i in range(self.tail, head):
-            number = kvo_load32(&self.ring[i & (self.ring_count - 1)])
+            number = kvo_load32(&self.ring[i & (self.ring_count - 1)]) & ~KVOS_TOLD
             if number < self.slot_count and not self.met[number]:
                 self.met[number] = 1
                 slots.append(number)

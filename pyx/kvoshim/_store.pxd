@@ -2,9 +2,10 @@
 from cpython.pythread cimport PyThread_type_lock
 from libc.stdint cimport int32_t, uint32_t, uint64_t
 
+from kvoshim._bell cimport Bell
 from kvoshim._table cimport Table
 from kvoshim._values cimport kvo_payload
-from kvoshim.store_protocol cimport kvos_entry, kvos_header, kvos_record, kvos_slot, kvot_entry
+from kvoshim.store_protocol cimport kvob_page, kvos_entry, kvos_header, kvos_record, kvos_slot, kvot_entry, kvot_link
 
 
 cdef class Found:
@@ -88,13 +89,26 @@ cdef struct own_slot:            # what only the owner knows of a slot's two rec
     uint64_t touched[2]          # bytes of the block that may be other than zero
 
 
+cdef struct own_link:            # an observing process that this store rings
+    uint64_t number              # the controller's, never reused
+    kvot_link *entry
+    uint64_t *bitmap
+    const kvob_page *page        # its Bell's, which `bells` keeps alive
+    uint64_t *rung
+    int fd
+
+
 cdef class Owner(Segment):
     cdef PyThread_type_lock lock
     cdef own_slot *own
     cdef Table table
     cdef kvot_entry *entry       # this store's entry in the table; NULL: not attached
     cdef uint64_t *bitmap
-    cdef uint64_t rung           # the epoch for which the bell was rung last
+    cdef uint64_t *told          # a second bitmap: what the controller has to tell somebody of
+    cdef own_link *links
+    cdef uint32_t link_count
+    cdef dict bells              # the links' number -> Bell
+    cdef uint64_t rung           # the epoch for which the controller was rung last
     cdef uint64_t revision       # of the newest change, in force or about to be
     cdef set removed             # slots whose key was removed: the next to be bound to other keys
     cdef list slot_keys          # per slot: its key

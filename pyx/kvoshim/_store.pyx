@@ -14,16 +14,17 @@ from posix.time cimport CLOCK_MONOTONIC, CLOCK_REALTIME, clock_gettime, timespec
 from posix.unistd cimport close, getpid, usleep
 
 from kvoshim._memory cimport fork_generation, memory_create, memory_open, memory_unmap
+from kvoshim._bell cimport Bell, bell_ring
 from kvoshim._table cimport Table
 from kvoshim._values cimport array_of, decode, encode, key_utf8, kvo_payload
 from kvoshim.store_protocol cimport (
     KVO_ARRAY, KVO_BYTES, KVO_DELETED, KVO_EPHEMERAL, KVO_EXPIRED, KVO_LAYOUT, KVO_NOT_KEPT, KVO_OWNER_DIED, KVO_PAGE, KVO_PURGED,
     KVO_REMOVED, KVO_SAME_SHIFT, KVO_TOGETHER, KVO_TYPE, KVO_UNSET, KVOS_BLOCK_MIN, KVOS_HEAP_MAX, KVOS_HEAP_MIN, KVOS_INLINE,
-    KVOS_JOURNAL_MAX, KVOS_JOURNAL_MIN, KVOS_KEY_MAX, KVOS_KEY_SIZE, KVOS_MAGIC, KVOS_RING_MAX, KVOS_SLOTS_MAX, KVOT_ALL,
-    KVOT_BITMAP, KVOT_NEW,
-    commit, in_force, kvo_crc32c, kvo_crc32c_table, kvo_fence_acquire, kvo_fence, kvo_fence_release, kvo_load32,
+    KVOS_JOURNAL_MAX, KVOS_JOURNAL_MIN, KVOS_KEY_MAX, KVOS_KEY_SIZE, KVOS_MAGIC, KVOS_RING_MAX, KVOS_SLOTS_MAX,
+    KVOS_TOLD, KVOT_BITMAP, KVOT_NEW,
+    commit, concerns, in_force, kvo_crc32c, kvo_crc32c_table, kvo_fence_acquire, kvo_fence, kvo_fence_release, kvo_load32,
     kvo_acquire64, kvo_load64, kvo_relax, kvo_store64, kvo_release64, kvos_entry, kvos_header,
-    kvos_record, kvos_slot, record_crc, ring_append, slot_enter, slot_open, slot_publish, slot_unchanged)
+    kvos_record, kvos_slot, record_crc, ring_append, sleeps, slot_enter, slot_open, slot_publish, slot_unchanged)
 
 import os
 

@@ -34,17 +34,26 @@
  *           +--------------------------+
  *           | bitmaps  store_count*8 K |  per store: one bit a slot, set while that key is observed
  *           +--------------------------+
+ *           | told     store_count*8 K |  per store: one bit a slot, set while the controller has to tell somebody of that key
+ *           +--------------------------+
  *           | rows     row_count*576   |  who observes what since when
+ *           +--------------------------+
+ *           | links    link_count*64   |  per store and observing process that its owner rings: which keys it observes
+ *           +--------------------------+  page boundary: link_bitmaps_offset
+ *           | link bitmaps         8 K |  per link: one bit a slot
  *           +--------------------------+  size
  *
- * History of the layout numbers (never reused): 1, the first; 2, revisions of a store, the journal. */
+ * Bell page: one sealed memfd per client that is rung directly, written by that client alone: whether it sleeps.
+ *
+ * History of the layout numbers (never reused): 1, the first; 2, revisions of a store, the journal; 3, links, bell pages. */
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
 
 #define KVOS_MAGIC 0x314f564bu /* "KVO1" */
 #define KVOT_MAGIC 0x3154564bu /* "KVT1" */
-#define KVO_LAYOUT 2
+#define KVOB_MAGIC 0x3142564bu /* "KVB1" */
+#define KVO_LAYOUT 3
 #define KVO_PAGE 4096u
 #define KVOS_KEY_SIZE 256u
 #define KVOS_KEY_MAX 255u
@@ -57,6 +66,7 @@
 #define KVOS_JOURNAL_MIN 4096u
 #define KVOS_JOURNAL_MAX (1ull << 32)
 #define KVOT_BITMAP 8192u
+#define KVOS_TOLD 0x80000000u /* in an entry of the dirty ring, beside the slot: the controller has to look at it */
 
 enum kvo_type {
   KVO_UNSET = 0,    /* the key is bound to the slot but has no value yet */
@@ -173,7 +183,12 @@ typedef struct {
   uint32_t reserved0;
   uint64_t controller_start;
   uint8_t instance[16];
-  uint8_t reserved1[424];
+  uint32_t link_count;
+  uint32_t link_size;
+  uint64_t told_offset;
+  uint64_t links_offset;
+  uint64_t link_bitmaps_offset;
+  uint8_t reserved1[392];
   uint64_t epoch; /* odd: the controller sleeps or is about to; even: it is awake and will look by itself */
   uint64_t reserved2[7];
   uint64_t beat;          /* CLOCK_MONOTONIC, in ns, when the controller was last awake */
@@ -188,9 +203,19 @@ enum kvot_flags {
 };
 
 typedef struct {
-  uint32_t flags;
-  uint32_t reserved[15];
+  uint32_t flags; /* what anybody observes */
+  uint32_t told;  /* what the controller has to tell somebody of; the same flags */
+  uint32_t reserved[14];
 } kvot_entry;
+
+typedef struct {
+  uint32_t flags; /* what this process observes of this store; 0 also if the link is not used */
+  uint32_t store; /* index of the store's entry */
+  int32_t observer_pid;
+  uint32_t reserved0;
+  uint64_t observer_start;
+  uint64_t reserved[5];
+} kvot_link;
 
 typedef struct {
   uint32_t live; /* 1: the row holds a registration */
@@ -205,6 +230,16 @@ typedef struct {
   uint8_t name[256];
   uint8_t reserved[24];
 } kvot_row;
+
+typedef struct {
+  uint32_t magic;
+  uint16_t layout;
+  uint16_t header_size;
+  uint64_t reserved0[7];
+  uint64_t epoch; /* odd: the client sleeps or is about to; even: it is awake and will look at the dirty rings by itself */
+  uint64_t reserved1[7];
+  uint8_t reserved2[3968];
+} kvob_page;
 
 _Static_assert(sizeof(kvos_record) == 128, "record");
 _Static_assert(offsetof(kvos_record, block) == 24, "record.block");
@@ -234,7 +269,12 @@ _Static_assert(offsetof(kvot_header, entries_offset) == 32, "table.entries_offse
 _Static_assert(offsetof(kvot_header, instance) == 72, "table.instance");
 _Static_assert(offsetof(kvot_header, epoch) == 512, "table.epoch");
 _Static_assert(offsetof(kvot_header, beat) == 576, "table.beat");
+_Static_assert(offsetof(kvot_header, link_bitmaps_offset) == 112, "table.link_bitmaps_offset");
 _Static_assert(sizeof(kvot_entry) == 64, "entry");
+_Static_assert(sizeof(kvot_link) == 64, "link");
+_Static_assert(offsetof(kvot_link, observer_start) == 16, "link.observer_start");
+_Static_assert(sizeof(kvob_page) == KVO_PAGE, "bell page");
+_Static_assert(offsetof(kvob_page, epoch) == 64, "bell.epoch");
 _Static_assert(sizeof(kvot_row) == 576, "row");
 _Static_assert(offsetof(kvot_row, key) == 40, "row.key");
 _Static_assert(KVOT_BITMAP * 8 == KVOS_SLOTS_MAX, "one bit a slot");

@@ -55,6 +55,7 @@ cdef class Owner(Segment):
         self.header.magic = KVOS_MAGIC
         self.place()
         self.removed = set()
+        self.bells = {}
         self.slot_keys = [None] * max_keys
         # A buddy allocator: free_blocks[i] holds offsets of free blocks of KVOS_BLOCK_MIN << i bytes.
         self.orders = (capacity // KVOS_BLOCK_MIN).bit_length()
@@ -66,6 +67,7 @@ cdef class Owner(Segment):
         if self.lock != NULL:
             PyThread_free_lock(self.lock)
         free(self.own)
+        free(self.links)
 
     # Between enter() and exit() nothing is called that could run foreign Python code (a finalizer, a signal
     # handler): it might set a value of this very store. Errors are noted there and raised after exit().
@@ -246,30 +248,30 @@ cdef class Owner(Segment):
         return 0
 
     cdef bint tell(self, uint32_t number, bint created) noexcept nogil:
-        """Marks a slot dirty if somebody observes it; True if the controller must be woken."""
-        cdef uint32_t flags
-        cdef uint64_t epoch
+        """Marks a slot dirty if somebody observes it, and rings the observers that sleep; True if the controller must be
+        woken."""
+        cdef uint32_t flags, i
+        cdef bint told
         if self.entry == NULL:
             return False
         # SYNC POINT: either the controller, which raises the flag and then reads the version, sees the new
         # version, or the flag is seen here; pairs with the fences in TableWriter.set_flags() and
-        # set_observed().
+        # set_bit().
         kvo_fence()
         flags = kvo_load32(&self.entry.flags)
-        if flags == 0:
+        if not concerns(flags, self.bitmap, number, created):
             return False
-        if not (flags & KVOT_ALL or created and flags & KVOT_NEW
-                or kvo_load64(&self.bitmap[number // 64]) >> (number & 63) & 1):
-            return False
-        ring_append(self.header, self.ring, self.ring_count, number)
-        # SYNC POINT: either the controller's second look sees the entry, or its odd epoch is seen here; pairs
-        # with the fence in TableWriter.arm().
+        # A key that has come to a slot, or back to it, may have to be bound in the table: the controller looks at each.
+        told = concerns(kvo_load32(&self.entry.told), self.told, number, created) or created and (
+            flags & KVOT_NEW or kvo_load64(&self.bitmap[number // 64]) >> (number & 63) & 1)
+        ring_append(self.header, self.ring, self.ring_count, number | KVOS_TOLD if told else number)
+        # SYNC POINT: either a sleeper's second look sees the entry, or its odd epoch is seen here; pairs with the fence in
+        # fall_asleep(). Likewise a link that begins: either its bits are seen here, or the entry by whoever raised them.
         kvo_fence()
-        epoch = kvo_load64(&self.table.header.epoch)
-        if epoch & 1 and epoch != self.rung:
-            self.rung = epoch
-            return True
-        return False
+        for i in range(self.link_count):
+            if concerns(kvo_load32(&self.links[i].entry.flags), self.links[i].bitmap, number, created):
+                bell_ring(self.links[i].page, self.links[i].rung, self.links[i].fd)
+        return told and sleeps(&self.table.header.epoch, &self.rung)
 
     cdef int slot_for(self, key, const char *utf8, Py_ssize_t length, bint *created) except -2:
         """The slot of a key that is about to be set, bound if need be; -1: there is none."""

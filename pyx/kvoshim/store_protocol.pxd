@@ -13,14 +13,14 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef extern from "store_layout.h" nogil:
     enum:
-        KVOS_MAGIC, KVOT_MAGIC, KVO_LAYOUT, KVO_PAGE, KVOS_KEY_SIZE, KVOS_KEY_MAX, KVOS_INLINE
+        KVOS_MAGIC, KVOT_MAGIC, KVOB_MAGIC, KVO_LAYOUT, KVO_PAGE, KVOS_KEY_SIZE, KVOS_KEY_MAX, KVOS_INLINE
         KVOS_SLOTS_MAX, KVOS_RING_MAX, KVOS_BLOCK_MIN, KVOS_HEAP_MIN, KVOT_BITMAP
         KVO_UNSET, KVO_BYTES, KVO_ARRAY, KVO_REMOVED
         KVO_DELETED, KVO_PURGED, KVO_EXPIRED, KVO_OWNER_DIED
         KVOT_SOME, KVOT_ALL, KVOT_NEW
         KVO_SAME_SHIFT
     const uint64_t KVOS_HEAP_MAX, KVOS_JOURNAL_MAX
-    const uint32_t KVOS_JOURNAL_MIN, KVO_TYPE, KVO_EPHEMERAL, KVO_TOGETHER, KVO_NOT_KEPT
+    const uint32_t KVOS_JOURNAL_MIN, KVOS_TOLD, KVO_TYPE, KVO_EPHEMERAL, KVO_TOGETHER, KVO_NOT_KEPT
 
     ctypedef struct kvos_record:
         uint64_t revision, monotonic_ns, wall_ns, block
@@ -59,11 +59,23 @@ cdef extern from "store_layout.h" nogil:
         int32_t controller_pid
         uint64_t controller_start
         uint8_t instance[16]
+        uint32_t link_count, link_size
+        uint64_t told_offset, links_offset, link_bitmaps_offset
         uint64_t epoch
         uint64_t beat, hung_after_ms
 
     ctypedef struct kvot_entry:
-        uint32_t flags
+        uint32_t flags, told
+
+    ctypedef struct kvot_link:
+        uint32_t flags, store
+        int32_t observer_pid
+        uint64_t observer_start
+
+    ctypedef struct kvob_page:
+        uint32_t magic
+        uint16_t layout, header_size
+        uint64_t epoch
 
     ctypedef struct kvot_row:
         uint32_t live
@@ -169,3 +181,36 @@ cdef inline uint64_t ring_head(const kvos_header *header) noexcept nogil:
     # pairs with both sides of ring_append().
     kvo_fence_acquire()
     return kvo_acquire64(&header.ring_head)
+
+
+# --- who is told ---------------------------------------------
+
+cdef inline bint concerns(uint32_t flags, const uint64_t *bitmap, uint32_t number, bint created) noexcept nogil:
+    """Whether flags and bits of the registration table are about this slot. created: it has just come to stand for its
+    key."""
+    return flags != 0 and (flags & KVOT_ALL or created and flags & KVOT_NEW
+                           or kvo_load64(&bitmap[number // 64]) >> (number & 63) & 1)
+
+
+cdef inline bint sleeps(const uint64_t *epoch, uint64_t *rung) noexcept nogil:
+    """Whether a sleeper has to be rung: it sleeps, and has not been rung in this sleep. Called after a full fence behind the
+    entry of the dirty ring that it is about."""
+    cdef uint64_t now = kvo_load64(epoch)
+    if now & 1 == 0 or now == kvo_load64(rung):
+        return False
+    kvo_store64(rung, now)
+    return True
+
+
+cdef inline void fall_asleep(uint64_t *epoch) noexcept nogil:
+    """Says that the caller is about to sleep. It looks at the dirty rings once more, and sleeps if they have nothing."""
+    kvo_store64(epoch, (kvo_load64(epoch) + 1) | 1)
+    # SYNC POINT: an owner either sees the odd epoch and rings, or its entry is seen by the second look that follows; pairs
+    # with the full fence in Owner.tell().
+    kvo_fence()
+
+
+cdef inline void wake_up(uint64_t *epoch) noexcept nogil:
+    """Says that the caller is awake and will look at the dirty rings by itself before it sleeps again."""
+    kvo_store64(epoch, (kvo_load64(epoch) | 1) + 1)
+    kvo_fence()

@@ -125,24 +125,74 @@ cdef class Writer(Owner):
         """
         if store >= table.store_count:
             raise CorruptStoreError(f"the controller's table has no entry {store}")
+        before = self.table, self.bells  # until after exit(): letting go of them may run a finalizer
         self.enter()
         self.table = table
         self.bell = bell
         self.entry = &table.entries[store]
         self.bitmap = table.bitmaps + <size_t> (KVOT_BITMAP // 8) * store
+        self.told = table.told + <size_t> (KVOT_BITMAP // 8) * store
+        self.bells = {}
+        self.link_count = 0
         self.rung = 0
         kvo_release64(&self.header.ring_head, kvo_load64(&self.header.ring_head) + self.ring_count + 1)
         self.exit()
 
     def detach(self):
         """Ends what attach() began: values are stored, nobody is told."""
-        # Held until after exit(): letting go of the table may run its finalizer.
-        table, bell = self.table, self.bell
+        before = self.table, self.bell, self.bells
         self.enter()
         self.entry = NULL
         self.table = None
         self.bell = None
+        self.bells = {}
+        self.link_count = 0
         self.exit()
+
+    def link(self, uint64_t number, uint32_t row, Bell bell not None):
+        """Rings an observing process from here on. number: the controller's for the link; row: its place in the table.
+
+        CorruptStoreError if the table has no such place.
+        """
+        cdef own_link *links
+        cdef bint known = False
+        before = self.bells
+        bells = {**before, number: bell}
+        self.usable()
+        self.enter()
+        links = <own_link *> calloc(self.link_count + 1, sizeof(own_link))
+        if links != NULL and self.entry != NULL and row < self.table.link_count:
+            memcpy(links, self.links, self.link_count * sizeof(own_link))
+            links[self.link_count] = own_link(
+                number, &self.table.links[row], self.table.link_bitmaps + <size_t> (KVOT_BITMAP // 8) * row, bell.page,
+                &bell.rung, bell.fd)
+            self.links, links = links, self.links
+            self.link_count += 1
+            self.bells = bells
+            known = True
+        self.exit()
+        free(links)
+        if not known:
+            raise CorruptStoreError(f"the controller's table has no link {row}")
+
+    def unlink(self, uint64_t number):
+        """Ends what link() began; an unknown number is no error."""
+        cdef uint32_t i, kept = 0
+        before = self.bells
+        bells = {other: bell for other, bell in before.items() if other != number}
+        self.enter()
+        for i in range(self.link_count):
+            if self.links[i].number != number:
+                self.links[kept] = self.links[i]
+                kept += 1
+        self.link_count = kept
+        self.bells = bells
+        self.exit()
+
+    @property
+    def linked(self) -> int:
+        """How many processes this store rings by itself."""
+        return self.link_count
 
     def purge_history(self, key):
         """Wipes what the journal has of a key: its entries stay, as values that were not kept."""

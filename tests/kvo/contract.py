@@ -31,6 +31,9 @@ FEATURES = {
     "many writers, keys that come and go, values of any size": "test_store.py::test_values_of_changing_size test_autostart.py::*",
     "a doorbell, scanning only as repair": "test_table.py::test_one_bell_a_sleep_and_none_while_awake "
                                            "test_observe.py::test_a_change_that_was_stored_but_never_announced_is_found",
+    "direct delivery: the writer rings the observers itself": "test_direct.py::* test_delivery.py::*",
+    "one wake per sleeping process": "test_direct.py::test_one_ring_a_sleep_* test_direct.py::test_two_observables_*",
+    "only the controller can have somebody rung; a false ring is a look": "test_direct.py::test_a_flood_* test_direct.py::test_a_bell_*",
     "a revision per key and per store": "test_revisions.py::test_one_revision_for_the_store_and_each_key_has_that_of_its_last_change",
     "options new, old, initial, prior": "test_options.py::test_new_old_initial_prior",
     "key paths": "test_options.py::test_paths_into_values test_keys.py::test_paths",
@@ -77,6 +80,5 @@ FEATURES = {
 }
 
 OPEN = {
-    "direct delivery: the writer rings the observers itself": "every change goes through the controller",
     "a mirror on another host": "none",
 }

@@ -127,6 +127,14 @@ class Commands:
 
         self.tokens[target, key] = self.the_observer().observe(target, key, seen, **(options or {}))
 
+    def end(self):
+        """Ends the observer."""
+        self.observer.close()
+        self.observer = None
+
+    def delivery(self, target, key):
+        return self.tokens[target, key].delivery
+
     def observe_quietly(self, target, key):
         """Observes without an event a change: only counts, and checks that versions rise."""
         tally = self.tally[key] = {"changes": 0, "last": None, "revision": 0, "falls": 0}

@@ -7,7 +7,7 @@ import pytest
 from kvo_harness import until
 
 import kvoshim
-from kvoshim.errors import CorruptStoreError, DeliveryError
+from kvoshim.errors import CorruptStoreError
 from kvoshim.kvo import Key, Options, accept
 from kvoshim.kvo.change import VALUED
 
@@ -61,7 +61,6 @@ def test_arguments_that_make_no_sense_are_refused(engine, observer):
     for how, error in (
         ({"mode": "some"}, ValueError), ({"delivery": "pigeon"}, ValueError), ({"since": -1}, ValueError),
         ({"since": "1"}, ValueError), ({"since": True}, ValueError), ({"options": "old|odd"}, ValueError),
-        ({"delivery": "direct"}, DeliveryError),
     ):
         with pytest.raises(error):
             observer.observe("engine", "k", print, **how)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from kvoshim._bell import Bell, Sleeper
 from kvoshim._store import Reader, Writer
 from kvoshim._table import Table, TableWriter
 
@@ -54,13 +55,17 @@ print("read ok")
 """
 
 
-@pytest.fixture(params=["store", "table"])
+@pytest.fixture(params=["store", "table", "bell"])
 def memory(request):
     if request.param == "store":
         writer = Writer("sealed", capacity=1 << 16)
         writer.set("k", "value")
         yield writer.fd
         writer.close()
+    elif request.param == "bell":
+        sleeper = Sleeper()
+        yield sleeper.fd
+        del sleeper
     else:
         table = TableWriter(bytes(16), 4, 4)
         yield table.fd
@@ -94,7 +99,7 @@ def test_the_owner_has_no_second_way_to_write_either(memory):
         os.pwrite(memory, b"x", 0)
 
 
-@pytest.mark.parametrize("opener", [Reader, Table])
+@pytest.mark.parametrize("opener", [Reader, Table, lambda fd: Bell(fd, fd)])
 def test_memory_that_is_not_sealed_or_too_small_is_not_mapped(opener):
     """It could be changed or cut off under the reader's feet."""
     import fcntl

@@ -32,6 +32,15 @@ def scene():
     monitor.close()
 
 
+def ask(table, slot=None, all=False, new=False):
+    """As the controller does for somebody whom it has to tell."""
+    if slot is not None:
+        table.set_told(2, slot, True)
+        table.set_observed(2, slot, True)
+    table.set_told_flags(2, slot is not None, all, new)
+    table.set_flags(2, slot is not None, all, new)
+
+
 def test_unobserved_keys_leave_no_trace(scene):
     writer, monitor, table, bells = scene
     table.arm()
@@ -44,8 +53,7 @@ def test_one_bell_a_sleep_and_none_while_awake(scene):
     writer, monitor, table, bells = scene
     writer.set("k", 0)
     writer.set("other", 0)
-    table.set_observed(2, 0, True)
-    table.set_flags(2, True, False, False)
+    ask(table, 0)
     writer.set("k", 1)
     assert bells.count == 0, "awake: it will look by itself"
     assert monitor.waiting() and monitor.drain() == [0]
@@ -69,7 +77,7 @@ def test_one_bell_a_sleep_and_none_while_awake(scene):
 def test_new_keys_and_all_keys(scene):
     writer, monitor, table, bells = scene
     table.arm()
-    table.set_flags(2, False, False, True)
+    ask(table, new=True)
     writer.set("first", 1)
     assert bells.count == 1 and monitor.drain() == [0]
     writer.set("first", 2)
@@ -77,7 +85,7 @@ def test_new_keys_and_all_keys(scene):
     writer.remove("first")
     writer.set("first", 3)
     assert monitor.drain() == [0], "a key that begins anew is new"
-    table.set_flags(2, False, True, False)
+    ask(table, all=True)
     writer.set("second", 1)
     writer.set("first", 2)
     assert monitor.drain() == [1, 0]
@@ -152,3 +160,28 @@ def test_rows(scene):
     assert len(seen.rows()) == 3
     table.add_row(9, 1, "n", "short", 0)
     assert seen.rows()[0]["key"] == "short", "nothing is left of the row's former content"
+
+
+def test_the_controller_is_called_for_what_it_has_to_tell(scene):
+    """Keys that only clients observe whom the owner rings itself leave it asleep, but for what it has to bind."""
+    writer, monitor, table, bells = scene
+    writer.set("k", 0)
+    writer.set("told", 0)
+    table.arm()
+    table.set_observed(2, 0, True)
+    table.set_flags(2, True, False, False)
+    for number in range(6):
+        writer.set("k", number)
+    assert monitor.waiting() and not monitor.called() and bells.count == 0 and monitor.drain() == [0]
+    ask(table, 1)
+    writer.set("k", 1)
+    assert not monitor.called() and bells.count == 0
+    writer.set("told", 1)
+    assert monitor.called() and bells.count == 1 and monitor.drain() == [0, 1] and not monitor.called()
+    writer.remove("k")
+    assert not monitor.called()
+    writer.set("k", 2)
+    assert monitor.called(), "it may stand in another slot now"
+    for number in range(8):
+        writer.set("k", number)
+    assert monitor.called() and monitor.drain() is None, "an overrun may have hidden something"

@@ -7,12 +7,15 @@ from kvoshim.kvo import wire
 
 MESSAGES = [
     wire.Hello(1, "program"),
-    wire.Observe(7, 8, 4711, None, True, 3, b"i" * 16),
-    wire.Observe(7, 8, "n", "k", False, 0, b""),
+    wire.Observe(7, 8, 4711, None, True, 3, b"i" * 16, 2),
+    wire.Observe(7, 8, "n", "k", False, 0, b"", 0),
     wire.Bell(),
     wire.Publish(1, "ü" * 127, 9),
     wire.List(2**62),
     wire.Unobserve(5),
+    wire.Listen(2, 3),
+    wire.Deaf(),
+    wire.Linked(4, True),
 ]
 
 
@@ -36,7 +39,7 @@ def test_an_error_comes_after_the_messages_before_it():
 
 
 def test_the_largest_client_message_fits():
-    largest = wire.Observe(2**63, 2**63, "n" * 255, "k" * 255, True, 2**63, bytes(16))
+    largest = wire.Observe(2**63, 2**63, "n" * 255, "k" * 255, True, 2**63, bytes(16), 1)
     assert len(wire.frame(largest)) <= wire.CLIENT_MAX
 
 
@@ -44,7 +47,7 @@ def test_a_revision_that_nobody_can_have_seen_is_no_message():
     """An observer's word moves its observable's revisions: not as far as it likes."""
     for last, good in ((2**62, True), (2**62 + 1, False), (-1, False)):
         frames = wire.Frames(wire.CLIENT_MESSAGES, wire.CLIENT_MAX)
-        data = wire.frame(wire.Observe(1, 2, "n", "k", True, last, b"i" * 16))
+        data = wire.frame(wire.Observe(1, 2, "n", "k", True, last, b"i" * 16, 0))
         if good:
             assert len(list(frames.feed(data))) == 1
         else:

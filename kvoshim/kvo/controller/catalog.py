@@ -25,12 +25,14 @@ from kvoshim._values import check_key, check_name
 from kvoshim.errors import (
     AmbiguousTargetError,
     CorruptStoreError,
+    DeliveryError,
     LimitError,
     NameInUseError,
     ProtocolError,
     UnknownNameError,
 )
 from kvoshim.kvo import wire
+from kvoshim.kvo.controller.links import Link, Links
 from kvoshim.kvo.controller.metrics import Counts
 from kvoshim.kvo.controller.quota import Limits
 from kvoshim.kvo.controller.session import Session
@@ -48,7 +50,10 @@ class Registration:
     key: str | None
     row: int
     since: float
+    direct: bool = False  # rather from the observable itself
     store: Store | None = None
+    link: Link | None = None
+    told: bool = False  # by the controller: it is counted in the store's `told`
 
 
 @dataclass(eq=False)
@@ -69,6 +74,10 @@ class Store:
     slots: dict[str, int] = field(default_factory=dict)  # and back
     missing: set[str] = field(default_factory=set)  # observed keys that have no slot
     seen: dict[int, int] = field(default_factory=dict)  # slot -> newest version that observers were told of
+    links: dict[Session, Link] = field(default_factory=dict)  # clients that its owner rings, or is asked to
+    told: dict[str | None, int] = field(default_factory=dict)  # key -> registrations that the controller has to tell
+    repaired: int = -1  # its revision when it was last compared
+    doubt: bool = False  # changes were too quick to be followed: when they end, those who are rung directly compare
 
     @property
     def observed(self) -> bool:
@@ -82,7 +91,10 @@ class Catalog:
         self.table = table
         self.limits = limits
         self.stores: dict[str, Store] = {}
+        self.links = Links(table)
+        self.direct = True  # whether observables may ring observers
         self._watched: set[Store] = set()  # live and observed
+        self._calling: set[Store] = set()  # those that the controller has to look at as soon as they are written to
         self._claims: dict[str, Session] = {}
         self._waiting: dict[str, set[Registration]] = {}  # by name, while there is no store
         self._floors: dict[str, tuple[int, bytes]] = {}  # versions seen of a name, and in which store
@@ -151,7 +163,6 @@ class Catalog:
             raise
         moving = self._drop(old) if old is not None else self._waiting.pop(name, set())
         number = self._numbers.pop()
-        self.table.clear(number)
         store = Store(number, name, fd, monitor, session, session.program, session.uid, size)
         self.stores[name] = store
         store.base = monitor.highest()
@@ -195,6 +206,8 @@ class Catalog:
     def end(self, store: Store, discard: bool = False) -> None:
         """The owner is gone. What it wrote last is found first, then the values are retained or dropped."""
         self.look(store, everything=True)
+        for link in list(store.links.values()):
+            self._part(link)
         if store.owner is not None:
             store.owner.names.discard(store.name)
         log.info(
@@ -206,6 +219,7 @@ class Catalog:
         store.owner = None
         store.ended = time.monotonic()
         self._watched.discard(store)
+        self._calling.discard(store)
         if discard:
             self._forget(store)
         elif sum(store.owner is None for store in self.stores.values()) > self.limits.retained:
@@ -241,12 +255,15 @@ class Catalog:
     def _drop(self, store: Store) -> set[Registration]:
         """Forgets a store; returns its registrations, which have no store now."""
         moving = set(self._registrations(store))
+        for link in list(store.links.values()):
+            self.links.close(link)
         for registration in moving:
-            registration.store = None
+            registration.store, registration.told = None, False
             self.table.bind_row(registration.row, 0, None)
         del self.stores[store.name]
         self.counts.dropped(store)
         self._watched.discard(store)
+        self._calling.discard(store)
         self._numbers.append(store.number)
         self.table.clear(store.number)
         store.monitor.close()
@@ -293,9 +310,12 @@ class Catalog:
         return store
 
     def register(self, session: Session, message: wire.Observe, name: str) -> Registration:
-        """Adds a registration of `name`. From here on every change of its key reaches the session's `pending`."""
+        """Adds a registration of `name`. From here on every change of its key reaches the session's `pending`, or its client is
+        rung by the observable."""
         if message.key is not None:
             check_key(message.key)
+        if message.direct > 1 and not self.direct:
+            raise DeliveryError("the controller does not let observables ring this process; use delivery='auto'")
         store = self.stores.get(name)
         if store is None and not message.wait:
             raise UnknownNameError(f"no observable is known by the name {name!r}")
@@ -306,7 +326,7 @@ class Catalog:
         session.account.admit_registration(self.limits.per_user)
         now = time.time()
         row = self.table.add_row(session.pid, session.start, name, message.key, int(now * 1e9))
-        registration = Registration(session, message.registration, name, message.key, row, now)
+        registration = Registration(session, message.registration, name, message.key, row, now, bool(message.direct))
         session.registrations[message.registration] = registration
         self.counts.registered += 1
         if 0 < message.last < wire.REVISION_MAX and (store is None or store.monitor.instance != message.instance):
@@ -345,6 +365,8 @@ class Catalog:
                     del self._waiting[registration.name]
             return
         key = registration.key
+        self.links.part(registration)
+        self._tell(registration, False)
         if key is None:
             store.everything.discard(registration)
         else:
@@ -360,6 +382,7 @@ class Catalog:
         self._tell_owner(store)
         if not store.observed:
             self._watched.discard(store)
+            self._calling.discard(store)
 
     def _enter(self, registration: Registration, store: Store) -> None:
         """Ties a registration to a store. The order is what makes it safe: first the owner is told (the
@@ -375,6 +398,9 @@ class Catalog:
                 store.by_key[registration.key] = set()
                 store.missing.add(registration.key)
             store.by_key[registration.key].add(registration)
+        if registration.direct and self.direct:
+            self.links.join(registration, store)
+        self._tell(registration, registration.link is None or not registration.link.confirmed)
         if store.owner is not None:
             self._watched.add(store)
         self._tell_owner(store)
@@ -384,7 +410,69 @@ class Catalog:
                 store.seen.setdefault(slot, store.monitor.slot_version(slot))
 
     def _tell_owner(self, store: Store) -> None:
-        self.table.set_flags(store.number, bool(store.bound), bool(store.everything), bool(store.missing))
+        new = bool(store.missing)
+        self.table.set_flags(store.number, bool(store.bound), bool(store.everything), new)
+        every = None in store.told
+        self.table.set_told_flags(store.number, len(store.told) > every, every, new)
+        if store.owner is not None and (store.told or new):
+            self._calling.add(store)
+        else:
+            self._calling.discard(store)
+
+    def _tell(self, registration: Registration, told: bool) -> None:
+        """Notes whether the controller has to tell of a registration's changes."""
+        if registration.told == told:
+            return
+        registration.told = told
+        store, key = registration.store, registration.key
+        count = store.told[key] = store.told.get(key, 0) + (1 if told else -1)
+        if not count:
+            del store.told[key]
+        if key in store.slots:
+            self.table.set_told(store.number, store.slots[key], count > 0)
+
+    # --- direct delivery ---------------------------------------------
+
+    def let_ring(self, on: bool) -> None:
+        """Whether observables may ring observers: the policy. What is observed already goes through the controller from now on
+        if they may not."""
+        self.direct = on
+        if not on:
+            for link in self.links.all():
+                self._part(link)
+
+    def join(self, session: Session) -> None:
+        """A client can be rung from now on."""
+        for registration in session.registrations.values():
+            if registration.direct and self.direct and registration.link is None and registration.store is not None:
+                self.links.join(registration, registration.store)
+
+    def linked(self, owner: Session, number: int, ok: bool) -> None:
+        """An owner rings a client, or does not."""
+        link = self.links.confirmed(owner, number, ok)
+        if link is None:
+            return
+        # Whoever was written to before the owner knew of the link has marked the ring for the controller.
+        self.look(link.store)
+        for registration in link.registrations:
+            self._tell(registration, False)
+        self._tell_owner(link.store)
+        link.session.send(wire.Direct(link.store.name, True))
+
+    def deafen(self, session: Session) -> None:
+        """A client can no longer be rung."""
+        for link in self.links.of(session):
+            self._part(link)
+        session.stop_hearing()
+
+    def _part(self, link: Link) -> None:
+        """Ends a link: from here on the controller tells of what it was for, and what went by meanwhile is compared."""
+        store = link.store
+        for registration in self.links.close(link):
+            self._tell(registration, True)
+        self._tell_owner(store)
+        if link.confirmed and not link.session.closed:
+            link.session.send(wire.Look(store.name))
 
     def _bind_missing(self, store: Store) -> None:
         """Finds slots for observed keys that have none yet, and lets their observers look."""
@@ -396,27 +484,34 @@ class Catalog:
             store.missing.discard(key)
             store.bound[slot] = key
             store.slots[key] = slot
+            self.links.bound(store, key, slot, True)
+            self.table.set_told(store.number, slot, key in store.told)
             self.table.set_observed(store.number, slot, True)
             self._tell_owner(store)
             store.seen[slot] = store.monitor.slot_version(slot)
-            self._notify(store.by_key[key], slot, store.seen[slot])
+            self._notify(store.by_key[key], slot, store.seen[slot], all_of_them=True)
+        for link in store.links.values():
+            self.links.flags(link)
 
     def _unbind(self, store: Store, slot: int) -> None:
-        del store.slots[store.bound.pop(slot)]
+        key = store.bound.pop(slot)
+        self.links.bound(store, key, slot, False)
+        del store.slots[key]
         store.seen.pop(slot, None)
         self.table.set_observed(store.number, slot, False)
+        self.table.set_told(store.number, slot, False)
 
     # --- monitoring ---------------------------------------------
 
     def waiting(self) -> bool:
-        """The second look before sleeping: whether any observed store was written to."""
-        return any(store.monitor.waiting() for store in self._watched)
+        """The second look before sleeping: whether any store was written to that the controller has to tell of."""
+        return any(store.monitor.called() for store in self._calling)
 
     def look_all(self) -> bool:
         """Takes in what the dirty rings say; whether there was anything."""
         found = False
-        for store in list(self._watched):
-            if store.monitor.waiting():
+        for store in list(self._calling):
+            if store.monitor.called():
                 self.look(store)
                 found = True
         return found
@@ -424,22 +519,45 @@ class Catalog:
     def repair(self) -> None:
         """Compares all versions with those told: finds what a writer stored but was stopped from saying."""
         for store in list(self._watched):
-            self.look(store, everything=True)
+            revision, written = store.monitor.highest(), store.monitor.waiting()
+            if revision != store.repaired or written or store.doubt:
+                self._repair(store, written)
+                store.repaired = revision
+
+    def _repair(self, store: Store, written: bool) -> None:
+        # First the versions, then the ring: what was announced of them is in it.
+        before = self._versions(store) if store.links else {}
+        announced = self.look(store, everything=True)
+        if not store.links:
+            return
+        if announced is None:
+            store.doubt = True
+        elif any(slot not in announced for slot in before) or store.doubt and not written:
+            store.doubt = False
+            self.links.look(store)
+        if written:
+            self.links.ring(store)
+
+    def _versions(self, store: Store) -> dict[int, int]:
+        """The slots whose newest version is not the one that was seen."""
+        versions = ((slot, store.monitor.slot_version(slot)) for slot in self._observed_slots(store))
+        return {slot: version for slot, version in versions if store.seen.get(slot) != version}
+
+    @staticmethod
+    def _observed_slots(store: Store) -> Iterable[int]:
+        return range(store.monitor.slots_used()) if store.everything or store.missing else list(store.bound)
 
     @property
     def watching(self) -> bool:
         return bool(self._watched)
 
-    def look(self, store: Store, everything: bool = False) -> None:
-        """Leaves a notification for each change in one store."""
-        slots = store.monitor.drain()
+    def look(self, store: Store, everything: bool = False) -> list[int] | None:
+        """Leaves a notification for each change in one store; returns the slots that were announced (None: too many)."""
+        announced = slots = store.monitor.drain()
         if not store.observed:
-            return
+            return announced
         if slots is None or everything:
-            # The ring ran over, or is not to be relied on.
-            slots = (
-                range(store.monitor.slots_used()) if store.everything or store.missing else list(store.bound)
-            )
+            slots = self._observed_slots(store)  # the ring ran over, or is not to be relied on
         for slot in slots:
             version = store.monitor.slot_version(slot)
             if store.seen.get(slot) == version:
@@ -451,7 +569,7 @@ class Catalog:
                 self._unbind(store, slot)
                 store.missing.add(old)
                 self._tell_owner(store)
-                self._notify(store.by_key[old], slot, version)
+                self._notify(store.by_key[old], slot, version, all_of_them=True)
             if key in store.missing or old is not None and old != key:
                 self._bind_missing(store)
                 version = store.monitor.slot_version(slot)
@@ -459,11 +577,15 @@ class Catalog:
             self._notify(store.by_key.get(key, ()), slot, version)
             self._notify(store.everything, slot, version)
 
-    def _notify(self, registrations: Iterable[Registration], slot: int, version: int) -> None:
+        return announced
+
+    def _notify(self, registrations: Iterable[Registration], slot: int, version: int, all_of_them: bool = False) -> None:
+        """Tells those of whom the controller has to care, or all of them."""
         for registration in registrations:
-            registration.session.pending[registration.number, slot] = version
-            self.counts.notified += 1
-            self.changed.add(registration.session)
+            if registration.told or all_of_them:
+                registration.session.pending[registration.number, slot] = version
+                self.counts.notified += 1
+                self.changed.add(registration.session)
 
     # --- sessions ---------------------------------------------
 
@@ -471,6 +593,8 @@ class Catalog:
         """Forgets a client: its registrations and claims; returns the observables that ended with it."""
         for number in list(session.registrations):
             self.unregister(session, number)
+        for link in self.links.of(session):
+            self.links.close(link)
         for name in [name for name, holder in self._claims.items() if holder is session]:
             del self._claims[name]
         ended = [store for store in self.stores.values() if store.owner is session]

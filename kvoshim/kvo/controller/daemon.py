@@ -120,6 +120,7 @@ class ControllerProcess(process.Process[Settings]):
         self._policy = policy
         if self._listener is not None:
             self._listener.enforce(policy)
+        self._catalog.let_ring(settings.delivery == "auto")
         self._idle_exit_s = self._idle_exit_of(settings)
         self._expire_s = max(0.05, min([_EXPIRE_S, *(s for s in (self._idle_exit_s, limits.retain_s) if s)]))
 

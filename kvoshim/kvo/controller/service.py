@@ -197,6 +197,23 @@ class Service:
         info = self._info(session, store) if store is not None else None
         session.send(wire.Observed(message.request, registration.name, info))
 
+    def _on_listen(self, session: Session, message: wire.Listen) -> None:
+        if session.channel is None:
+            raise ProtocolError("the descriptor channel is not open")
+        page = session.channel.take(message.ticket)
+        if session.ear is not None:
+            os.close(page)
+            raise ProtocolError("the client has handed in a bell page already")
+        session.send(wire.Listening(message.request, session.listen(page)))
+        self.catalog.join(session)
+
+    def _on_deaf(self, session: Session, message: wire.Deaf) -> None:
+        log.warning("%s: its bell is broken; the controller tells it of changes now", session)
+        self.catalog.deafen(session)
+
+    def _on_linked(self, session: Session, message: wire.Linked) -> None:
+        self.catalog.linked(session, message.number, message.ok)
+
     def _on_unobserve(self, session: Session, message: wire.Unobserve) -> None:
         self.catalog.unregister(session, message.registration)
 
@@ -225,4 +242,7 @@ class Service:
         wire.Ping: _on_ping,
         wire.Report: _on_report,
         wire.Bell: _on_bell,
+        wire.Listen: _on_listen,
+        wire.Deaf: _on_deaf,
+        wire.Linked: _on_linked,
     }

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from kvoshim import identity, socket
 from kvoshim.errors import ProtocolError
 from kvoshim.kvo import wire
+from kvoshim.kvo.controller.links import Ear
 from kvoshim.kvo.controller.quota import Account, Bucket
 from kvoshim.kvo.fdchannel import Channel
 from kvoshim.process import Caller
@@ -44,6 +45,7 @@ class Session:
         self.program = ""
         self.token = b""
         self.channel: Channel | None = None
+        self.ear: Ear | None = None  # how it is rung by observables
         self.closed = False
         self.paused = 0  # times
         self.pending: dict[tuple[int, int], int] = {}  # (registration, slot) -> version
@@ -110,6 +112,19 @@ class Session:
         self.channel = Channel(sock)
         self.channel.send(0, table_fd)
 
+    def listen(self, page: int) -> int:
+        """Takes over the descriptor of the client's bell page; returns the ticket of the socket on which it is rung from now
+        on. CorruptStoreError, LimitError."""
+        self.ear = Ear(page)
+        ticket = self.send_descriptor(self.ear.hearing)
+        self.ear.sent()
+        return ticket
+
+    def stop_hearing(self) -> None:
+        if self.ear is not None:
+            self.ear.close()
+            self.ear = None
+
     def _flush_descriptors(self) -> None:
         while self._descriptors:
             ticket, fd = self._descriptors[0]
@@ -162,6 +177,7 @@ class Session:
 
     def close(self) -> None:
         self.closed = True
+        self.stop_hearing()
         self.sock.close()
         if self.channel is not None:
             self.channel.close()

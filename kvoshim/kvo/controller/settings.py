@@ -55,10 +55,12 @@ class LimitSettings(_Numbers, frozen=True, kw_only=True):
 class Settings(process.Configuration, frozen=True, kw_only=True):
     """retain_s: how long the values of an ended observable are kept, 0: for ever. idle_exit_s: the controller ends
     after so long with no clients and no kept values, 0: never. The command line's values go before both. hung_after_s: clients
-    take it for hung if it gives no sign of life for so long, 0: never. access: who may observe and publish what (policy.py)."""
+    take it for hung if it gives no sign of life for so long, 0: never. access: who may observe and publish what (policy.py).
+    delivery: 'auto': observables ring observers themselves; 'controller': it tells of every change."""
 
     retain_s: float = Limits.retain_s
     idle_exit_s: float | None = None
+    delivery: str = "auto"
     limits: LimitSettings = LimitSettings()
     hung_after_s: float = 10.0
     standby: StandbySettings = StandbySettings()
@@ -69,5 +71,7 @@ class Settings(process.Configuration, frozen=True, kw_only=True):
         super().__post_init__()
         if self.retain_s < 0 or (self.idle_exit_s or 0) < 0:
             raise ValueError("retain-s and idle-exit-s are not negative")
+        if self.delivery not in ("auto", "controller"):
+            raise ValueError("delivery is auto or controller")
         if self.hung_after_s and not 0.1 <= self.hung_after_s <= 3600:
             raise ValueError("hung-after-s is 0.1 to 3600 s, or 0")

@@ -1,0 +1,205 @@
+"""Direct delivery, as the controller arranges it: which observable rings which client itself, for which keys.
+
+A link is a pair of a store and a client. Its place in the registration table says what the client observes; the store's
+owner is sent what it needs to ring: the client's bell page, which says whether it sleeps, and a socket. Until the owner has said
+that it rings, and wherever it cannot, the controller tells the client of changes itself.
+
+The controller makes the sockets, so nobody who was not given one can ring, and a ring never blocks an owner.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from kvoshim._bell import Bell
+from kvoshim._table import TableWriter
+from kvoshim.kvo import wire
+
+if TYPE_CHECKING:
+    from kvoshim.kvo.controller.catalog import Registration, Store
+    from kvoshim.kvo.controller.session import Session
+
+log = logging.getLogger("kvoshim.controller")
+
+
+class Ear:
+    """How one client is rung. Takes over the descriptor of its bell page; KvoshimError if that is none."""
+
+    def __init__(self, page: int) -> None:
+        self.page = page
+        self.hearing = -1  # the client's end, until it was sent
+        try:
+            ringing, hearing = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+            with ringing:
+                self.hearing = hearing.detach()
+                self.bell = Bell(page, ringing.fileno())
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        self.sent()
+        if self.page >= 0:
+            os.close(self.page)
+            self.page = -1
+
+    def sent(self) -> None:
+        """The client has its end."""
+        if self.hearing >= 0:
+            os.close(self.hearing)
+            self.hearing = -1
+
+
+@dataclass(eq=False)
+class Link:
+    number: int
+    row: int
+    store: Store
+    session: Session  # the observer's
+    confirmed: bool = False  # the owner rings
+    everything: set[Registration] = field(default_factory=set)
+    by_key: dict[str, set[Registration]] = field(default_factory=dict)
+
+    @property
+    def registrations(self) -> list[Registration]:
+        return [*self.everything, *(one for registrations in self.by_key.values() for one in registrations)]
+
+
+class Links:
+    """All links. The catalog says who observes what, and asks here who has to be told by the controller."""
+
+    def __init__(self, table: TableWriter) -> None:
+        self._table = table
+        self._free = list(range(table.links_max - 1, -1, -1))
+        self._links: dict[int, Link] = {}
+        self._count = 0
+
+    # --- registrations ---------------------------------------------
+
+    def join(self, registration: Registration, store: Store) -> None:
+        """Adds a registration to the link of its client with a store, if there can be one. Before the store's own flags are
+        raised for it: whoever sees those sees the link's."""
+        session = registration.session
+        link = store.links.get(session)
+        if link is None:
+            link = self._open(store, session)
+            if link is None:
+                return
+        registration.link = link
+        if registration.key is None:
+            link.everything.add(registration)
+        else:
+            link.by_key.setdefault(registration.key, set()).add(registration)
+            self.bind(link, registration.key)
+        self.flags(link)
+
+    def part(self, registration: Registration) -> None:
+        """Takes it from its link again. The link stays, for the client's next one."""
+        link, registration.link = registration.link, None
+        if link is None:
+            return
+        key = registration.key
+        link.everything.discard(registration)
+        if key in link.by_key:
+            link.by_key[key].discard(registration)
+            if not link.by_key[key]:
+                if key in link.store.slots:
+                    self._table.set_linked(link.row, link.store.slots[key], False)
+                del link.by_key[key]
+        self.flags(link)
+
+    def bind(self, link: Link, key: str) -> None:
+        """A key's slot, if it has one, counts for the link."""
+        slot = link.store.slots.get(key)
+        if slot is not None:
+            self._table.set_linked(link.row, slot, True)
+
+    def bound(self, store: Store, key: str, slot: int, on: bool) -> None:
+        """An observed key has come to a slot, or is about to lose it."""
+        for link in store.links.values():
+            if key in link.by_key:
+                self._table.set_linked(link.row, slot, on)
+
+    def flags(self, link: Link) -> None:
+        missing = link.store.missing
+        new = bool(missing) and any(key in missing for key in link.by_key)
+        self._table.set_link_flags(link.row, bool(link.by_key), bool(link.everything), new)
+
+    # --- links ---------------------------------------------
+
+    def _open(self, store: Store, session: Session) -> Link | None:
+        """Asks the owner to ring a client."""
+        owner, ear = store.owner, session.ear
+        if ear is None or owner is None or owner.closed or owner.channel is None:
+            return None
+        if not self._free:
+            self._close_one_unused()
+        if not self._free:
+            return None
+        self._count += 1
+        link = Link(self._count, self._free.pop(), store, session)
+        self._table.open_link(link.row, store.number, session.pid, session.start)
+        store.links[session] = self._links[link.number] = link
+        page, bell = owner.send_descriptor(ear.page), owner.send_descriptor(ear.bell.fd)
+        owner.send(wire.Link(store.name, link.number, link.row, session.number, page, bell))
+        return link
+
+    def _close_one_unused(self) -> None:
+        for link in self._links.values():
+            if not link.registrations:
+                self.close(link)
+                return
+
+    def confirmed(self, owner: Session, number: int, ok: bool) -> Link | None:
+        """The owner's answer; the link, if it begins to count."""
+        link = self._links.get(number)
+        if link is None or link.store.owner is not owner or link.confirmed:
+            return None
+        if not ok:
+            log.info("%s does not ring %s", owner, link.session)
+            return None
+        link.confirmed = True
+        return link
+
+    def close(self, link: Link) -> list[Registration]:
+        """Ends a link; returns the registrations that the controller has to care for now."""
+        registrations = link.registrations
+        for registration in registrations:
+            registration.link = None
+        owner = link.store.owner
+        if owner is not None and not owner.closed:
+            owner.send(wire.Unlink(link.store.name, link.number))
+        if link.confirmed and not link.session.closed:
+            link.session.send(wire.Direct(link.store.name, False))
+        link.store.links.pop(link.session, None)
+        del self._links[link.number]
+        self._table.close_link(link.row)
+        self._free.append(link.row)
+        return registrations
+
+    def all(self) -> list[Link]:
+        return list(self._links.values())
+
+    def of(self, session: Session) -> list[Link]:
+        """The links over which a client is rung."""
+        return [link for link in self._links.values() if link.session is session]
+
+    # --- repair ---------------------------------------------
+
+    @staticmethod
+    def ring(store: Store) -> None:
+        """Rings all that sleep, in the owner's place: a ring may have been lost with a process that was stopped."""
+        for link in store.links.values():
+            if link.confirmed and link.session.ear is not None and link.registrations:
+                link.session.ear.bell.ring()
+
+    @staticmethod
+    def look(store: Store) -> None:
+        """Lets all compare: something may not have been announced."""
+        for link in store.links.values():
+            if link.confirmed and link.registrations:
+                link.session.send(wire.Look(store.name))
