@@ -8,6 +8,7 @@ Layers, each importing only those above it in this list:
     drivers                    one measured run of one case: own stream programs
     peers                      the same over other transports
     costs     loads            what the shim costs where it carries no bytes; many connections, many pairs
+    observation                how long a change takes to reach its observers
     applications               real servers
     verdict   judging          repetitions to medians and ratios; demands, noise, verdicts
     runner                     the order of the runs

@@ -27,6 +27,7 @@ class Peer:
     package: str | None = None
     file: str | None = None
     placements: tuple[str, ...] = PLACEMENTS
+    over: str | None = None  # the name by which py/notify.py knows it: a way to tell of changes
 
 
 PEERS = {
@@ -39,6 +40,12 @@ PEERS = {
     "pyzmq": Peer("pyzmq PAIR over ipc", module="zmq", package="pyzmq"),
     "pynng": Peer("pynng Pair0 over ipc", module="pynng", package="pynng"),
     "iceoryx2": Peer("iceoryx2 publish-subscribe, polled", module="iceoryx2", package="iceoryx2", file=".ready"),
+    "wake": Peer("an mmap and a datagram", over="wake"),
+    "third": Peer("an mmap and a datagram, through a third process", over="third"),
+    "redis-pubsub": Peer("Redis publish and subscribe, redis-py", module="redis", package="redis", over="redis"),
+    "zmq-pubsub": Peer("pyzmq PUB and SUB over ipc", module="zmq", package="pyzmq", over="zmq"),
+    "iceoryx2-event": Peer("iceoryx2 publish-subscribe and event", module="iceoryx2", package="iceoryx2", over="iceoryx2"),
+    "manager": Peer("multiprocessing.Manager's queue and dict", over="manager"),
 }
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 
-from kvoshim.bench import costs, drivers, loads, peers
+from kvoshim.bench import costs, drivers, loads, observation, peers
 from kvoshim.bench.applications import mariadb, memcached, postgres, redis, web
 from kvoshim.bench.drivers import Context
 from kvoshim.bench.model import ALONE, CONTROL, CORE, KERNEL, RING, SHIM, Block, L, R
@@ -44,6 +44,7 @@ class Runner:
             "mariadb": self.mariadb.run,
             "memcached": memcached.run,
             "web": web.run,
+            "observation": observation.run,
         }
 
     def __enter__(self) -> "Runner":
@@ -59,6 +60,8 @@ class Runner:
         program = block.case.program
         if program == "lock":
             return costs.missing(self.context)
+        if program == "observation":
+            return None
         return APPLICATIONS.get(program, drivers).missing(block.case)
 
     def placements(self, block: Block) -> list[str]:
@@ -67,6 +70,8 @@ class Runner:
 
     def companions(self, block: Block) -> list[tuple[str, str, int]]:
         """Bare rings that run beside the block: (name, mode of the floor program, size)."""
+        if block.case.program == "observation":
+            return []
         if block.case.ring is None:
             return [(L, "line", 8)]
         rings = [(L, "line", 8), (RING, block.case.ring, block.size)]
@@ -110,7 +115,8 @@ class Runner:
                 row.absent[name] = reason
             elif row.placement in peers.PEERS[name].placements:
                 what = (self.context, row.block.case, row.block.size, row.placement, name)
-                self.measure(row, name, partial(peers.run_peer, *what))
+                run = observation.run if row.block.case.program == "observation" else peers.run_peer
+                self.measure(row, name, partial(run, *what))
 
     def run_block(self, block: Block) -> list[Row]:
         """All repetitions of one block: one row for each placement."""

@@ -16,7 +16,7 @@ from kvoshim.bench.verdict import Row
 from .test_drivers import check_figures
 
 OF_C = ("pipe", "tcp", "spin")
-OF_PYTHON = tuple(name for name, peer in PEERS.items() if peer.words is None and name != "copy")
+OF_PYTHON = tuple(name for name, peer in PEERS.items() if peer.words is None and not peer.over and name != "copy")
 CASES = {
     "rtt": [(name, BY_NAME["c-rtt"]) for name in OF_C] + [(name, BY_NAME["py-rtt"]) for name in OF_PYTHON],
     "oneway": [(name, BY_NAME["c-large"]) for name in ("pipe", "tcp", "copy")]
