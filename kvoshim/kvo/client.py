@@ -68,6 +68,7 @@ class Client(Requesting, Intake, Reconnecting, Watching):
         self._number = 0
         self._closing = threading.Event()
         self._todo: dict[tuple[int, int | None], None] = {}  # (registration, slot or all) to refresh, in order
+        self._fresh: dict[tuple[Handle, int], tuple] = {}  # what was read in this turn, by slot
         self._looks = 0  # at stores, since the controller was heard
         self._suspects: set[Handle] = set()
         self._pause = 0.0  # before the next attempt to reconnect

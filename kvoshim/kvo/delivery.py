@@ -90,6 +90,9 @@ class Delivery:
         self._slots: dict[int, str] = {}
         self._keeps = self._old or selector.one is not None
         self._values = self._new or self._old or selector.path is not None
+        # The usual kind: one key, its new value and nothing else; see Observation.tell().
+        self.plain = selector.one is not None and selector.path is None and self._new and not (
+            self._old or self._prior or self.every) and own
 
     @property
     def last(self) -> int:

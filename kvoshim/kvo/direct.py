@@ -177,6 +177,7 @@ class Direct:
         """Takes what is in the dirty rings."""
         self.renew()
         todo = self._client._todo
+        self._client._fresh.clear()
         for watch, handle in self._looked or ():
             try:
                 slots = handle.ring.drain()

@@ -76,6 +76,30 @@ class Observation(Delivery):
                 self.client.tally.took(self._written)
                 self._written = 0
 
+    def tell(self, handle: Handle, found, told: dict[tuple, Change], now: float) -> bool:
+        """refresh() in the usual case: a plain observation is told of the next value of its key. What is told of one value, and
+        of as many merged ones, is the same for all. False: refresh() has to see to it."""
+        with self._gate:
+            seen = self._seen.get(found.key)
+            if (self.closed or seen is None or not seen.present or seen.failed or self._first is not None
+                    or self.instance != handle.instance or not self.live or not handle.live):
+                return False
+            if found.revision <= seen.revision:
+                return True
+            merged = found.count - seen.count - 1
+            if seen.count == 0 or merged < 0 or found.changed <= seen.count:
+                return False
+            seen.revision, seen.count, seen.value = found.revision, found.count, found.value
+            seen.wall, seen.monotonic = found.wall_ns, found.monotonic_ns
+            self.progress = now
+            change = told.get((self.name, merged))
+            if change is None:
+                change = told[self.name, merged] = Change(
+                    target=self.name, key=found.key, kind="setting", new=found.value, revision=found.revision, merged=merged,
+                    timestamp=found.wall_ns / 1e9, monotonic_ns=found.monotonic_ns, pid=self._pid)
+            self._call(change)
+        return True
+
     # --- how a store is read ---------------------------------------------
 
     def _doubt(self, handle: Handle) -> None:
