@@ -81,7 +81,7 @@ class Observation(Delivery):
         of as many merged ones, is the same for all. False: refresh() has to see to it."""
         with self._gate:
             seen = self._seen.get(found.key)
-            if (self.closed or seen is None or not seen.present or seen.failed or self._first is not None
+            if (self.closed or seen is None or not seen.present or seen.failed or self._again or self._first is not None
                     or self.instance != handle.instance or not self.live or not handle.live):
                 return False
             if found.revision <= seen.revision:
@@ -92,12 +92,17 @@ class Observation(Delivery):
             seen.revision, seen.count, seen.value = found.revision, found.count, found.value
             seen.wall, seen.monotonic = found.wall_ns, found.monotonic_ns
             self.progress = now
-            change = told.get((self.name, merged))
+            tally, change = self.client.tally, told.get((self.name, merged))
+            first = not told
             if change is None:
                 change = told[self.name, merged] = Change(
                     target=self.name, key=found.key, kind="setting", new=found.value, revision=found.revision, merged=merged,
                     timestamp=found.wall_ns / 1e9, monotonic_ns=found.monotonic_ns, pid=self._pid)
+            tally.delivered += 1
+            tally.merged += merged
             self._call(change)
+            if first:
+                tally.took(found.monotonic_ns)
         return True
 
     # --- how a store is read ---------------------------------------------

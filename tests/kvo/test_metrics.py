@@ -32,8 +32,8 @@ def watched(count):
     """Sets a key so often, in one process, and sees the last value in an observer of each mode."""
     seen = []
     with kvoshim.Observable("engine") as engine, kvoshim.Observer() as observer:
-        observer.observe("engine", "rpm", lambda change: None)
-        observer.observe("engine", None, seen.append, mode="every")
+        observer.observe("engine", "rpm", lambda change: None, delivery="controller")
+        observer.observe("engine", None, seen.append, mode="every", delivery="controller")
         for number in range(count):
             engine["rpm"] = number
         until(lambda: seen and seen[-1].new == count - 1)

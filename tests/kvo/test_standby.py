@@ -53,7 +53,7 @@ def test_a_standby_takes_over_from_a_dead_controller(place, start):
     before = status(place)["term"]
     publisher, observer = place.peer(), place.peer()
     publisher.do("publish", "engine")
-    observer.do("observe", "engine", "rpm")
+    observer.do("observe", "engine", "rpm", {"delivery": "controller"})
     publisher.do("set", "engine", "rpm", 1)
     until(lambda: observer.values() == [1])
     active.kill()
@@ -150,7 +150,7 @@ def test_a_controller_that_was_replaced_while_it_hung_ends_and_does_no_harm(plac
     standing_by(place, active)
     with kvoshim.Observable("engine", autostart=False) as engine, kvoshim.Observer(autostart=False) as observer:
         changes = []
-        token = observer.observe("engine", "rpm", changes.append)
+        token = observer.observe("engine", "rpm", changes.append, delivery="controller")
         asleep = place.peer()  # a client that is stopped as well still has its connection to the old one
         asleep.do("observe", "engine", "rpm")
         asleep.process.send_signal(signal.SIGSTOP)
