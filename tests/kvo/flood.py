@@ -26,14 +26,14 @@ from kvoshim.kvo import paths, wire
 from kvoshim.kvo.link import Link
 
 MESSAGES = {
-    "registrations": lambda n: wire.Observe(n, n % 5000, "flooded", f"key{n}", True, 0, b""),
-    "the-same-one": lambda n: wire.Observe(n, 1, "flooded", "key", True, 0, b""),
+    "registrations": lambda n: wire.Observe(n, n % 5000, "flooded", f"key{n}", True, 0, b"", 0),
+    "the-same-one": lambda n: wire.Observe(n, 1, "flooded", "key", True, 0, b"", 0),
     "unregistrations": lambda n: wire.Unobserve(n),
     "names": lambda n: wire.Claim(n, f"name{n % 300}", bytes(16)),
     "opening": lambda n: wire.Open(n, f"no such name {n}", True),
     "lists": lambda n: wire.List(n),
     "bells": lambda n: wire.Bell(),
-    "refused": lambda n: wire.Observe(n, n, "", "key", True, 0, b""),
+    "refused": lambda n: wire.Observe(n, n, "", "key", True, 0, b"", 0),
 }
 KINDS = [*MESSAGES, "connections"]
 _BATCH = 500

@@ -118,7 +118,7 @@ def take_what_was_not_given(path: str, name: str) -> dict:
     link = Link(path)
     try:
         link.channel.sock.settimeout(0.2)
-        for message in (wire.Open(1, name, True), wire.Observe(2, 1, name, None, True, 0, b""), wire.Claim(3, name, b"")):
+        for message in (wire.Open(1, name, True), wire.Observe(2, 1, name, None, True, 0, b"", 0), wire.Claim(3, name, b"")):
             assert isinstance(_ask(link, message), wire.Failed), message
         return attempts(**{f"ticket{ticket}": lambda ticket=ticket: link.channel.take(ticket) for ticket in range(4)})
     finally:
