@@ -5,7 +5,8 @@
 
 Modes: asleep: a change every few milliseconds, all asleep in between; hot: the next one as soon as it has arrived; alone, awake: what
 one call of set() takes, with nobody who observes, or one who is awake; rate: as many changes as can be, of which the observer gets
-the newest; every: as many as can be, each delivered; get: what reading a value takes.
+the newest; every: as many as can be delivered, the publisher never more than AHEAD in front, so that nothing is lost on the way;
+get: what reading a value takes.
 
 The publisher starts the observers, P processes with N observations together. Each writes into a page of PATH.acks how long its
 last callback came after the change; the publisher goes on when all have it. The time of a change is that of the last of them.
@@ -29,6 +30,7 @@ HEAD = struct.Struct("<qq")  # of a value: sequence, time of the change
 ACK = struct.Struct("<qqq")  # of an observer: last sequence, its time, callbacks so far
 CELL = 64
 BATCH = 200
+AHEAD = 20_000  # changes: what every way to tell of them has room for
 
 
 class Acks:
@@ -128,6 +130,8 @@ def flood(arguments: argparse.Namespace, publish, acks: Acks) -> tuple[int, int,
         for _ in range(BATCH):
             sequence += 1
             publish(HEAD.pack(sequence, time.monotonic_ns()) + padding)
+        if arguments.mode == "every":
+            wait(acks, sequence - AHEAD, False)
     wait(acks, sequence, False)
     return sequence, acks.read()[0][2], time.monotonic() - begin
 
