@@ -69,6 +69,7 @@ class Direct:
         self.refused = False  # there is no bell to be had
         self.spin_us = spin_us()
         self._begun = False
+        self._bell = 0  # the controller's number for it
 
     # --- the bell ---------------------------------------------
 
@@ -92,6 +93,7 @@ class Direct:
         def hear(link: Link, listening: wire.Listening) -> None:
             self._client.driver.deaf()
             sleeper.hear(link.channel.take(listening.ticket))
+            self._bell, self.refused = listening.bell, False
             self._client.driver.hearing()
 
         try:
@@ -103,7 +105,7 @@ class Direct:
     def broken(self) -> None:
         """Nobody can ring any more: the controller is gone, or somebody has shut the socket down."""
         self.deaf()
-        self._client.post(wire.Deaf())
+        self._client.post(wire.Deaf(self._bell))
 
     def deaf(self) -> None:
         self._client.driver.deaf()

@@ -70,14 +70,14 @@ class Intake:
         """Waits for the controller and for observables."""
         direct = self.direct
         found = direct.sleeper.wait(direct.renew(), link.sock.fileno(), -1.0, direct.spin_us)
+        if found & BROKEN:  # first: the controller may be about to give another one
+            direct.broken()
         if found & STORES:
             direct.look()
             self._looks += 1
         if found & LINK or self._looks >= _LOOKS:
             self._looks = 0
             self._take_in(link, link.receive(0))
-        if found & BROKEN:
-            direct.broken()
 
     def process(self, timeout: float | None = 0) -> None:
         """Handles what there is, after waiting for it for at most so long (None: without limit). What a program without

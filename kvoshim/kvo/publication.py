@@ -25,6 +25,7 @@ class Publication:
         self.writer = writer
         self.expiry = Expiry(writer)
         self.denied = False
+        self.base = 0  # what is not from a predecessor is above
 
     def claim(self, link: Link | None = None) -> tuple[int, int]:
         """Asks for the name; returns the floor of its versions and the predecessor's descriptor (-1:
@@ -53,14 +54,17 @@ class Publication:
         floor, fd = self.claim(link)
         if fd >= 0:
             os.close(fd)
-        if floor:
-            self.raise_floor(floor)
+        self.raise_floor(floor)
         self.publish(link)
 
     def raise_floor(self, floor: int) -> None:
-        """Goes on above what observers have seen of a predecessor."""
+        """Goes on above what observers have seen of a predecessor. If it does so already, nothing is published again: what was
+        taken over is what they have seen."""
+        if floor <= self.base:
+            return
         try:
             self.writer.raise_floor(floor)
+            self.base = floor
         except LimitError as error:
             log.warning("%r: %s", self.name, error)
 
@@ -103,6 +107,7 @@ def publish(client: Client, name: str, inherit: bool, max_keys: int | None, capa
     floor, fd = publication.claim()
     predecessor = _predecessor(name, fd) if fd >= 0 else None
     if predecessor is None and fd >= 0:
+        publication.base = wire.REVISION_FRESH
         writer.begin_above(wire.REVISION_FRESH, wire.REVISION_FRESH)
     elif predecessor is not None:
         limits = predecessor.limits
@@ -117,10 +122,10 @@ def publish(client: Client, name: str, inherit: bool, max_keys: int | None, capa
         above = predecessor.revision() + 1
         if above >= wire.REVISION_MAX:
             above = wire.REVISION_FRESH
+        publication.base = above
         writer.begin_above(above, above)
         predecessor.close()
-    if floor > writer.revision():
-        writer.raise_floor(floor)  # what was taken over as well: observers that have seen more would not look at it
+    publication.raise_floor(floor)  # what was taken over as well: observers that have seen more would not look at it
     client.publications[name] = publication
     try:
         publication.publish()

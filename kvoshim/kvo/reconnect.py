@@ -56,7 +56,7 @@ class Reconnecting:
             return False
         with self._lock:
             self._link = link
-            calls = list(self._calls.items())
+            calls = [(number, call) for number, call in self._calls.items() if not call.answered.is_set()]
         self._said = ""
         self.lost.clear()
         self.driver.found(link)

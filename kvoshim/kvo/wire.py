@@ -121,14 +121,18 @@ class Report(Message, tag=24):
 
 
 class Listen(Message, tag=16):
-    """Hands in a bell page under `ticket`, so that observables may ring this client; answered by Listening."""
+    """Hands in a bell page under `ticket`, so that observables may ring this client; answered by Listening. It takes the place of
+    one that was handed in before."""
 
     request: int
     ticket: int
 
 
 class Deaf(Message, tag=17):
-    """The client's bell is broken: the controller has to tell of everything. No answer."""
+    """The client's bell is broken, the one that Listening has given this number: the controller has to tell of everything. No
+    answer."""
+
+    bell: int
 
 
 class Linked(Message, tag=18):
@@ -268,15 +272,16 @@ class Denied(Message, tag=48):
 
 
 class Listening(Message, tag=58):
-    """ticket: the socket on which the client is rung."""
+    """ticket: the socket on which the client is rung. bell: a number for it, never used again."""
 
     request: int
     ticket: int
+    bell: int
 
 
 class Link(Message, tag=59):
     """To an observable: a client that it may ring; answered by Linked. number: of this link, never used again; row: its place in
-    the registration table; bell: the client's number. Tickets: its bell page, and the socket."""
+    the registration table; bell: number of its bell. Tickets: its bell page, and the socket."""
 
     name: str
     number: int

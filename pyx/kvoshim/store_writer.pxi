@@ -106,6 +106,7 @@ cdef class Writer(Owner):
         deletions up to this revision no slot tells."""
         if revision >= REVISION_MAX:
             raise LimitError(f"no store has come to revision {revision}")
+        self.usable()
         self.enter()
         self.revision = max(self.revision, revision)
         kvo_release64(&self.header.compacted, max(kvo_load64(&self.header.compacted), revision))
@@ -121,11 +122,13 @@ cdef class Writer(Owner):
     def attach(self, Table table, uint32_t store, bell):
         """Connects the store with its entry in the registration table; `bell()` wakes the controller.
 
-        Everything counts as dirty from here: what was set while no controller was looking is found.
+        Everything counts as dirty from here: what was set while no controller was looking is found. Links that were are no
+        more. ClosedError.
         """
         if store >= table.store_count:
             raise CorruptStoreError(f"the controller's table has no entry {store}")
         before = self.table, self.bells  # until after exit(): letting go of them may run a finalizer
+        self.usable()
         self.enter()
         self.table = table
         self.bell = bell
@@ -152,11 +155,13 @@ cdef class Writer(Owner):
     def link(self, uint64_t number, uint32_t row, Bell bell not None):
         """Rings an observing process from here on. number: the controller's for the link; row: its place in the table.
 
-        CorruptStoreError if the table has no such place.
+        CorruptStoreError if the table has no such place, or there is such a link already.
         """
         cdef own_link *links
         cdef bint known = False
         before = self.bells
+        if number in before:  # its bell is in use as long as the link is there
+            raise CorruptStoreError(f"the controller gave link {number} of {self.name!r} twice")
         bells = {**before, number: bell}
         self.usable()
         self.enter()
@@ -360,6 +365,7 @@ cdef class Writer(Owner):
         for found in self.newer(0, None, False)[1]:
             if found.revision > floor:
                 continue
+            self.usable()
             self.enter()
             try:
                 number = self.find(found.key)

@@ -34,6 +34,7 @@ FEATURES = {
     "direct delivery: the writer rings the observers itself": "test_direct.py::* test_delivery.py::*",
     "one wake per sleeping process": "test_direct.py::test_one_ring_a_sleep_* test_direct.py::test_two_observables_*",
     "only the controller can have somebody rung; a false ring is a look": "test_direct.py::test_a_flood_* test_direct.py::test_a_bell_*",
+    "links begin, end and begin anew": "test_links.py::*",
     "a revision per key and per store": "test_revisions.py::test_one_revision_for_the_store_and_each_key_has_that_of_its_last_change",
     "options new, old, initial, prior": "test_options.py::test_new_old_initial_prior",
     "key paths": "test_options.py::test_paths_into_values test_keys.py::test_paths",

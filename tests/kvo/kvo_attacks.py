@@ -11,6 +11,7 @@ import random
 import signal
 import socket
 
+from kvoshim._bell import Sleeper
 from kvoshim._store import Reader, crc32c
 
 from kvoshim.kvo import paths, wire
@@ -109,6 +110,17 @@ def open_store(path: str, target) -> str:
     try:
         answer = _ask(link, wire.Open(1, target, True))
         return answer.text if isinstance(answer, wire.Failed) else repr(answer)
+    finally:
+        link.close()
+
+
+def hand_in_a_bell(path: str) -> str:
+    """Asks to be rung by observables."""
+    link, sleeper = Link(path), Sleeper()
+    try:
+        link.send_with_descriptor(lambda ticket: wire.Listen(1, ticket), sleeper.fd)
+        answer = link.receive(10)[0]
+        return getattr(answer, "text", repr(answer))
     finally:
         link.close()
 

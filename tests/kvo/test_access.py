@@ -182,6 +182,7 @@ def test_a_new_policy_ends_what_it_does_not_admit(place, serve):
         engine["rpm"] = 1
         other.do("observe", "engine", "rpm")
         other.do("observe", "engine", None)
+        until(lambda: other.do("delivery", "engine", "rpm") == "direct" and engine._writer.linked == 1)
         other.do("publish", "gear")
         other.do("set", "gear", "n", 1)
         seen = []
@@ -196,6 +197,7 @@ def test_a_new_policy_ends_what_it_does_not_admit(place, serve):
             assert event["error"] == (
                 f"user {NOBODY} may not observe 'engine': rule 1 of the access rules, 'engines are private'")
         assert other.do("alive", "engine", "rpm") == ["closed", False]
+        until(lambda: engine._writer.linked == 0, "its bell is let go of")
         assert "AccessDeniedError" in refused(other, "get", "engine", "rpm")
         until(lambda: seen[-1].kind == "gone")
         for command in (("set", "gear", "n", 2), ("delete", "gear", "n")):
@@ -214,6 +216,18 @@ def test_a_new_policy_ends_what_it_does_not_admit(place, serve):
         other.do("publish", "gear")
         assert other.do("set", "gear", "n", 3)
         until(lambda: observer.get("gear", "n") == 3)
+
+
+def test_who_may_observe_nothing_has_no_bell(place, serve):
+    """What it hands in is mapped by nobody."""
+    serve({"allow": ["publish"], "user": NOBODY})
+    other = place.peer(NOBODY)
+    other.do("publish", "gear")
+    assert "may observe nothing" in other.do("attack", "hand_in_a_bell", place.socket)
+    with kvoshim.Observable("engine"):
+        assert "may not observe 'engine'" in refused(other, "observe", "engine", None)
+        assert "may not observe 'gear'" in refused(other, "observe", "gear", None)
+    assert other.do("set", "gear", "n", 1)
 
 
 def test_a_hangup_with_other_rules(place, serve):

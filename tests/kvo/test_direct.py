@@ -1,6 +1,7 @@
 """Direct delivery: the writer rings the observers. What is told, and whatever happens to those who take part, is the business of
 test_delivery.py and test_death.py, which go both ways; here it is about who is woken, how often, and what else may go wrong."""
 
+import fcntl
 import os
 import select
 import signal
@@ -14,6 +15,8 @@ from kvoshim._bell import BROKEN, STORES, Bell, Sleeper
 
 import kvoshim
 from kvoshim.errors import CorruptStoreError, DeliveryError
+
+F_SEAL_FUTURE_WRITE = 0x10
 
 
 @pytest.fixture
@@ -284,6 +287,19 @@ def test_a_bell_page_that_is_none_is_refused(engine):
                 Bell(page, sock.fileno())
             with pytest.raises(CorruptStoreError, match="bell page"):
                 Bell(engine._writer.fd, sock.fileno())
+            seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | F_SEAL_FUTURE_WRITE
+            good = Sleeper()
+            for size in (4096, 1 << 40):
+                large = os.memfd_create("x", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+                os.truncate(large, size)
+                os.pwrite(large, os.pread(good.fd, 64, 0), 0)
+                fcntl.fcntl(large, fcntl.F_ADD_SEALS, seals)
+                if size == 4096:
+                    assert not Bell(large, sock.fileno()).asleep
+                else:
+                    with pytest.raises(CorruptStoreError, match="bell page"):
+                        Bell(large, sock.fileno())
+                os.close(large)
         finally:
             os.close(page)
 

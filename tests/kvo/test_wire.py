@@ -14,7 +14,7 @@ MESSAGES = [
     wire.List(2**62),
     wire.Unobserve(5),
     wire.Listen(2, 3),
-    wire.Deaf(),
+    wire.Deaf(4),
     wire.Linked(4, True),
 ]
 

@@ -137,10 +137,12 @@ class Catalog:
         store = self.stores.get(name)
         return store.owner if store is not None and store.owner is not None else self._claims.get(name)
 
-    def publish(self, session: Session, name: str, fd: int) -> Store:
-        """Takes over the store of a claimed name; `fd` is the catalog's from here, whatever happens."""
+    def publish(self, session: Session, name: str, fd: int) -> tuple[Store, set[Registration]]:
+        """Takes over the store of a name that was claimed, or that the session publishes already; `fd` is the catalog's from
+        here, whatever happens. Returns the store, and the registrations for move_in()."""
         try:
-            if self._claims.get(name) is not session:
+            old = self.stores.get(name)
+            if self._claims.get(name) is not session and (old is None or old.owner is not session):
                 raise ProtocolError(f"the name {name!r} was not claimed")
             monitor = Monitor(fd)
             if monitor.name != name:
@@ -150,7 +152,6 @@ class Catalog:
                     f"the store of {name!r} says that it belongs to PID {monitor.owner_pid}, but "
                     f"PID {session.pid} sent it"
                 )
-            old = self.stores.get(name)
             size = os.fstat(fd).st_size
             self._admit_bytes(session, size, old)
             if old is None and not self._numbers:
@@ -166,14 +167,17 @@ class Catalog:
         store = Store(number, name, fd, monitor, session, session.program, session.uid, size)
         self.stores[name] = store
         store.base = monitor.highest()
-        del self._claims[name]
+        self._claims.pop(name, None)
         log.info("%s publishes %r", session, name)
-        floor, seen_in = self._floors.pop(name, (0, b""))
-        if floor and seen_in != monitor.instance:
+        return store, moving
+
+    def move_in(self, store: Store, registrations: set[Registration]) -> None:
+        """Ties those who observe a name to its new store, once the owner knows the store's place in the table."""
+        floor, seen_in = self._floors.pop(store.name, (0, b""))
+        if floor and seen_in != store.monitor.instance:
             self._raise(store, floor)  # if it became known after the claim was answered
-        for registration in moving:
+        for registration in registrations:
             self._enter(registration, store)
-        return store
 
     def _admit_bytes(self, session: Session, size: int, old: Store | None) -> None:
         """Room for a store in its client's and its user's share; what is kept of the user's ended observables goes first."""
@@ -464,6 +468,12 @@ class Catalog:
         for link in self.links.of(session):
             self._part(link)
         session.stop_hearing()
+
+    def unlink(self, session: Session, name: str) -> None:
+        """A client may not observe a name any more: its owner lets go of what it rang it with."""
+        store = self.stores.get(name)
+        if store is not None and session in store.links:
+            self.links.close(store.links[session])
 
     def _part(self, link: Link) -> None:
         """Ends a link: from here on the controller tells of what it was for, and what went by meanwhile is compared."""

@@ -9,6 +9,7 @@ The controller makes the sockets, so nobody who was not given one can ring, and 
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import socket
@@ -26,10 +27,14 @@ if TYPE_CHECKING:
 log = logging.getLogger("kvoshim.controller")
 
 
+_numbers = itertools.count(1)
+
+
 class Ear:
     """How one client is rung. Takes over the descriptor of its bell page; KvoshimError if that is none."""
 
     def __init__(self, page: int) -> None:
+        self.number = next(_numbers)
         self.page = page
         self.hearing = -1  # the client's end, until it was sent
         try:
@@ -145,7 +150,7 @@ class Links:
         self._table.open_link(link.row, store.number, session.pid, session.start)
         store.links[session] = self._links[link.number] = link
         page, bell = owner.send_descriptor(ear.page), owner.send_descriptor(ear.bell.fd)
-        owner.send(wire.Link(store.name, link.number, link.row, session.number, page, bell))
+        owner.send(wire.Link(store.name, link.number, link.row, ear.number, page, bell))
         return link
 
     def _close_one_unused(self) -> None:

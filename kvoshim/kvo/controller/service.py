@@ -9,6 +9,7 @@ from collections.abc import Callable
 from kvoshim.errors import AccessDeniedError, KvoshimError, LimitError, ProtocolError, RateLimitError
 from kvoshim.kvo import wire
 from kvoshim.kvo.controller.catalog import Catalog, Store
+from kvoshim.kvo.controller.links import Ear
 from kvoshim.kvo.controller.policy import Policy
 from kvoshim.kvo.controller.session import Session
 
@@ -60,6 +61,8 @@ class Service:
 
     def _exceeded(self, session: Session, message: wire.Message) -> RateLimitError | None:
         limits, cost = self.catalog.limits, _COSTS.get(type(message), 1)
+        if type(message) is wire.Listen and session.ear is not None:
+            cost += len(self.catalog.links.of(session))  # which are arranged anew
         if not session.bucket.take(cost, limits.requests_per_s, limits.requests_burst):
             who, rate = "client", limits.requests_per_s
         elif not session.account.take(cost, limits.per_user):
@@ -99,6 +102,7 @@ class Service:
                 session.given.pop(name, None)
                 for number in [one.number for one in session.registrations.values() if one.name == name]:
                     self.catalog.unregister(session, number)
+                self.catalog.unlink(session, name)
             session.send(wire.Denied(name, action == "publish", wire.code_of(error), str(error)))
 
     def turn_away(self, session: Session, error: KvoshimError) -> None:
@@ -170,8 +174,9 @@ class Service:
         if session.channel is None:
             raise ProtocolError("the descriptor channel is not open")
         fd = session.channel.take(message.ticket)
-        store = self.catalog.publish(session, message.name, fd)
-        session.send(wire.Published(message.request, store.number))
+        store, moving = self.catalog.publish(session, message.name, fd)
+        session.send(wire.Published(message.request, store.number))  # first of all: what follows is about its place in the table
+        self.catalog.move_in(store, moving)
         for other in self._interested(store.name):
             other.send(wire.Offered(self._info(other, store)))
 
@@ -201,15 +206,18 @@ class Service:
         if session.channel is None:
             raise ProtocolError("the descriptor channel is not open")
         page = session.channel.take(message.ticket)
-        if session.ear is not None:
+        if not self.policy.admits(session.caller, "observe"):
             os.close(page)
-            raise ProtocolError("the client has handed in a bell page already")
-        session.send(wire.Listening(message.request, session.listen(page)))
+            raise AccessDeniedError(f"user {session.uid} may observe nothing")
+        self.catalog.deafen(session)
+        ear = Ear(page)
+        session.send(wire.Listening(message.request, session.listen(ear), ear.number))
         self.catalog.join(session)
 
     def _on_deaf(self, session: Session, message: wire.Deaf) -> None:
-        log.warning("%s: its bell is broken; the controller tells it of changes now", session)
-        self.catalog.deafen(session)
+        if session.ear is not None and session.ear.number == message.bell:  # else it has another one by now
+            log.warning("%s: its bell is broken; the controller tells it of changes now", session)
+            self.catalog.deafen(session)
 
     def _on_linked(self, session: Session, message: wire.Linked) -> None:
         self.catalog.linked(session, message.number, message.ok)

@@ -112,12 +112,11 @@ class Session:
         self.channel = Channel(sock)
         self.channel.send(0, table_fd)
 
-    def listen(self, page: int) -> int:
-        """Takes over the descriptor of the client's bell page; returns the ticket of the socket on which it is rung from now
-        on. CorruptStoreError, LimitError."""
-        self.ear = Ear(page)
-        ticket = self.send_descriptor(self.ear.hearing)
-        self.ear.sent()
+    def listen(self, ear: Ear) -> int:
+        """Takes over how the client is rung from now on; returns the ticket of its end of the socket."""
+        self.ear = ear
+        ticket = self.send_descriptor(ear.hearing)
+        ear.sent()
         return ticket
 
     def stop_hearing(self) -> None:
