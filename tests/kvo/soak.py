@@ -1,5 +1,7 @@
 """Key-Value Observation under kill -9: 8 observables, 50 observers, all of them and the controller killed again and again,
-for so long: scripts/soak-kvo [SECONDS] [--changes N] [--seed N]. test_soak.py runs it for a moment.
+for so long: scripts/soak-kvo [SECONDS] [--changes N] [--seed N] [--standby] [--others]. test_soak.py runs it for a moment.
+With --standby another controller is always in waiting, and clients start none; with --others besides, every other observer is another
+user (as root only), admitted by the controller's rules.
 
 What must hold: revisions rise strictly for each observer; in the end every living observer has every final value;
 memory, descriptors and /dev/shm are what they were. Victims are chosen among all clients but the three that show whether
@@ -18,6 +20,7 @@ import random
 import select
 import signal
 import socket
+import subprocess
 import sys
 import time
 import traceback
@@ -32,6 +35,8 @@ from kvoshim import statistics
 OBSERVABLES, OBSERVERS = 8, 50
 KILL_S, KILL_CONTROLLER_S = 0.1, 2.0
 PATIENCE_S = 60.0
+HOLD_S = 2.0
+NOBODY = 65534
 SLACK = 12  # descriptors; one lost at each kill is more in the shortest run too
 GROWTH = 24 << 20  # bytes of resident memory; what is lost at each of thousands of kills is far more
 NAMES = [f"engine{number}" for number in range(OBSERVABLES)]
@@ -59,10 +64,14 @@ class Child:
 
 
 class Soak:
-    def __init__(self, seconds: float, changes: int, seed: int) -> None:
-        self.seconds, self.changes = seconds, changes
+    def __init__(self, seconds: float, changes: int, seed: int, standby: bool, others: bool) -> None:
+        self.seconds, self.changes, self.others = seconds, changes, others
         self.dice = random.Random(seed)
         self.place = Place()
+        self.configuration = self.place.configure(access=[{"allow": ["observe"], "user": NOBODY}]) if standby or others else None
+        if others:
+            self.place.open_to_others()
+        clients.AUTOSTART = self.configuration is None
         self.place.environment["KVOSHIM_LOG"] = "warning"
         os.environ.update(self.place.environment)
         self.counts = mmap.mmap(-1, 8 * (OBSERVABLES + 1))
@@ -101,7 +110,11 @@ class Soak:
             rate = self.changes / self.seconds / OBSERVABLES * (0.1 if lasting else 1.3)  # the dead set nothing
             clients.publish(parent, "lasting" if lasting else NAMES[number], rate, self.counts, number)
             return
-        all_names, key, mode, how = self.way(number)
+        if self.others and number % 2:
+            os.setgroups([])
+            os.setresgid(NOBODY, NOBODY, NOBODY)
+            os.setresuid(NOBODY, NOBODY, NOBODY)
+        _, key, mode, how = self.way(number)
         clients.observe(parent, self.names(number), key, mode, how)
 
     @staticmethod
@@ -178,9 +191,19 @@ class Soak:
         except (OSError, ValueError, psutil.Error):
             return 0
 
+    def stand_by(self) -> bool:
+        """Whether a controller is in waiting; starts one if there is none."""
+        known = self.place.controllers
+        if any(process.poll() is None and process.pid != self.controller() for process in known):
+            return True
+        known.append(subprocess.Popen(
+            [sys.executable, "-P", "-m", "kvoshim", "controller", "--standby", "--config", str(self.configuration)],
+            env=self.place.environment, stderr=subprocess.PIPE, text=True))
+        return "standing by" in known[-1].stderr.readline()
+
     def kill_controller(self) -> None:
         pid = self.controller()
-        if pid:
+        if pid and (self.configuration is None or self.stand_by()):
             os.kill(pid, signal.SIGKILL)
             self.controllers_killed += 1
 
@@ -189,13 +212,16 @@ class Soak:
         process = psutil.Process(pid)
         return process.memory_info().rss, process.num_fds()
 
-    def most_held(self, pid: int, seconds: float) -> tuple[int, int]:
-        """The most within so many seconds: who is ready may still have something to fetch."""
-        deadline = time.monotonic() + seconds
-        most = self.held(pid)
+    def most_held(self, pids: list[int]) -> dict[int, tuple[int, int]]:
+        """The most within a moment in which nobody is killed: who is ready may still have something to fetch, and an observable
+        has a descriptor for each process that it rings."""
+        until(self.controller, "a controller serves")
+        self.hear_until(self.settled, "everybody is there")
+        deadline = time.monotonic() + HOLD_S
+        most = dict.fromkeys(pids, (0, 0))
         while time.monotonic() < deadline:
             self.listen(0.1)
-            most = tuple(max(pair) for pair in zip(most, self.held(pid), strict=True))
+            most = {pid: tuple(map(max, most[pid], self.held(pid))) for pid in pids}
         return most
 
     # --- the run ---------------------------------------------
@@ -253,22 +279,21 @@ class Soak:
 
     def run(self) -> None:
         before = {name for name in os.listdir("/dev/shm") if "kvo" in name}
+        if self.configuration is not None:
+            self.place.controller("--config", str(self.configuration))
         for number in range(OBSERVABLES + 1):
             self.start("observable", number)
         for number in range(OBSERVERS + 2):
             self.start("observer", number)
         self.hear_until(self.settled, "everybody is there")
         self.storm(self.seconds * 0.3, True)
-        kept = {child.pid: self.held(child.pid) for child in self.children.values() if self.lasting(child)}
+        kept = self.most_held([child.pid for child in self.children.values() if self.lasting(child)])
         self.storm(self.seconds * 0.5, True)
-        until(self.controller, "a controller serves")
-        self.hear_until(self.settled, "everybody is there")
-        controller = self.controller()
-        held = self.most_held(controller, 2.0)
+        kept |= self.most_held([until(self.controller, "a controller serves")])
         self.storm(self.seconds * 0.2, False)
         self.compare()
         if not self.wrong:
-            self.compare_held(kept, controller, held)
+            self.compare_held(kept)
         self.tell("end")
         for child in list(self.children.values()):
             self._reap(child)
@@ -276,8 +301,8 @@ class Soak:
         self.place = None
         until(lambda: not (left_in_memory() - before), f"nothing is left in /dev/shm: {left_in_memory() - before}")
 
-    def compare_held(self, kept: dict, controller: int, held: tuple[int, int]) -> None:
-        for pid, (memory, fds) in [*kept.items(), (controller, held)]:
+    def compare_held(self, kept: dict[int, tuple[int, int]]) -> None:
+        for pid, (memory, fds) in kept.items():
             now = until(lambda pid=pid, fds=fds: (now := self.held(pid)) and now[1] <= fds + SLACK and now,
                         f"descriptors of {pid}: {fds}")
             print(f"PID {pid}: memory {memory >> 10} -> {now[0] >> 10} KiB, descriptors {fds} -> {now[1]}", flush=True)
@@ -297,10 +322,12 @@ def main() -> int:
     parser.add_argument("seconds", nargs="?", type=float, default=600, help="how long (default: 600)")
     parser.add_argument("--changes", type=int, help="how many in all (default: 10 million in 10 minutes)")
     parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000)
+    parser.add_argument("--standby", action="store_true", help="with a controller in waiting")
+    parser.add_argument("--others", action="store_true", help="and with observers of another user; needs root")
     arguments = parser.parse_args()
     changes = arguments.changes or int(arguments.seconds * 10_000_000 / 600)
     print(f"seed {arguments.seed}", flush=True)
-    soak = Soak(arguments.seconds, changes, arguments.seed)
+    soak = Soak(arguments.seconds, changes, arguments.seed, arguments.standby, arguments.others)
     try:
         soak.run()
     finally:

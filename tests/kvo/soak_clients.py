@@ -25,6 +25,7 @@ from kvoshim.errors import ControllerUnavailableError, NameInUseError
 KEYS = [f"k{number}" for number in range(8)]
 FLEETING = "fleeting"  # set and deleted in turn
 BURST = 50
+AUTOSTART = True
 _COUNT = struct.Struct("<Q")
 PATIENCE_S = 60.0
 
@@ -67,7 +68,7 @@ def insist(what):
 def publish(parent: Parent, name: str, rate: float, counts: mmap.mmap, place: int) -> None:
     """Sets keys at random, so many a second; some together, some deleted now and then."""
     dice = random.Random(os.getpid() << 20 | time.time_ns() & 0xFFFFF)
-    observable = insist(lambda: kvoshim.Observable(name, capacity=1 << 20))
+    observable = insist(lambda: kvoshim.Observable(name, AUTOSTART, capacity=1 << 20))
     number = max([time.monotonic_ns(), *(observable.get(key, 0) for key in [*KEYS, FLEETING])])
     due = time.monotonic()
     parent.say(ready=True)
@@ -138,7 +139,8 @@ def observe(parent: Parent, names: list[str], key: str | None, mode: str, how: s
     tally = Tally(parent, mode == "every")
 
     def begin() -> kvoshim.Observer:
-        observer = insist(lambda: kvoshim.Observer(thread=True if how == "thread" else None if how == "loop" else False))
+        thread = {"thread": True, "loop": None, "hand": False}[how]
+        observer = insist(lambda: kvoshim.Observer(autostart=AUTOSTART, thread=thread))
         for name in names:
             insist(lambda name=name: observer.observe(name, key, tally, mode=mode))
         parent.say(ready=True)
