@@ -199,8 +199,9 @@ class Direct:
 
 
 def spin_us() -> int:
-    """How long a sleeper may look before it sleeps; 0 where that cannot help."""
-    if len(os.sched_getaffinity(0)) < 2:
+    """How long a sleeper may look before it sleeps; 0 where that cannot help. (A process that is bound to one CPU is written to from
+    another.)"""
+    if (os.cpu_count() or 1) < 2:
         return 0
     try:
         return min(max(int(os.environ.get("KVOSHIM_SPIN_US", "50")), 0), 1_000_000)

@@ -34,7 +34,7 @@ cdef class Sleeper:
     cdef unsigned generation     # of forks, at birth
     cdef readonly int fd         # of the page
     cdef readonly int bell       # the socket; -1: none
-    cdef uint32_t score, period, tick, wasted
+    cdef uint32_t score, period, tick, crowd, calm, wasted
 
     cdef bint worth(self) noexcept
     cdef bint spin(self, list stores, int spin_us) except -1

@@ -37,7 +37,9 @@ LINK, STORES, BROKEN = 1, 2, 4   # what wait() has found
 cdef enum:
     SCORE = 64           # of 256: how often spins were worth it, from which on waits begin with one
     PROBE_LONGEST = 64   # waits between two probes, at most
-    CROWDED_PERIOD = 8192
+    CROWDED_SHORTEST = 64   # waits before the next probe, after the first yield that took long; doubled with each
+    CROWDED_MOST = 7        # times
+    CALM = 65536            # spins that make good for all of them
     WASTED_MOST = 64     # rings in a row with nothing to see, before they are held up
 
 
@@ -220,9 +222,12 @@ cdef class Sleeper:
             free(heads)
             free(tails)
         if crowded:
-            self.score, self.tick, self.period = 0, 0, CROWDED_PERIOD
+            self.score, self.tick, self.period, self.calm = 0, 0, CROWDED_SHORTEST << self.crowd, 0
+            self.crowd = min(self.crowd + 1, CROWDED_MOST)
         elif found:
-            self.score, self.period = self.score + ((256 - self.score) >> 2), 16
+            self.score, self.period, self.calm = self.score + ((256 - self.score) >> 2), 16, self.calm + 1
+            if self.calm == CALM:
+                self.crowd = 0
         else:
             self.score >>= 1
             if self.period < PROBE_LONGEST:
