@@ -21,6 +21,7 @@ import weakref
 from typing import TYPE_CHECKING
 
 from kvoshim import _memory
+from kvoshim._delivery import Group
 from kvoshim.errors import DeliveryError, ForkedError
 from kvoshim.kvo import drivers, launch, paths, wire
 from kvoshim.kvo.direct import Direct
@@ -67,8 +68,9 @@ class Client(Requesting, Intake, Reconnecting, Watching):
         self._calls: dict[int, Call] = {}
         self._number = 0
         self._closing = threading.Event()
-        self._todo: dict[tuple[int, int | None], None] = {}  # (registration, slot or all) to refresh, in order
-        self._fresh: dict[tuple[Handle, int], tuple] = {}  # what was read in this turn, by slot
+        self._todo: dict[tuple[int | Group, int | None], None] = {}  # (registrations, slot or all) to refresh, in order
+        self._runs: list[object] = []  # of refreshes, under way
+        self._fresh: dict[tuple[Handle, int], object] = {}  # what was read in this turn, by slot
         self._looks = 0  # at stores, since the controller was heard
         self._suspects: set[Handle] = set()
         self._pause = 0.0  # before the next attempt to reconnect
@@ -222,7 +224,7 @@ class Client(Requesting, Intake, Reconnecting, Watching):
 
     def forget(self, observation: Observation) -> None:
         """Ends its registrations."""
-        if observation.direct:
+        if observation.direct and not self.forked:  # else a thread that this process never had may be at it for ever
             self.direct.remove(observation)
         for number in observation.numbers:
             if self.observations.pop(number, None) is not None and not self.forked:

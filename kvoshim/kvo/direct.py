@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from typing import TYPE_CHECKING
 
 from kvoshim._bell import BROKEN, LINK, STORES, Sleeper
+from kvoshim._delivery import Group
 from kvoshim.errors import KvoshimError
 from kvoshim.kvo import wire
 
@@ -31,13 +33,13 @@ class Watch:
     """What is observed directly of one name."""
 
     def __init__(self) -> None:
-        self.by_key: dict[str, dict[int, int | None]] = {}  # key -> registrations
+        self.by_key: dict[str, Group] = {}
         self.everything: dict[int, bool] = {}  # registrations of all keys; whether the slot matters to them
         self.keys: dict[int, str] = {}  # slot -> the observed key that it stood for last
         self.rung = False  # the observable rings this client
 
     def numbers(self) -> list[int]:
-        return [*self.everything, *(number for numbers in list(self.by_key.values()) for number in numbers)]
+        return [*self.everything, *(number for group in list(self.by_key.values()) for number in list(group.numbers))]
 
     def written(self, reader: Monitor, slots: list[int], todo: dict) -> None:
         """Notes what has to be looked at."""
@@ -46,13 +48,12 @@ class Watch:
             before = self.keys.get(slot)
             if before is not None and before != key:  # the slot was given to another key
                 del self.keys[slot]
-                for number in list(self.by_key.get(before, ())):
-                    todo[number, None] = None
-            numbers = self.by_key.get(key)
-            if numbers:
+                if (group := self.by_key.get(before)) is not None:
+                    todo[group, None] = None
+            group = self.by_key.get(key)
+            if group is not None:
                 self.keys[slot] = key
-                for number in list(numbers):
-                    todo[number, slot] = None
+                todo[group, slot] = None
             for number, precise in list(self.everything.items()):
                 todo[number, slot if precise else None] = None
 
@@ -64,6 +65,7 @@ class Direct:
         self._client = client
         self._watches: dict[str, Watch] = {}
         self._looked: list[tuple[Watch, Handle]] | None = None  # None: to be found anew
+        self._lock = threading.RLock()  # of the watches; a finalizer may want it while its own thread holds it
         self.stores: list[Monitor] = []
         self.sleeper: Sleeper | None = None
         self.refused = False  # there is no bell to be had
@@ -131,28 +133,30 @@ class Direct:
 
     def add(self, observation: Observation) -> None:
         """Its registrations are in force."""
-        watch = self._watches.setdefault(observation.name, Watch())
-        for number, key in observation.numbers.items():
-            if key is None:
-                watch.everything[number] = not observation.every
-            else:
-                watch.by_key.setdefault(key, {})[number] = None
-        self._looked = None
+        with self._lock:
+            watch = self._watches.setdefault(observation.name, Watch())
+            for number, key in observation.numbers.items():
+                if key is None:
+                    watch.everything[number] = not observation.every
+                else:
+                    watch.by_key.setdefault(key, Group()).numbers[number] = None
+            self._looked = None
 
     def remove(self, observation: Observation) -> None:
-        watch = self._watches.get(observation.name)
-        if watch is None:
-            return
-        for number, key in observation.numbers.items():
-            watch.everything.pop(number, None)
-            numbers = watch.by_key.get(key)
-            if numbers is not None:
-                numbers.pop(number, None)
-                if not numbers:
-                    watch.by_key.pop(key, None)
-        if not watch.everything and not watch.by_key:
-            self._watches.pop(observation.name, None)
-        self._looked = None
+        with self._lock:
+            watch = self._watches.get(observation.name)
+            if watch is None:
+                return
+            for number, key in observation.numbers.items():
+                watch.everything.pop(number, None)
+                group = watch.by_key.get(key)
+                if group is not None:
+                    group.numbers.pop(number, None)
+                    if not group.numbers:
+                        watch.by_key.pop(key, None)
+            if not watch.everything and not watch.by_key:
+                self._watches.pop(observation.name, None)
+            self._looked = None
 
     def changed(self, name: str) -> None:
         """Another store has the name, or its owner has ended."""

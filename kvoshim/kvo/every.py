@@ -71,22 +71,9 @@ class Every(Observation):
         if gap or not reader.limits["history"]:
             self._fill_gap(handle, entries[0].revision if entries else None)
         self._position = position
-        matches, processed = self.selector.matches, self.processed
-        held = None  # whether more of its revision follow is known with the next one
-        for entry in entries:
-            if entry.revision <= processed or not matches(entry.key):
-                continue
-            if not entry.kept and entry.state == "set":
-                count, entry = entry.count, reader.read(entry.key, self._values)
-                if entry.count != count:
-                    continue  # the value is no longer to be had: counted with the next
-            if held is not None:
-                self._take(held, "setting", held.revision == entry.revision)
-                if self.closed:
-                    return
-            held = entry
-        if held is not None:
-            self._take(held, "setting")
+        self._take_entries(entries, reader)
+        if self.closed:
+            return
         if entries:
             self.processed = max(self.processed, entries[-1].revision)
 

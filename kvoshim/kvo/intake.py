@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import datetime
 import logging
 import os
 import resource
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
 from kvoshim._bell import Bell
+from kvoshim._delivery import dispatch
 from kvoshim._monitor import Monitor
 from kvoshim.errors import KvoshimError, LimitError, ProtocolError
 from kvoshim.kvo import wire
@@ -24,7 +23,6 @@ log = logging.getLogger("kvoshim.client")
 
 _ROUNDS = 4  # of taking in before the rest of the program has its turn; the descriptor stays readable
 _LOOKS = 16  # at stores in a row before the controller is heard
-_SHARED = frozenset((type(None), bool, int, float, str, bytes, datetime.datetime))  # values that no callback can change
 _BELLS_MAX = 256  # clients that this process rings itself: a descriptor each
 
 
@@ -117,17 +115,6 @@ class Intake:
         finally:
             if direct.sleeper is not None and not direct.sleeper.arm(direct.renew()):
                 self.driver.again()
-
-    @staticmethod
-    def _read(handle: Handle, key: str) -> tuple:
-        """(what is found of a key, changes that were made of it, now)."""
-        try:
-            found = handle.reader.read(key)
-        except KvoshimError:
-            found = None
-        if found is not None and (found.state != "set" or type(found.value) not in _SHARED):
-            found = None
-        return found, {}, time.monotonic()
 
     def _take_in(self, link: Link, messages: list[wire.Message]) -> None:
         """Handles what needs no callback at once; notes the rest in `todo`."""
@@ -273,25 +260,7 @@ class Intake:
 
     def _dispatch(self) -> None:
         """Runs the callbacks that are due."""
-        # What was read of a key is good for all who observe it, until more is known to have been written.
-        todo, fresh = self._todo, self._fresh
-        fresh.clear()
-        while todo:
-            number, slot = item = next(iter(todo))
-            del todo[item]
-            observation = self.observations.get(number)
-            handle = self.handles.get(observation.name) if observation is not None else None
-            if observation is not None and observation.denied is not None:
-                observation.end_denied()
-                continue
-            if handle is None:
-                continue
-            if slot is not None and observation.plain:
-                one = fresh.get((handle, slot))
-                if one is None:
-                    one = fresh[handle, slot] = self._read(handle, observation.selector.given)
-                if one[0] is not None and one[0].key == observation.selector.given and observation.tell(handle, *one):
-                    continue
-            observation.refresh(handle, slot)
+        self._fresh.clear()
+        dispatch(self._todo, self._runs, self._fresh, self.observations, self.handles)
         for handle in [handle for handle in self.handles.values() if handle.discarded]:
             self._drop_handle(handle)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from kvoshim.errors import KvoshimError
 from kvoshim.kvo.change import Change
 from kvoshim.kvo.delivery import Delivery, Seen
-from kvoshim.kvo.wire import REVISION_FRESH
+from kvoshim.kvo.wire import REVISION_END, REVISION_FRESH
 
 if TYPE_CHECKING:
     from kvoshim.kvo.handle import Handle
@@ -75,35 +75,6 @@ class Observation(Delivery):
             if self._written:
                 self.client.tally.took(self._written)
                 self._written = 0
-
-    def tell(self, handle: Handle, found, told: dict[tuple, Change], now: float) -> bool:
-        """refresh() in the usual case: a plain observation is told of the next value of its key. What is told of one value, and
-        of as many merged ones, is the same for all. False: refresh() has to see to it."""
-        with self._gate:
-            seen = self._seen.get(found.key)
-            if (self.closed or seen is None or not seen.present or seen.failed or self._again or self._first is not None
-                    or self.instance != handle.instance or not self.live or not handle.live):
-                return False
-            if found.revision <= seen.revision:
-                return True
-            merged = found.count - seen.count - 1
-            if seen.count == 0 or merged < 0 or found.changed <= seen.count:
-                return False
-            seen.revision, seen.count, seen.value = found.revision, found.count, found.value
-            seen.wall, seen.monotonic = found.wall_ns, found.monotonic_ns
-            self.progress = now
-            tally, change = self.client.tally, told.get((self.name, merged))
-            first = not told
-            if change is None:
-                change = told[self.name, merged] = Change(
-                    target=self.name, key=found.key, kind="setting", new=found.value, revision=found.revision, merged=merged,
-                    timestamp=found.wall_ns / 1e9, monotonic_ns=found.monotonic_ns, pid=self._pid)
-            tally.delivered += 1
-            tally.merged += merged
-            self._call(change)
-            if first:
-                tally.took(found.monotonic_ns)
-        return True
 
     # --- how a store is read ---------------------------------------------
 
@@ -217,7 +188,7 @@ class Observation(Delivery):
                 self._vanish(key, kept[key], handle, together, together > 0 and place + 1 < len(gone))
             else:
                 part, moment = kept[key], (time.time_ns(), time.monotonic_ns())
-                part.present, part.revision = False, max(part.revision + 1, handle.reader.oldest[1])
+                part.present, part.revision = False, min(max(part.revision + 1, handle.reader.oldest[1]), REVISION_END)
                 self._evaluate(max(part.revision, self.last + 1), 0, "setting", "deleted", *moment)
 
     def _vanished_at(self, handle: Handle) -> int:
@@ -250,7 +221,7 @@ class Observation(Delivery):
 
     def bookmark(self, handle: Handle | None) -> int:
         """The revision up to which everything was delivered: what to resume from."""
-        if handle is None or handle.instance != self.instance or not self._gate.acquire(blocking=False):
+        if handle is None or handle.instance != self.instance or not self._gate.enter_at_once():
             return self.processed
         try:
             reader = handle.reader
@@ -262,4 +233,4 @@ class Observation(Delivery):
         except KvoshimError:
             return self.processed
         finally:
-            self._gate.release()
+            self._gate.__exit__()

@@ -2,31 +2,14 @@
 
 from __future__ import annotations
 
-import time
-
+from kvoshim._delivery import Counts
 from kvoshim.kvo import wire
 
-BUCKETS = 26  # of latencies: bucket n counts those below 2**n us, the last one all that are longer
+BUCKETS = len(Counts().buckets)  # of latencies
 
 
-class Tally:
+class Tally(Counts):
     """Counted where changes are taken in, one thread at a time; totals that never fall."""
-
-    __slots__ = ("delivered", "merged", "missed", "latency_us", "buckets")
-
-    def __init__(self) -> None:
-        self.delivered = 0  # calls of callbacks for changes of keys
-        self.merged = 0  # changes that are part of others (mode latest)
-        self.missed = 0  # changes that are lost (mode every)
-        self.latency_us = 0
-        self.buckets = [0] * BUCKETS
-
-    def took(self, written_ns: int) -> None:
-        """A change that was written at that moment (CLOCK_MONOTONIC) has been delivered just now."""
-        took = (time.monotonic_ns() - written_ns) // 1000
-        if 0 <= took < 1 << 40:  # the moment stands in another process's memory
-            self.latency_us += took
-            self.buckets[min(took.bit_length(), BUCKETS - 1)] += 1
 
     def totals(self) -> list[int]:
         return [self.delivered, self.merged, self.missed, self.latency_us, *self.buckets]

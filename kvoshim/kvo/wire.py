@@ -19,6 +19,7 @@ from kvoshim import errors
 
 VERSION = 2
 REVISION_MAX = 1 << 62  # what no honest store comes to
+REVISION_END = (1 << 64) - 1  # what nobody can write down
 REVISION_FRESH = 1 << 61  # where a store begins whose predecessor has made its revisions up: above all that were true
 CLIENT_MAX = 4096  # bytes of one message from a client: names and keys are at most 255 bytes long
 CONTROLLER_MAX = 1 << 20  # bytes of one message from the controller
