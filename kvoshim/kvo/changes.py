@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from kvoshim.errors import ClosedError
+from kvoshim.errors import ClosedError, KvoshimError
 from kvoshim.kvo.change import VALUED, Change
 
 if TYPE_CHECKING:
@@ -40,7 +40,22 @@ class Changes:
         self._lock = threading.Condition()
         self._descriptor = -1
         self._sleepers: list[tuple[asyncio.AbstractEventLoop, asyncio.Future]] = []
+        self._begun = False  # the observation is in force, or was refused
+        self._error: KvoshimError | None = None  # why; raised once
         self._closed = False
+
+    def begun(self, error: KvoshimError | None) -> None:
+        """The controller has answered."""
+        with self._lock:
+            self._begun, self._error = True, error
+            self._lock.notify_all()
+            sleepers, self._sleepers = self._sleepers, []
+        for loop, future in sleepers:
+            wake(loop, future)
+
+    def _refused(self) -> KvoshimError | None:
+        error, self._error = self._error, None
+        return error
 
     def put(self, change: Change) -> None:
         """The observation's callback."""
@@ -60,7 +75,7 @@ class Changes:
                 os.eventfd_write(self._descriptor, 1)
             sleepers, self._sleepers = self._sleepers, []
         for loop, future in sleepers:
-            _wake(loop, future)
+            wake(loop, future)
 
     def _merge(self, change: Change) -> None:
         if change.kind not in VALUED:
@@ -102,6 +117,8 @@ class Changes:
             change = self._take()
             if change is not None:
                 return change
+            if (error := self._refused()) is not None:
+                raise error
             if self._closed or self.token.closed:
                 raise ClosedError("the observation is closed")
             left = None if deadline is None else deadline - time.monotonic()
@@ -141,9 +158,7 @@ class Changes:
         return self
 
     async def __anext__(self) -> Change:
-        from asyncio import get_running_loop
-
-        loop = get_running_loop()
+        await self._in_force()
         while True:
             change = self._take()
             if change is not None:
@@ -153,9 +168,34 @@ class Changes:
                     raise StopAsyncIteration
                 if self._waiting:
                     continue
-                future = loop.create_future()
-                self._sleepers.append((loop, future))
+                future = self._sleeper()
             await future
+
+    async def _in_force(self) -> None:
+        """Waits until the controller has answered; what it refuses with ends the iteration."""
+        try:
+            while not (self._begun or self._closed or self.token.closed):
+                with self._lock:
+                    if self._begun:
+                        break
+                    future = self._sleeper()
+                await self._client.finish(future, self.token._observation)
+        except ClosedError:
+            self.close()
+        except KvoshimError:
+            self.close()
+            raise
+        if (error := self._refused()) is not None:
+            raise error
+
+    def _sleeper(self) -> asyncio.Future:
+        """Is done when there is news. The lock is held."""
+        from asyncio import get_running_loop
+
+        loop = get_running_loop()
+        future = loop.create_future()
+        self._sleepers.append((loop, future))
+        return future
 
     def close(self) -> None:
         """Ends the observation; idempotent. What waits can still be taken."""
@@ -171,7 +211,7 @@ class Changes:
                 self._descriptor = -1
             sleepers, self._sleepers = self._sleepers, []
         for loop, future in sleepers:
-            _wake(loop, future)
+            wake(loop, future)
 
     def __enter__(self) -> Changes:
         return self
@@ -180,13 +220,15 @@ class Changes:
         self.close()
 
     async def __aenter__(self) -> Changes:
+        await self._in_force()
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
         self.close()
 
 
-def _wake(loop: asyncio.AbstractEventLoop, future: asyncio.Future) -> None:
+def wake(loop: asyncio.AbstractEventLoop, future: asyncio.Future) -> None:
+    """Sets a future's result, from whatever thread."""
     try:
         loop.call_soon_threadsafe(lambda: future.done() or future.set_result(None))
     except RuntimeError:  # the loop is closed, and nobody waits any more

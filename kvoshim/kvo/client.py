@@ -18,11 +18,12 @@ import sys
 import threading
 import time
 import weakref
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from kvoshim import _memory
 from kvoshim._delivery import Group
-from kvoshim.errors import DeliveryError, ForkedError
+from kvoshim.errors import DeliveryError, ForkedError, KvoshimError
 from kvoshim.kvo import drivers, launch, paths, wire
 from kvoshim.kvo.direct import Direct
 from kvoshim.kvo.drivers import Driver, LoopDriver, ManualDriver, ThreadDriver
@@ -178,13 +179,7 @@ class Client(Requesting, Intake, Reconnecting, Watching):
         """Registers an observation; returns once it is in force."""
         if observation.direct:
             self.direct.begin_once()
-            if self.direct.refused and observation.direct > 1:
-                raise DeliveryError("this process cannot be rung by observables; use delivery='auto'")
-        with self._lock:
-            for key in observation.selector.keys or [None]:
-                self._number += 1
-                observation.numbers[self._number] = key
-                self.observations[self._number] = observation
+        self._enrol(observation)
         try:
             self._register(observation)
         except BaseException:
@@ -192,7 +187,47 @@ class Client(Requesting, Intake, Reconnecting, Watching):
             self.forget(observation)
             raise
 
+    def observe_soon(self, observation: Observation, finished: Callable[[KvoshimError | None], None]) -> None:
+        """As observe(), but does not wait: finished(error or None) is called once it is in force or refused, where answers are
+        taken in. Until then closing it is allowed."""
+
+        requests = self._registering(observation)
+
+        def step(error: KvoshimError | None) -> None:
+            try:
+                if error is not None:
+                    raise error
+                if not observation.numbers and not observation.closed:
+                    self._enrol(observation)
+                request = None if observation.closed else next(requests, None)
+                if request is not None:
+                    build, begin = request
+                    self.start(build, step, then=begin)
+                    return
+            except KvoshimError as refusal:
+                finished(refusal)
+                observation.close()
+                return
+            finished(None)
+
+        if not observation.direct or not self.direct.begin_soon(lambda error: step(None)):
+            step(None)
+
+    def _enrol(self, observation: Observation) -> None:
+        if self.direct.refused and observation.direct > 1:
+            raise DeliveryError("this process cannot be rung by observables; use delivery='auto'")
+        with self._lock:
+            for key in observation.selector.keys or [None]:
+                self._number += 1
+                observation.numbers[self._number] = key
+                self.observations[self._number] = observation
+
     def _register(self, observation: Observation, link: Link | None = None) -> None:
+        for build, begin in self._registering(observation):
+            self.request(build, link=link, then=begin)
+
+    def _registering(self, observation: Observation) -> Iterator[tuple[Callable, Callable]]:
+        """What has to be asked for, one after the other, and what has to be done with each answer."""
         last = list(observation.numbers)[-1]
         for registration, key in list(observation.numbers.items()):
 
@@ -205,11 +240,7 @@ class Client(Requesting, Intake, Reconnecting, Watching):
                         observation.begin(self.handles.get(observed.name) if observed.info is not None else None)
                         self._todo[last, None] = None
 
-            self.request(
-                lambda number, registration=registration, key=key: self._asking(number, observation, registration, key),
-                link=link,
-                then=begin,
-            )
+            yield lambda number, registration=registration, key=key: self._asking(number, observation, registration, key), begin
 
     @staticmethod
     def _asking(number: int, observation: Observation, registration: int, key: str | None) -> wire.Observe:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from kvoshim._bell import BROKEN, LINK, STORES, Sleeper
@@ -81,28 +82,47 @@ class Direct:
             self._begun = True
             self.begin()
 
+    def begin_soon(self, finished: Callable[[KvoshimError | None], None]) -> bool:
+        """The same without waiting: finished() is called when the controller has answered. False: it is not asked."""
+        if self._begun:
+            return False
+        self._begun = True
+        if not self._make():
+            return False
+
+        def end(error: KvoshimError | None) -> None:
+            if error is not None:
+                self._refuse(error)
+            finished(error)
+
+        self._client.start(_listen, end, self.sleeper.fd, self._hear)
+        return True
+
     def begin(self, link: Link | None = None) -> None:
         """Hands the bell page in. Without a bell everything goes through the controller."""
+        if self._make():
+            try:
+                self._client.request(_listen, self.sleeper.fd, link=link, then=self._hear)
+            except KvoshimError as error:
+                self._refuse(error)
+
+    def _make(self) -> bool:
         if self.sleeper is None:
             try:
                 self.sleeper = Sleeper()
             except KvoshimError as error:
-                self.refused = True
-                log.warning("no bell can be made: %s", error)
-                return
-        sleeper = self.sleeper
+                self._refuse(error)
+        return self.sleeper is not None
 
-        def hear(link: Link, listening: wire.Listening) -> None:
-            self._client.driver.deaf()
-            sleeper.hear(link.channel.take(listening.ticket))
-            self._bell, self.refused = listening.bell, False
-            self._client.driver.hearing()
+    def _refuse(self, error: KvoshimError) -> None:
+        self.refused = True
+        log.warning("no bell can be had: %s", error)
 
-        try:
-            self._client.request(lambda number, ticket: wire.Listen(number, ticket), sleeper.fd, link=link, then=hear)
-        except KvoshimError as error:
-            self.refused = True
-            log.warning("the controller makes no bell: %s", error)
+    def _hear(self, link: Link, listening: wire.Listening) -> None:
+        self._client.driver.deaf()
+        self.sleeper.hear(link.channel.take(listening.ticket))
+        self._bell, self.refused = listening.bell, False
+        self._client.driver.hearing()
 
     def broken(self) -> None:
         """Nobody can ring any more: the controller is gone, or somebody has shut the socket down."""
@@ -200,6 +220,10 @@ class Direct:
         self._watches.clear()
         self.stores, self._looked = [], []
         self.sleeper = None
+
+
+def _listen(number: int, ticket: int) -> wire.Listen:
+    return wire.Listen(number, ticket)
 
 
 def spin_us() -> int:

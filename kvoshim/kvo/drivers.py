@@ -31,6 +31,8 @@ def after_fork() -> None:
 class Driver:
     """What a client asks of its driver; this one does nothing."""
 
+    attended = True  # takes in while the program waits for something in an event loop
+
     def begin(self, client: Client) -> None: ...
 
     def here(self) -> bool:
@@ -118,6 +120,8 @@ class ManualDriver(Driver):
     """A descriptor that is readable when there is something to do: connection and timer in an epoll set, so that it
     stays the same over reconnections."""
 
+    attended = False
+
     def begin(self, client: Client) -> None:
         self._client = client
         self._thread = threading.get_ident()
@@ -191,6 +195,8 @@ class ManualDriver(Driver):
 
 class LoopDriver(ManualDriver):
     """An asyncio event loop watches the descriptor."""
+
+    attended = True
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop

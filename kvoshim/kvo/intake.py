@@ -34,10 +34,12 @@ class Call:
         build: Callable[..., wire.Message],
         fd: int = -1,
         then: Callable[[Link, Any], None] | None = None,
+        finished: Callable[[Call], None] | None = None,
     ) -> None:
         self.build = build
         self.fd = fd
         self.then = then
+        self.finished = finished  # called with the answer, for who does not wait
         self.answered = threading.Event()
         self.answer: Any = None
         self.rows: list[wire.Row] = []
@@ -207,6 +209,8 @@ class Intake:
             answer = error
         call.answer = answer
         call.answered.set()
+        if call.finished is not None:
+            call.finished(call)
 
     def _adopt(self, link: Link, info: wire.StoreInfo) -> None:
         """Takes over what the controller says of a store, and the store if it is another than before."""

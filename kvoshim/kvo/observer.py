@@ -11,8 +11,8 @@ from typing import Any
 from kvoshim._values import check_name
 from kvoshim.errors import ClosedError, InvalidNameError, KvoshimError
 from kvoshim.kvo.change import Change, Options
-from kvoshim.kvo.changes import Changes
-from kvoshim.kvo.client import Client
+from kvoshim.kvo.changes import Changes, wake
+from kvoshim.kvo.client import Client, running_loop
 from kvoshim.kvo.every import Every
 from kvoshim.kvo.handle import Handle
 from kvoshim.kvo.keys import Selector
@@ -132,6 +132,48 @@ class Observer:
         callback is logged and goes no further. InvalidKeyError, UnknownNameError, AmbiguousTargetError,
         LimitError.
         """
+        observation = self._observation(
+            target, key, callback, options=options, mode=mode, delivery=delivery, since=since, own=own, weak=weak, wait=wait
+        )
+        self._client.observe(observation)
+        return self._token(observation)
+
+    async def observe_async(self, target: str | int, key: str | None, callback: Callable[[Change], object], **how: Any) -> Token:
+        """As observe(), for a coroutine: the event loop goes on while the controller answers."""
+        import asyncio
+
+        observation = self._observation(target, key, callback, **how)
+        if not self._client.driver.attended:
+            self._client.observe(observation)
+            return self._token(observation)
+        loop = asyncio.get_running_loop()
+        future, errors = loop.create_future(), []
+
+        def finished(error: KvoshimError | None) -> None:
+            errors.append(error)
+            wake(loop, future)
+
+        token = self._token(observation)
+        try:
+            self._client.observe_soon(observation, finished)
+            await self._client.finish(future, observation)
+            if errors[0] is not None:
+                raise errors[0]
+        except BaseException:
+            observation.close()
+            raise
+        return token
+
+    def _token(self, observation: Observation) -> Token:
+        if not observation.closed:  # by its first callback
+            self._observations.add(observation)
+        return Token(observation)
+
+    def _observation(
+        self, target: str | int, key: str | None, callback: Callable[[Change], object], *, options=None, mode="latest",
+        delivery="auto", since=None, own=True, weak=False, wait=True,
+    ) -> Observation:  # fmt: skip
+        """What observe() is asked for, checked."""
         self._check(target)
         selector = Selector(key)
         if not callable(callback):
@@ -148,17 +190,22 @@ class Observer:
             self._client, self._observations, target, selector, callback, Options.of(options), since, own, wait
         )
         observation.direct = _DELIVERIES[delivery]
-        self._client.observe(observation)
-        if not observation.closed:  # by its first callback
-            self._observations.add(observation)
-        return Token(observation)
+        return observation
 
     def changes(self, target: str | int, key: str | None = None, *, limit: int = 65536, **how: Any) -> Changes:
         """The changes that observe() would tell of, to be taken one by one: `for change in …`, `async for change in …`,
         get(timeout), or a descriptor for select. limit: how many wait at most to be taken in mode 'every'; beyond them the
-        oldest are dropped and counted as missed. Otherwise as observe()."""
+        oldest are dropped and counted as missed. Otherwise as observe(). Where an event loop runs, this does not wait for the
+        controller: `async with`, `async for` and get() do, and raise its errors."""
         changes = Changes(self._client, limit, how.get("mode", "latest") == "every")
-        changes.token = self.observe(target, key, changes.put, **how)
+        observation = self._observation(target, key, changes.put, **how)
+        if running_loop() is not None and self._client.driver.attended:
+            changes.token = self._token(observation)
+            self._client.observe_soon(observation, changes.begun)
+        else:
+            self._client.observe(observation)
+            changes.token = self._token(observation)
+            changes.begun(None)
         return changes
 
     def wait_for(

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kvoshim.errors import ClosedError, ControllerHungError, ControllerUnavailableError, KvoshimError, RateLimitError
 from kvoshim.kvo import wire
 from kvoshim.kvo.intake import Call
 from kvoshim.kvo.link import Link, LinkLost
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from kvoshim.kvo.observation import Observation
 
 ANSWER_S = 15.0  # for the controller to answer, restarts included
 _LOOK_S = 0.25  # between looks whether it is hung
@@ -41,15 +46,9 @@ class Requesting:
                 time.sleep(RATE_S)  # what this process has is handed in, however long it takes
 
     def _request(self, build: Callable[..., wire.Message], fd: int, link: Link | None, then: Callable | None) -> Any:
-        self.check()
-        if self.closing:
-            raise ClosedError("the client was closed")
         call = Call(build, fd, then)
-        with self._lock:
-            self._number += 1
-            number = self._number
-            self._calls[number] = call
-            current = link or self._link
+        number = self._enter_call(call)
+        current = link or self._link
         try:
             if current is not None:
                 try:
@@ -71,6 +70,51 @@ class Requesting:
             raise call.answer
         return call.answer
 
+    def _enter_call(self, call: Call) -> int:
+        self.check()
+        if self.closing:
+            raise ClosedError("the client was closed")
+        with self._lock:
+            self._number += 1
+            self._calls[self._number] = call
+            return self._number
+
+    def start(
+        self,
+        build: Callable[..., wire.Message],
+        finished: Callable[[KvoshimError | None], None],
+        fd: int = -1,
+        then: Callable[[Link, Any], None] | None = None,
+    ) -> None:
+        """As request(), but does not wait: finished(error or None) is called where answers are taken in."""
+
+        def end(call: Call) -> None:
+            with self._lock:
+                del self._calls[number]
+            finished(call.answer if isinstance(call.answer, KvoshimError) else None)
+
+        call = Call(build, fd, then, end)
+        number = self._enter_call(call)
+        link = self._link
+        if link is not None:
+            try:
+                self._transmit(link, number, call)
+            except LinkLost:
+                pass  # sent again after the reconnection
+
+    async def finish(self, future: asyncio.Future, observation: Observation) -> None:
+        """Waits, for as long as request() does, until whoever calls finished() has set the future. ClosedError if the observation
+        is closed meanwhile."""
+        import asyncio
+
+        deadline = time.monotonic() + ANSWER_S
+        while not future.done():
+            await asyncio.wait([future], timeout=_LOOK_S)
+            if not future.done():
+                if observation.closed or self.closing:
+                    raise ClosedError("the observation is closed")
+                self._check_late(deadline)
+
     def post(self, message: wire.Message) -> None:
         """Sends a message that has no answer; lost with the connection, which is then made good by handing
         in."""
@@ -91,26 +135,21 @@ class Requesting:
     def _wait(self, call: Call) -> None:
         deadline = time.monotonic() + ANSWER_S
         while not call.answered.wait(min(_LOOK_S, max(0.0, deadline - time.monotonic()))):
-            self._check_hung()
-            if time.monotonic() > deadline:
-                raise ControllerUnavailableError(
-                    f"the controller at {self.path} has not answered for {ANSWER_S:g} s"
-                )
+            self._check_late(deadline)
 
-    def _check_hung(self) -> None:
+    def _check_late(self, deadline: float) -> None:
+        """Whether to wait on for an answer."""
         if self.hung:
             raise ControllerHungError(f"the controller at {self.path} is hung: it gives no sign of life")
+        if time.monotonic() > deadline:
+            raise ControllerUnavailableError(f"the controller at {self.path} has not answered for {ANSWER_S:g} s")
 
     def _await(self, link: Link, call: Call) -> None:
         deadline = time.monotonic() + ANSWER_S
         while not call.answered.is_set():
             self._take_in(link, link.receive(min(_LOOK_S, max(0.0, deadline - time.monotonic()))))
             self.feel_pulse(link)
-            self._check_hung()
-            if time.monotonic() > deadline:
-                raise ControllerUnavailableError(
-                    f"the controller at {self.path} has not answered for {ANSWER_S:g} s"
-                )
+            self._check_late(deadline)
 
     def _pump(self, call: Call) -> None:
         deadline = time.monotonic() + ANSWER_S

@@ -47,6 +47,7 @@ FEATURES = {
         "test_receiving.py::test_a_weak_observer_* test_receiving.py::test_observing_oneself_*",
     "callback, iterator, asyncio, plain descriptor":
         "test_receiving.py::test_an_iterator test_receiving.py::test_a_program_with_* test_receiving.py::test_a_program_that_selects_*",
+    "a coroutine that begins to observe does not hold up its event loop": "test_awaiting.py::*",
     "wait_for a predicate": "test_receiving.py::test_wait_for",
     "delivery `latest` and `every`": "test_delivery.py::test_point_06_*",
     "bounded history": "test_revisions.py::test_what_the_journal_has_no_room_for_is_announced",
