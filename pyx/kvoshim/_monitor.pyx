@@ -6,23 +6,134 @@ from kvoshim._store cimport Reader
 from kvoshim.store_protocol cimport KVOS_TOLD, in_force, kvo_acquire64, kvo_load32, kvo_load64, kvos_slot, ring_head, slot_enter
 
 
+cdef enum:
+    AT_ONCE = 4096  # slots that one call compares
+
+
 cdef class Monitor(Reader):
     """A store with its dirty ring: which slots were written since the last look. Each process that looks has its own place
-    in the ring."""
+    in the ring. What one call does is bounded, whatever the store's owner does meanwhile."""
 
     def __init__(self, int fd):
         Reader.__init__(self, fd)
         self.met = <unsigned char *> calloc(self.slot_count, 1)
-        if self.met == NULL:
+        self.named = <unsigned char *> calloc(self.slot_count, 1)
+        self.told = <uint64_t *> calloc(self.slot_count, sizeof(uint64_t))  # costs nothing until it is touched
+        self.stray = <unsigned char *> calloc(self.slot_count, 1)
+        if self.met == NULL or self.named == NULL or self.told == NULL or self.stray == NULL:
             raise MemoryError()
         self.tail = self.examined = ring_head(self.header)
 
     def __dealloc__(self):
         free(self.met)
+        free(self.named)
+        free(self.told)
+        free(self.stray)
+
+    # --- what is observed ---------------------------------------------
+
+    def name_slot(self, uint32_t number, bint observed) -> int:
+        """Whether somebody observes the slot's key by name; returns the count of writes of which it is told. Those who observe
+        all keys may have to be told of these writes yet."""
+        cdef uint64_t version = self.version(number)
+        if number < self.slot_count:
+            self.named[number] = observed
+            if observed and not self.all:
+                self.told[number] = version
+        return version
+
+    def name_all(self, bint observed):
+        """Whether somebody observes all keys. What was written before is not told of, except to those who observe it by name."""
+        cdef uint32_t number
+        if observed and not self.all:
+            for number in range(self.slots_used()):
+                if not self.named[number]:
+                    self.told[number] = self.version(number)
+        self.all = observed
+
+    # --- what was written ---------------------------------------------
 
     def waiting(self) -> bool:
-        """Whether drain() would find something."""
-        return ring_head(self.header) != self.tail
+        """Whether something is left to be looked at."""
+        return self.left > 0 or ring_head(self.header) != self.tail
+
+    def compare(self):
+        """Has the next calls of changes() look at all slots, whatever the dirty ring says."""
+        self.left = self.slots_used()
+
+    def comparing(self) -> bool:
+        """Whether not all slots were compared yet."""
+        return self.left > 0
+
+    def changes(self, uint32_t most):
+        """[(slot, count of writes), …] of observed keys that were written since their observers were told; they count as
+        told now. At most `most`; the rest comes with the next call."""
+        cdef uint64_t head = ring_head(self.header), first = self.tail
+        cdef uint32_t used, looks = 0
+        cdef list found = []
+        if head - first < self.ring_count:
+            while self.tail != head and looks < AT_ONCE and len(found) < most:
+                self.meet(kvo_load32(&self.ring[self.tail & (self.ring_count - 1)]) & ~KVOS_TOLD, found, True)
+                self.tail += 1
+                looks += 1
+        # Were entries overwritten before they were read?
+        if ring_head(self.header) - first >= self.ring_count:
+            self.tail = ring_head(self.header)
+            self.over = True
+            self.compare()
+        while self.left and looks < AT_ONCE and len(found) < most:
+            used = self.slots_used()
+            self.at = self.at + 1 if self.at + 1 < used else 0
+            self.left = min(self.left - 1, used)
+            self.meet(self.at, found, False)
+            looks += 1
+        return found
+
+    cdef int meet(self, uint32_t number, list found, bint announced) except -1:
+        cdef uint64_t version
+        if announced:
+            self.take(number)
+        if number < self.slot_count and (self.all or self.named[number]):
+            version = self.version(number)
+            if version != self.told[number]:
+                self.told[number] = version
+                found.append((number, version))
+                if not announced and not self.stray[number]:
+                    self.stray[number] = 1
+                    self.strays += 1
+        return 0
+
+    cdef void take(self, uint32_t number) noexcept:
+        """The ring announces it."""
+        if number < self.slot_count and self.stray[number]:
+            self.stray[number] = 0
+            self.strays -= 1
+
+    def unannounced(self) -> bool:
+        """Whether comparing has found what the ring does not announce. Asked when all is compared; it begins anew then."""
+        cdef uint64_t head = ring_head(self.header), i
+        cdef bint found
+        if self.strays and head - self.tail < self.ring_count:
+            for i in range(self.tail, head):
+                self.take(kvo_load32(&self.ring[i & (self.ring_count - 1)]) & ~KVOS_TOLD)
+        found = self.strays > 0
+        if found:
+            memset(self.stray, 0, self.slot_count)
+            self.strays = 0
+        return found
+
+    def ran_over(self) -> bool:
+        """Whether the ring ran over since this was asked last."""
+        cdef bint over = self.over
+        self.over = False
+        return over
+
+    def grown(self) -> bool:
+        """Whether keys may have come to have slots since this was asked last."""
+        cdef uint64_t directory = kvo_acquire64(&self.header.directory)
+        cdef bint grown = directory != self.grown_to
+        self.grown_to = directory
+        return grown
 
     def called(self) -> bool:
         """(Controller) Whether something was written that it has to tell somebody of, or the ring ran over."""
@@ -69,6 +180,9 @@ cdef class Monitor(Reader):
 
     def slot_version(self, uint32_t number) -> int:
         """How often the slot was written, up to what is in force."""
+        return self.version(number)
+
+    cdef uint64_t version(self, uint32_t number) noexcept:
         cdef kvos_slot *slot
         cdef uint64_t version
         if number >= self.slot_count:
@@ -87,6 +201,6 @@ cdef class Monitor(Reader):
         """Changes whenever the slot comes to stand for another key."""
         return kvo_acquire64(&self.slots[number].binding) if number < self.slot_count else 0
 
-    def slots_used(self) -> int:
+    cpdef uint32_t slots_used(self) noexcept:
         """Slots that were ever bound."""
         return min(kvo_acquire64(&self.header.slots_used), <uint64_t> self.slot_count)

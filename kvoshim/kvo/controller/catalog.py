@@ -40,6 +40,8 @@ from kvoshim.kvo.controller.session import Session
 log = logging.getLogger("kvoshim.controller")
 
 _FLOORS_MAX = 4096
+_TURN_S = 0.0005  # of looking at one store, before the others and all clients have their turn
+_AT_ONCE = 64  # changes that are taken at a time
 
 
 @dataclass(eq=False)
@@ -73,11 +75,13 @@ class Store:
     bound: dict[int, str] = field(default_factory=dict)  # slot -> observed key
     slots: dict[str, int] = field(default_factory=dict)  # and back
     missing: set[str] = field(default_factory=set)  # observed keys that have no slot
-    seen: dict[int, int] = field(default_factory=dict)  # slot -> newest version that observers were told of
     links: dict[Session, Link] = field(default_factory=dict)  # clients that its owner rings, or is asked to
     told: dict[str | None, int] = field(default_factory=dict)  # key -> registrations that the controller has to tell
     repaired: int = -1  # its revision when it was last compared
     doubt: bool = False  # changes were too quick to be followed: when they end, those who are rung directly compare
+    written: bool = False  # since it was compared last
+    behind: bool = False  # has more to be looked at than fits in a turn
+    looked: int = 0  # in which turn it was looked at last
 
     @property
     def observed(self) -> bool:
@@ -95,10 +99,12 @@ class Catalog:
         self.direct = True  # whether observables may ring observers
         self._watched: set[Store] = set()  # live and observed
         self._calling: set[Store] = set()  # those that the controller has to look at as soon as they are written to
+        self._repairing: set[Store] = set()  # those of which all is being compared
         self._claims: dict[str, Session] = {}
         self._waiting: dict[str, set[Registration]] = {}  # by name, while there is no store
         self._floors: dict[str, tuple[int, bytes]] = {}  # versions seen of a name, and in which store
         self._numbers = list(range(limits.stores - 1, -1, -1))
+        self._turn = 0
         self.changed: set[Session] = set()  # sessions that have something to be sent
         self.counts = Counts()
 
@@ -208,8 +214,8 @@ class Catalog:
         return sessions
 
     def end(self, store: Store, discard: bool = False) -> None:
-        """The owner is gone. What it wrote last is found first, then the values are retained or dropped."""
-        self.look(store, everything=True)
+        """The owner is gone; its values are retained or dropped. What it wrote last is found by the observers, who compare
+        all when they are told."""
         for link in list(store.links.values()):
             self._part(link)
         if store.owner is not None:
@@ -222,8 +228,7 @@ class Catalog:
         )
         store.owner = None
         store.ended = time.monotonic()
-        self._watched.discard(store)
-        self._calling.discard(store)
+        self._unwatch(store)
         if discard:
             self._forget(store)
         elif sum(store.owner is None for store in self.stores.values()) > self.limits.retained:
@@ -266,8 +271,7 @@ class Catalog:
             self.table.bind_row(registration.row, 0, None)
         del self.stores[store.name]
         self.counts.dropped(store)
-        self._watched.discard(store)
-        self._calling.discard(store)
+        self._unwatch(store)
         self._numbers.append(store.number)
         self.table.clear(store.number)
         store.monitor.close()
@@ -381,18 +385,15 @@ class Catalog:
                 store.missing.discard(key)
                 if key in store.slots:
                     self._unbind(store, store.slots[key])
-        if not store.everything:
-            store.seen = {slot: version for slot, version in store.seen.items() if slot in store.bound}
+        store.monitor.name_all(bool(store.everything))
         self._tell_owner(store)
         if not store.observed:
-            self._watched.discard(store)
-            self._calling.discard(store)
+            self._unwatch(store)
 
     def _enter(self, registration: Registration, store: Store) -> None:
         """Ties a registration to a store. The order is what makes it safe: first the owner is told (the
         table's writes end in a full fence), then the directory and the versions are read; a value set in
         between is seen here or marked dirty there."""
-        self.look(store)  # for those who observe already: what is dirty must not be taken for known below
         registration.store = store
         self.table.bind_row(registration.row, store.monitor.owner_pid, store.number)
         if registration.key is None:
@@ -409,9 +410,7 @@ class Catalog:
             self._watched.add(store)
         self._tell_owner(store)
         self._bind_missing(store)
-        if registration.key is None:
-            for slot in range(store.monitor.slots_used()):
-                store.seen.setdefault(slot, store.monitor.slot_version(slot))
+        store.monitor.name_all(bool(store.everything))
 
     def _tell_owner(self, store: Store) -> None:
         new = bool(store.missing)
@@ -458,6 +457,8 @@ class Catalog:
             return
         # Whoever was written to before the owner knew of the link has marked the ring for the controller.
         self.look(link.store)
+        if link.store.behind:  # what is left will be nobody's to tell
+            link.session.send(wire.Look(link.store.name))
         for registration in link.registrations:
             self._tell(registration, False)
         self._tell_owner(link.store)
@@ -498,8 +499,7 @@ class Catalog:
             self.table.set_told(store.number, slot, key in store.told)
             self.table.set_observed(store.number, slot, True)
             self._tell_owner(store)
-            store.seen[slot] = store.monitor.slot_version(slot)
-            self._notify(store.by_key[key], slot, store.seen[slot], all_of_them=True)
+            self._notify(store.by_key[key], slot, store.monitor.name_slot(slot, True), all_of_them=True)
         for link in store.links.values():
             self.links.flags(link)
 
@@ -507,7 +507,7 @@ class Catalog:
         key = store.bound.pop(slot)
         self.links.bound(store, key, slot, False)
         del store.slots[key]
-        store.seen.pop(slot, None)
+        store.monitor.name_slot(slot, False)
         self.table.set_observed(store.number, slot, False)
         self.table.set_told(store.number, slot, False)
 
@@ -515,79 +515,83 @@ class Catalog:
 
     def waiting(self) -> bool:
         """The second look before sleeping: whether any store was written to that the controller has to tell of."""
-        return any(store.monitor.called() for store in self._calling)
+        return any(self._due(store) for store in self._calling | self._repairing)
+
+    def _due(self, store: Store) -> bool:
+        return store.behind or store in self._repairing or store.monitor.called()
 
     def look_all(self) -> bool:
-        """Takes in what the dirty rings say; whether there was anything."""
-        found = False
-        for store in list(self._calling):
-            if store.monitor.called():
+        """Takes in what was written, for as long as a turn of each store lasts; whether there was anything. Of the stores that
+        have more for us than that, only one has its turn before everybody else's is served again."""
+        self._turn += 1
+        waiting = [store for store in self._calling | self._repairing if self._due(store)]
+        behind = [store for store in waiting if store.behind]
+        for store in waiting:
+            if not store.behind:
                 self.look(store)
-                found = True
-        return found
+        if behind:
+            self.look(min(behind, key=lambda store: store.looked))
+        return bool(waiting)
 
     def repair(self) -> None:
-        """Compares all versions with those told: finds what a writer stored but was stopped from saying."""
-        for store in list(self._watched):
+        """Has all versions compared with those told: finds what a writer stored but was stopped from saying."""
+        for store in self._watched:
             revision, written = store.monitor.highest(), store.monitor.waiting()
             if revision != store.repaired or written or store.doubt:
-                self._repair(store, written)
-                store.repaired = revision
+                store.repaired, store.written = revision, written
+                store.monitor.compare()
+                self._repairing.add(store)
 
-    def _repair(self, store: Store, written: bool) -> None:
-        # First the versions, then the ring: what was announced of them is in it.
-        before = self._versions(store) if store.links else {}
-        announced = self.look(store, everything=True)
+    def _compared(self, store: Store) -> None:
+        """What follows for those who are rung directly."""
+        self._repairing.discard(store)
+        over, unannounced = store.monitor.ran_over(), store.monitor.unannounced()
         if not store.links:
             return
-        if announced is None:
+        if over:
             store.doubt = True
-        elif any(slot not in announced for slot in before) or store.doubt and not written:
+        elif unannounced or store.doubt and not store.written:
             store.doubt = False
             self.links.look(store)
-        if written:
+        if store.written:
             self.links.ring(store)
 
-    def _versions(self, store: Store) -> dict[int, int]:
-        """The slots whose newest version is not the one that was seen."""
-        versions = ((slot, store.monitor.slot_version(slot)) for slot in self._observed_slots(store))
-        return {slot: version for slot, version in versions if store.seen.get(slot) != version}
-
-    @staticmethod
-    def _observed_slots(store: Store) -> Iterable[int]:
-        return range(store.monitor.slots_used()) if store.everything or store.missing else list(store.bound)
+    def _unwatch(self, store: Store) -> None:
+        for stores in (self._watched, self._calling, self._repairing):
+            stores.discard(store)
 
     @property
     def watching(self) -> bool:
         return bool(self._watched)
 
-    def look(self, store: Store, everything: bool = False) -> list[int] | None:
-        """Leaves a notification for each change in one store; returns the slots that were announced (None: too many)."""
-        announced = slots = store.monitor.drain()
-        if not store.observed:
-            return announced
-        if slots is None or everything:
-            slots = self._observed_slots(store)  # the ring ran over, or is not to be relied on
-        for slot in slots:
-            version = store.monitor.slot_version(slot)
-            if store.seen.get(slot) == version:
-                continue
-            key = store.monitor.key_of(slot)
-            old = store.bound.get(slot)
-            if old is not None and old != key:
-                # The key was removed and its slot given to another one.
-                self._unbind(store, slot)
-                store.missing.add(old)
-                self._tell_owner(store)
-                self._notify(store.by_key[old], slot, version, all_of_them=True)
-            if key in store.missing or old is not None and old != key:
+    def look(self, store: Store) -> None:
+        """Leaves a notification for each change in one store, as long as its turn lasts."""
+        store.looked = self._turn
+        end = time.monotonic() + _TURN_S
+        store.behind = True
+        while store.behind and time.monotonic() < end:
+            if store.missing and store.monitor.grown():
                 self._bind_missing(store)
-                version = store.monitor.slot_version(slot)
-            store.seen[slot] = version
-            self._notify(store.by_key.get(key, ()), slot, version)
-            self._notify(store.everything, slot, version)
+            changes = store.monitor.changes(_AT_ONCE)
+            for slot, version in changes:
+                self._look_at(store, slot, version)
+            store.behind = len(changes) == _AT_ONCE or store.monitor.comparing()
+        if store in self._repairing and not store.behind:
+            self._compared(store)
 
-        return announced
+    def _look_at(self, store: Store, slot: int, version: int) -> None:
+        key = store.monitor.key_of(slot)
+        old = store.bound.get(slot)
+        if old is not None and old != key:
+            # The key was removed and its slot given to another one.
+            self._unbind(store, slot)
+            store.missing.add(old)
+            self._tell_owner(store)
+            self._notify(store.by_key[old], slot, version, all_of_them=True)
+        if key in store.missing or old is not None and old != key:
+            self._bind_missing(store)
+        self._notify(store.by_key.get(key, ()), slot, version)
+        self._notify(store.everything, slot, version)
 
     def _notify(self, registrations: Iterable[Registration], slot: int, version: int, all_of_them: bool = False) -> None:
         """Tells those of whom the controller has to care, or all of them."""

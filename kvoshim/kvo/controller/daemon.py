@@ -239,7 +239,7 @@ class ControllerProcess(process.Process[Settings]):
         listener, catalog = self._listener, self._catalog
         busy = listener.read_on()
         busy |= catalog.look_all()
-        listener.flush()
+        busy |= listener.flush()
         if busy or listener.readable:
             return True
         self._plan()

@@ -242,9 +242,11 @@ class Listener:
 
     # --- what they are told ---------------------------------------------
 
-    def flush(self) -> None:
-        """Sends what there is to be sent. A session without room for the rest stays among the changed ones: that there
-        is room again is not to be seen on a ring's descriptor, so it is tried again after a moment."""
+    def flush(self) -> bool:
+        """Sends what there is to be sent; whether there is more that could be sent at once. A session without room for the rest
+        stays among the changed ones: that there is room again is not to be seen on a ring's descriptor, so it is tried again
+        after a moment."""
+        more = False
         for session in list(self._catalog.changed):
             if session.closed:
                 self._catalog.changed.discard(session)
@@ -254,8 +256,11 @@ class Listener:
             except OSError as error:
                 self.leave(session, str(error))
                 continue
-            if not blocked and not session.descriptors_wait:
+            if session.pending and not blocked:
+                more = True
+            elif not blocked and not session.descriptors_wait:
                 self._catalog.changed.discard(session)
+        return more
 
     def leave(self, session: Session, reason: str, level: int = logging.INFO) -> None:
         """Ends a session and what it had published."""

@@ -119,7 +119,7 @@ class Service:
         interested = self._interested(store.name)
         gone = wire.Gone(store.name, store.monitor.instance, discard)
         self.catalog.end(store, discard)
-        self._flush()  # the last changes go before the news that there will be no more
+        self._flush()  # what was found of the last changes; the observers find the rest when they hear that there will be no more
         for session in interested:
             if not session.closed:
                 session.send(gone)

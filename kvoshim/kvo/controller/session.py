@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import secrets
@@ -141,10 +142,11 @@ class Session:
         return bool(self._descriptors)
 
     def flush(self) -> bool:
-        """Sends what there is; True if the stream has no room for the rest. OSError if the connection is
-        broken."""
+        """Sends what there is, of many changes a part; True if the stream has no room for the rest. OSError if the connection
+        is broken."""
         if self._descriptors:
             self._flush_descriptors()
+        told = False
         while True:
             while self._out:
                 data = self._out[0]
@@ -159,12 +161,11 @@ class Session:
                     self._out[0] = data[sent:]
                 else:
                     self._out.popleft()
-            if not self.pending:
+            if told or not self.pending:
                 return False
-            items = [(registration, slot, version) for (registration, slot), version in self.pending.items()]
-            self.pending.clear()
-            for start in range(0, len(items), _NOTIFY_MAX):
-                self.send(wire.Notify(items[start : start + _NOTIFY_MAX]))
+            told = True
+            changes = list(itertools.islice(self.pending, _NOTIFY_MAX))
+            self.send(wire.Notify([(*change, self.pending.pop(change)) for change in changes]))
 
     def process_ended(self) -> bool:
         """Whether the client's process is dead, even if a descendant still holds its connection open."""
