@@ -2,7 +2,8 @@
 """What Key-Value Observation promises, and the tests that hold it to that; test_contract.py keeps the table honest.
 
 A value names tests, as FILE.py::FUNCTION below tests/kvo (FUNCTION may have a `*`). OPEN says of each row without a test what
-is missing: nothing is promised there yet.
+is missing: nothing is promised there yet. LEFT_OUT says what others have and this has not, and why. docs/kvo.md has all of it as tables, which
+`python tests/kvo/contract.py` prints.
 """
 
 # The fourteen points of the delivery contract, in the order of docs/kvo.md.
@@ -42,7 +43,9 @@ FEATURES = {
     "dependent keys": "test_publishing.py::test_dependent_keys",
     "collection changes with indexes, of sets too": "test_options.py::test_collections_tell_where_they_have_changed test_values.py::test_sets",
     "will and did change; batches that merge": "test_objects.py::test_what_is_changed_in_place test_publishing.py::test_a_batch_is_published_at_its_end_and_merges",
-    "tokens end an observation when closed; removal is idempotent": "test_observe.py::test_no_callback_after_close_has_returned",
+    "tokens end an observation when closed, observers theirs when closed or forgotten; removal is idempotent":
+        "test_observe.py::test_no_callback_after_close_has_returned test_observe.py::test_what_was_collected_is_closed "
+        "test_observe.py::test_closed_objects_say_so",
     "weak observers; observing oneself leaks nothing":
         "test_receiving.py::test_a_weak_observer_* test_receiving.py::test_observing_oneself_*",
     "callback, iterator, asyncio, plain descriptor":
@@ -50,6 +53,8 @@ FEATURES = {
     "a coroutine that begins to observe does not hold up its event loop": "test_awaiting.py::*",
     "wait_for a predicate": "test_receiving.py::test_wait_for",
     "delivery `latest` and `every`": "test_delivery.py::test_point_06_*",
+    "initial values, then a mark, also if there are none": "test_delivery.py::test_point_04_*",
+    "resuming from a revision; being told that it is gone": "test_delivery.py::test_point_05_*",
     "bounded history": "test_revisions.py::test_what_the_journal_has_no_room_for_is_announced",
     "transactions, compare-and-set, create if absent":
         "test_publishing.py::test_compare_and_set* test_revisions.py::test_a_transaction_*",
@@ -58,6 +63,9 @@ FEATURES = {
                                                       "test_death.py::test_the_last_values_of_a_killed_observable_stay_and_observers_are_told",
     "a restarted controller is found again": "test_death.py::test_the_controller_comes_back_with_its_registrations",
     "quotas and rates by client and by user": "test_flood.py::*",
+    "what one observable writes holds up nobody else": "test_turns.py::*",
+    "notifications cannot be forged": "test_other_user.py::test_notifications_are_not_forged "
+        "test_strangers.py::test_a_token_serves_once_and_only_its_process",
     "peer credentials, policy by user, group and name, read-only maps": "test_sealing.py::* test_access.py::* test_other_user.py::*",
     "a checksum per record; a writer that dies tears nothing": "test_store.py::test_a_writer_killed_at_any_moment_leaves_a_whole_value "
                                                                "test_store.py::test_damaged_values_are_noticed",
@@ -81,6 +89,33 @@ FEATURES = {
     "metrics": "test_metrics.py::test_what_happens_is_counted test_metrics.py::test_prometheus_scrapes_a_loopback_address",
 }
 
-OPEN = {
-    "a mirror on another host": "none",
+OPEN: dict[str, str] = {}
+
+LEFT_OUT = {
+    "encryption of values in memory": "whoever can read the memory can read the key there too; other users are kept out by the kernel",
+    "rules for single keys": "a store is one piece of memory, which a process may map or not: what fewer may read has a name of its own",
+    "an observation that ends when its token is forgotten": "most callbacks are wanted as long as their observer is there; `weak=True` and `with` are "
+        "for the others",
+    "a mirror on another host": "the layer above speaks with other hosts, with what this one offers to every program",
 }
+
+
+def tables() -> str:
+    """What docs/kvo.md has of this."""
+    lines = ["| promised | tests |", "|---|---|"]
+    for row, patterns in (DELIVERY | FEATURES).items():
+        if row in OPEN or not patterns:
+            continue
+        files: dict[str, list[str]] = {}
+        for file, function in (pattern.split("::") for pattern in patterns.split()):
+            files.setdefault(file, []).extend([] if function == "*" else [f"`{function}`"])
+        tests = [f"[{file}](../tests/kvo/{file}){' ' * bool(functions)}{', '.join(functions)}" for file, functions in files.items()]
+        lines.append(f"| {row} | {'; '.join(tests)} |")
+    lines += ["", "| not promised yet | what is missing |", "|---|---|"] if OPEN else []
+    lines += [f"| {row} | {missing} |" for row, missing in OPEN.items()]
+    lines += ["", "| left out | why |", "|---|---|", *(f"| {row} | {why} |" for row, why in LEFT_OUT.items())]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(tables(), end="")
