@@ -132,16 +132,15 @@ def _shared_memory() -> set[str]:
     for name in os.listdir("/dev/shm"):
         if "kvoshim" not in name and "kvo-" not in name:
             continue
-        if m := re.fullmatch(r"kvoshim-stats-\d+-(\d+)-\d+", name):
-            # A killed process leaves its statistics to whoever comes by next: to us. This process has its own to its end.
-            statistics.processes()
-            if int(m[1]) == os.getpid() or not os.path.exists(f"/dev/shm/{name}"):
-                continue
+        if re.fullmatch(rf"kvoshim-stats-\d+-{os.getpid()}-\d+", name):
+            continue  # this process has its own to its end
         numbers = {int(n) for n in re.findall(r"\d+", name) if len(n) < 10}
         if any(n not in ours and psutil.pid_exists(n) for n in numbers):
             continue
         found.add(name)
-    return found
+    if any(name.startswith("kvoshim-stats-") for name in found):
+        statistics.processes()  # a killed process leaves its statistics to whoever comes by next: to us
+    return {name for name in found if os.path.exists(f"/dev/shm/{name}")}
 
 
 def _settle(look, before, seconds: float = 3.0):

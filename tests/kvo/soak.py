@@ -1,5 +1,5 @@
 """Key-Value Observation under kill -9: 8 observables, 50 observers, all of them and the controller killed again and again,
-for so long: scripts/soak-kvo [SECONDS] [--changes N] [--seed N] [--standby] [--others]. test_soak.py runs it for a moment.
+for so long: scripts/soak-kvo [SECONDS] [--changes N] [--seed N] [--standby] [--others]. test_soak.py runs it for a minute.
 With --standby another controller is always in waiting, and clients start none; with --others besides, every other observer is another
 user (as root only), admitted by the controller's rules.
 
