@@ -9,6 +9,7 @@ Version history: 1, the first; 2, direct delivery.
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Iterator
 from typing import Annotated
@@ -369,11 +370,16 @@ def frame(message: Message) -> bytes:
     return _LENGTH.pack(len(body)) + body
 
 
+@functools.cache
+def _decoder(messages: object) -> msgspec.msgpack.Decoder:
+    return msgspec.msgpack.Decoder(messages)
+
+
 class Frames:
     """Cuts a byte stream into messages. ProtocolError for what is none."""
 
     def __init__(self, messages: object, limit: int) -> None:
-        self._decode = msgspec.msgpack.Decoder(messages).decode
+        self._decode = _decoder(messages).decode
         self._limit = limit
         self._buffer = bytearray()
 

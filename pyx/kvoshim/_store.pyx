@@ -353,10 +353,15 @@ cdef class Segment:
                     big = None
                     if values and record.type != STALE and record.type != MOVED:
                         big = self.fetch(number, self.bindings[number], &record, &count, limit, False)
+                    if record.type == MOVED and in_force(self.header) == limit:
+                        # No change has come into force since the moment was chosen, and a slot has one at most that is not.
+                        raise self.damage(number, count)
                     if record.type == STALE or record.type == MOVED:
-                        # First next time: what is written often must be read soon after the moment is chosen.
-                        self.rescan()
-                        names.insert(0, names.pop(place))
+                        known = names.pop(place)
+                        # A slot that is being given to another key for so long: its owner has died over it, or lies.
+                        if self.rescan() or record.type == MOVED or attempt < SPINS:
+                            # First next time: what is written often must be read soon after the moment is chosen.
+                            names.insert(0, known)
                         break
                     result.append(self.found(key, number, &record, big, count, values))
                 except (CorruptStoreError, ReadContentionError) as error:

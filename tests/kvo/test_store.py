@@ -8,11 +8,13 @@ import mmap
 import os
 import random
 import signal
+import struct
 import subprocess
 import sys
 import threading
 import time
 
+import fuzz_store
 import pytest
 from kvo_harness import until
 from kvoshim._store import Reader, Writer, crc32c
@@ -433,6 +435,39 @@ def _poke(offset: int, data: bytes) -> None:
 
 def _slot() -> int:
     return 4096 + 256 * 64  # the first slot of a store with 64 keys
+
+
+def test_a_store_whose_owner_died_while_it_gave_a_slot_away_is_read_without_that_key():
+    memory = fuzz_store.Sealed(fuzz_store.good_store())
+    reader = Reader(memory.fd)
+    try:
+        keys = set(reader.keys())
+        slot = fuzz_store.SLOTS + 320 * reader.directory()["key3"]
+        memory.put(slot + 16, struct.pack("<Q", 3))  # its binding: being changed
+        found = {one.key: one.state for one in reader.newer(0)[1]}
+        assert found.keys() - {"key7"} == keys - {"key3"} and set(found.values()) == {"set", "removed"}
+        memory.mend()
+        assert {one.key for one in reader.newer(0)[1]} >= keys
+    finally:
+        reader.close()
+        memory.close()
+
+
+def test_a_store_that_is_below_its_values_spoils_these_only():
+    """No transaction leaves two writes of a key that are not in force: who reads all does not wait for it to end."""
+    memory = fuzz_store.Sealed(fuzz_store.good_store())
+    reader = Reader(memory.fd)
+    try:
+        revision, keys = reader.revision(), reader.keys()
+        assert {one.state for one in reader.newer(0)[1]} == {"set", "removed"}
+        memory.put(640, struct.pack("<Q", 6))
+        found = {one.key: one.state for one in reader.newer(0)[1]}
+        assert found.keys() >= set(keys) - {"key6"} and "corrupt" in found.values()  # key6 has not come to be yet
+        memory.mend()
+        assert reader.revision() == revision and {one.state for one in reader.newer(0)[1]} == {"set", "removed"}
+    finally:
+        reader.close()
+        memory.close()
 
 
 def test_damaged_values_are_noticed(writer, reader):

@@ -1,4 +1,4 @@
-"""A moment of what scripts/fuzz-control does for long, from fixed seeds."""
+"""Some seconds of what scripts/fuzz-control does for long, from fixed seeds. scripts/test runs it beside the other tests."""
 
 import random
 
@@ -10,7 +10,7 @@ from process_harness import until
 @pytest.mark.parametrize("one", [fuzz.parse_one, fuzz.cut_one])
 def test_inputs(one):
     dice = random.Random(20)
-    for _ in range(8000):
+    for _ in range(30_000):
         one(dice)
 
 
