@@ -246,7 +246,10 @@ class Client(Requesting, Intake, Reconnecting, Watching):
     def _asking(number: int, observation: Observation, registration: int, key: str | None) -> wire.Observe:
         last = min(observation.last, wire.REVISION_MAX)
         name = observation.name or observation.target
-        return wire.Observe(number, registration, name, key, observation.wait, last, observation.instance, observation.direct)
+        pattern = observation.selector.given if key is None else None
+        return wire.Observe(
+            number, registration, name, key, observation.wait, last, observation.instance, observation.direct, pattern
+        )
 
     def ask_above(self, observation: Observation) -> None:
         """Tells of the revisions that an observation has seen in a store that another one has replaced."""

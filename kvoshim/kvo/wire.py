@@ -77,7 +77,7 @@ class Open(Message, tag=5):
 
 
 class Observe(Message, tag=6):
-    """Asks to be told of changes of a key (None: all keys); answered by Observed.
+    """Asks to be told of changes of a key (None: all keys, or those that a pattern may match); answered by Observed.
 
     wait: an unknown name is no error but awaited. last, instance: the newest revision seen so far, and in
     which store. direct: 0: the controller tells of changes; 1: the observable itself if that can be; 2: only if
@@ -92,6 +92,7 @@ class Observe(Message, tag=6):
     last: Annotated[int, msgspec.Meta(ge=0, le=REVISION_MAX)]
     instance: bytes
     direct: Annotated[int, msgspec.Meta(ge=0, le=2)]
+    pattern: str | None = None
 
 
 class Unobserve(Message, tag=7):

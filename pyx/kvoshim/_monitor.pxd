@@ -17,7 +17,6 @@ cdef class Monitor(Reader):
     cdef bint over             # the ring ran over
     cdef uint32_t at           # where the comparison of all slots goes on
     cdef uint32_t left         # slots that are still to be compared
-    cdef uint64_t grown_to     # the directory when grown() was asked last
 
     cdef uint64_t version(self, uint32_t number) noexcept
     cdef int meet(self, uint32_t number, list found, bint announced) except -1

@@ -128,12 +128,9 @@ cdef class Monitor(Reader):
         self.over = False
         return over
 
-    def grown(self) -> bool:
-        """Whether keys may have come to have slots since this was asked last."""
-        cdef uint64_t directory = kvo_acquire64(&self.header.directory)
-        cdef bint grown = directory != self.grown_to
-        self.grown_to = directory
-        return grown
+    def growth(self) -> int:
+        """Changes when keys have come to slots."""
+        return kvo_acquire64(&self.header.directory)
 
     def called(self) -> bool:
         """(Controller) Whether something was written that it has to tell somebody of, or the ring ran over."""

@@ -40,6 +40,7 @@ FEATURES = {
     "options new, old, initial, prior": "test_options.py::test_new_old_initial_prior",
     "key paths": "test_options.py::test_paths_into_values test_keys.py::test_paths",
     "wildcards and prefixes": "test_options.py::test_patterns test_keys.py::test_patterns",
+    "who observes a pattern is woken for its keys only": "test_patterns.py::*",
     "dependent keys": "test_publishing.py::test_dependent_keys",
     "collection changes with indexes, of sets too": "test_options.py::test_collections_tell_where_they_have_changed test_values.py::test_sets",
     "will and did change; batches that merge": "test_objects.py::test_what_is_changed_in_place test_publishing.py::test_a_batch_is_published_at_its_end_and_merges",

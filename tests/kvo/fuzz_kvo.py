@@ -62,7 +62,8 @@ def message(dice: random.Random) -> wire.Message:
         case 8 if dice.random() < 0.02:  # mostly none of those that are true: the connection ends
             return wire.Report([dice.randrange(1 << 20)] * dice.choice((4 + BUCKETS, 4 + BUCKETS, 3)))
     last = min(max(_small(dice), 0), (1 << 62) - 1) if dice.random() < 0.2 else 0
-    return wire.Observe(number, _small(dice), name, key, dice.random() < 0.8, last, dice.randbytes(16), dice.randrange(3))
+    return wire.Observe(number, _small(dice), name, key, dice.random() < 0.8, last, dice.randbytes(16), dice.randrange(3),
+                        dice.choice((None, None, "a*", "**", "*" * 255, "é" * 200, "")))
 
 
 def spoilt(dice: random.Random, data: bytes) -> bytes:

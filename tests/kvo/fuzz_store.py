@@ -256,7 +256,7 @@ class Stores:
             lambda: (monitor.waiting(), monitor.drain(), monitor.highest(), monitor.slots_used(), monitor.directory()),
             lambda: [monitor.slot_version(n) + monitor.slot_binding(n) for n in range(10)],
             lambda: (monitor.name_slot(dice.randrange(10), True), monitor.name_all(dice.random() < 0.5), monitor.compare()),
-            lambda: (monitor.changes(dice.randrange(1, 10)), monitor.comparing(), monitor.grown()),
+            lambda: (monitor.changes(dice.randrange(1, 10)), monitor.comparing(), monitor.growth()),
             lambda: [monitor.key_of(n) for n in range(10)],
         ]  # fmt: skip
 

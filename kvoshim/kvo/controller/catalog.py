@@ -36,6 +36,7 @@ from kvoshim.kvo.controller.links import Link, Links
 from kvoshim.kvo.controller.metrics import Counts
 from kvoshim.kvo.controller.quota import Limits
 from kvoshim.kvo.controller.session import Session
+from kvoshim.kvo.keys import Sieve
 
 log = logging.getLogger("kvoshim.controller")
 
@@ -53,6 +54,7 @@ class Registration:
     row: int
     since: float
     direct: bool = False  # rather from the observable itself
+    sieve: Sieve | None = None  # of a pattern: the keys that it may be about
     store: Store | None = None
     link: Link | None = None
     told: bool = False  # by the controller: it is counted in the store's `told`
@@ -80,6 +82,10 @@ class Store:
     repaired: int = -1  # its revision when it was last compared
     doubt: bool = False  # changes were too quick to be followed: when they end, those who are rung directly compare
     written: bool = False  # since it was compared last
+    sieves: int = 0  # registrations of patterns
+    keys: dict[int, str] = field(default_factory=dict)  # slot -> key, while there are any
+    placed: int = 0  # the directory when it was gone through for `keys`
+    grown: int = 0  # the directory when the missing were looked for
     behind: bool = False  # has more to be looked at than fits in a turn
     looked: int = 0  # in which turn it was looked at last
 
@@ -322,6 +328,7 @@ class Catalog:
         rung by the observable."""
         if message.key is not None:
             check_key(message.key)
+        sieve = (Sieve(message.pattern) or None) if message.key is None and message.pattern is not None else None
         if message.direct > 1 and not self.direct:
             raise DeliveryError("the controller does not let observables ring this process; use delivery='auto'")
         store = self.stores.get(name)
@@ -334,7 +341,7 @@ class Catalog:
         session.account.admit_registration(self.limits.per_user)
         now = time.time()
         row = self.table.add_row(session.pid, session.start, name, message.key, int(now * 1e9))
-        registration = Registration(session, message.registration, name, message.key, row, now, bool(message.direct))
+        registration = Registration(session, message.registration, name, message.key, row, now, bool(message.direct), sieve)
         session.registrations[message.registration] = registration
         self.counts.registered += 1
         if 0 < message.last < wire.REVISION_MAX and (store is None or store.monitor.instance != message.instance):
@@ -352,7 +359,7 @@ class Catalog:
         log.info(
             "%s observes %s of %r%s",
             session,
-            "all keys" if message.key is None else repr(message.key),
+            repr(message.key or message.pattern) if message.key or message.pattern else "all keys",
             name,
             "" if store else ", which is not there yet",
         )
@@ -377,6 +384,9 @@ class Catalog:
         self._tell(registration, False)
         if key is None:
             store.everything.discard(registration)
+            store.sieves -= registration.sieve is not None
+            if not store.sieves:
+                store.keys, store.placed = {}, 0
         else:
             registrations = store.by_key[key]
             registrations.discard(registration)
@@ -398,6 +408,8 @@ class Catalog:
         self.table.bind_row(registration.row, store.monitor.owner_pid, store.number)
         if registration.key is None:
             store.everything.add(registration)
+            store.sieves += registration.sieve is not None
+            self._place(store)
         else:
             if registration.key not in store.by_key:
                 store.by_key[registration.key] = set()
@@ -410,10 +422,21 @@ class Catalog:
             self._watched.add(store)
         self._tell_owner(store)
         self._bind_missing(store)
+        self._place(store)  # what has come meanwhile
         store.monitor.name_all(bool(store.everything))
 
+    def _place(self, store: Store) -> None:
+        """Notes which keys stand where, for those who observe patterns. From here on what comes to a slot is announced."""
+        if not store.sieves or store.placed == (directory := store.monitor.growth()):
+            return
+        store.placed = directory
+        for key, slot in store.monitor.directory().items():
+            if store.keys.get(slot) != key:
+                store.keys[slot] = key
+                self.links.placed(store, slot, key)
+
     def _tell_owner(self, store: Store) -> None:
-        new = bool(store.missing)
+        new = bool(store.missing or store.sieves)
         self.table.set_flags(store.number, bool(store.bound), bool(store.everything), new)
         every = None in store.told
         self.table.set_told_flags(store.number, len(store.told) > every, every, new)
@@ -570,7 +593,8 @@ class Catalog:
         end = time.monotonic() + _TURN_S
         store.behind = True
         while store.behind and time.monotonic() < end:
-            if store.missing and store.monitor.grown():
+            if store.missing and store.grown != (directory := store.monitor.growth()):
+                store.grown = directory
                 self._bind_missing(store)
             changes = store.monitor.changes(_AT_ONCE)
             for slot, version in changes:
@@ -591,7 +615,16 @@ class Catalog:
         if key in store.missing or old is not None and old != key:
             self._bind_missing(store)
         self._notify(store.by_key.get(key, ()), slot, version)
-        self._notify(store.everything, slot, version)
+        if store.sieves:
+            before = store.keys.get(slot)
+            if before != key:  # it has come to the slot: who observes it is rung from now on
+                store.keys[slot] = key
+                self.links.placed(store, slot, key)
+                patterns = [one for one in store.everything if one.sieve is not None]
+                self._notify(_sifted(patterns, before, key), slot, version, all_of_them=True)
+            self._notify(_sifted(store.everything, key), slot, version)
+        else:
+            self._notify(store.everything, slot, version)
 
     def _notify(self, registrations: Iterable[Registration], slot: int, version: int, all_of_them: bool = False) -> None:
         """Tells those of whom the controller has to care, or all of them."""
@@ -633,3 +666,9 @@ class Catalog:
                     wire.Row(name, store.monitor.owner_pid, store.owner is not None, store.program, observers)
                 )
         return rows
+
+
+def _sifted(registrations: Iterable[Registration], *keys: str | None) -> list[Registration]:
+    """Those of all keys, or of a pattern that one of these may match."""
+    known = [key for key in keys if key is not None]
+    return [one for one in registrations if one.sieve is None or any(map(one.sieve.lets, known))]

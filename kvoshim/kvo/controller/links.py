@@ -28,6 +28,7 @@ log = logging.getLogger("kvoshim.controller")
 
 
 _numbers = itertools.count(1)
+_SIFTED = 4096  # keys of a store that are looked at one by one for a pattern; a process is rung for all of a larger one
 
 
 class Ear:
@@ -67,11 +68,12 @@ class Link:
     session: Session  # the observer's
     confirmed: bool = False  # the owner rings
     everything: set[Registration] = field(default_factory=set)
+    sifted: set[Registration] = field(default_factory=set)  # of patterns
     by_key: dict[str, set[Registration]] = field(default_factory=dict)
 
     @property
     def registrations(self) -> list[Registration]:
-        return [*self.everything, *(one for registrations in self.by_key.values() for one in registrations)]
+        return [*self.everything, *self.sifted, *(one for registrations in self.by_key.values() for one in registrations)]
 
 
 class Links:
@@ -95,7 +97,12 @@ class Links:
             if link is None:
                 return
         registration.link = link
-        if registration.key is None:
+        if registration.sieve is not None and len(store.keys) <= _SIFTED:
+            link.sifted.add(registration)
+            for slot, key in store.keys.items():
+                if registration.sieve.lets(key):
+                    self._table.set_linked(link.row, slot, True)
+        elif registration.key is None:
             link.everything.add(registration)
         else:
             link.by_key.setdefault(registration.key, set()).add(registration)
@@ -109,13 +116,31 @@ class Links:
             return
         key = registration.key
         link.everything.discard(registration)
+        if registration in link.sifted:
+            link.sifted.discard(registration)
+            for slot, sifted in link.store.keys.items():
+                if registration.sieve.lets(sifted):
+                    self._table.set_linked(link.row, slot, self._wanted(link, sifted))
         if key in link.by_key:
             link.by_key[key].discard(registration)
             if not link.by_key[key]:
-                if key in link.store.slots:
-                    self._table.set_linked(link.row, link.store.slots[key], False)
                 del link.by_key[key]
+                if key in link.store.slots:
+                    self._table.set_linked(link.row, link.store.slots[key], self._wanted(link, key))
         self.flags(link)
+
+    @staticmethod
+    def _sifted(link: Link, key: str | None) -> bool:
+        return key is not None and any(one.sieve.lets(key) for one in link.sifted)
+
+    def _wanted(self, link: Link, key: str | None) -> bool:
+        return key in link.by_key or self._sifted(link, key)
+
+    def placed(self, store: Store, slot: int, key: str | None) -> None:
+        """A key has come to a slot: those who observe patterns may want it."""
+        for link in store.links.values():
+            if link.sifted:
+                self._table.set_linked(link.row, slot, self._wanted(link, key))
 
     def bind(self, link: Link, key: str) -> None:
         """A key's slot, if it has one, counts for the link."""
@@ -127,12 +152,12 @@ class Links:
         """An observed key has come to a slot, or is about to lose it."""
         for link in store.links.values():
             if key in link.by_key:
-                self._table.set_linked(link.row, slot, on)
+                self._table.set_linked(link.row, slot, on or self._sifted(link, store.keys.get(slot)))
 
     def flags(self, link: Link) -> None:
         missing = link.store.missing
         new = bool(missing) and any(key in missing for key in link.by_key)
-        self._table.set_link_flags(link.row, bool(link.by_key), bool(link.everything), new)
+        self._table.set_link_flags(link.row, bool(link.by_key or link.sifted), bool(link.everything), new)
 
     # --- links ---------------------------------------------
 
