@@ -3,6 +3,8 @@
 import ast
 import pathlib
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -90,3 +92,8 @@ def test_core_cimports_point_down(name):
     path = ROOT / "pyx" / "kvoshim" / (f"{name}.pyx" if name == "_core" else f"{name}.pxd")
     for target in re.findall(r"^from kvoshim\.(\w+) cimport", path.read_text(), re.M):
         assert target in CORE_ORDER and CORE_ORDER.index(target) < CORE_ORDER.index(name), f"{name} uses {target}"
+
+
+@pytest.mark.parametrize("module", PYTHON_LAYERS[0])
+def test_each_module_of_the_core_may_be_the_first_one_imported(module):
+    subprocess.run([sys.executable, "-P", "-c", f"import {module}"], check=True, timeout=60)

@@ -7,7 +7,7 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from posix.unistd cimport close, usleep
 
 from kvoshim._memory cimport fork_generation, memory_create, memory_open, memory_unmap
-from kvoshim._monitor cimport Monitor
+from kvoshim._store cimport Reader
 from kvoshim.store_protocol cimport (
     KVO_LAYOUT, KVO_PAGE, KVOB_MAGIC, fall_asleep, kvo_fence, kvo_load64, kvo_relax, kvob_page, ring_head, wake_up)
 
@@ -133,7 +133,7 @@ cdef class Sleeper:
 
     cpdef bint written(self, list stores) except -1:
         """Whether the dirty ring of any of these Monitors has something that was not taken."""
-        cdef Monitor store
+        cdef Reader store
         for store in stores:
             if store.base != NULL and ring_head(store.header) != store.tail:
                 return True
@@ -199,7 +199,7 @@ cdef class Sleeper:
         """Looks at the dirty rings for at most so long; True as soon as there is something."""
         cdef uint64_t **heads
         cdef uint64_t *tails
-        cdef Monitor store
+        cdef Reader store
         cdef size_t count = 0, room = len(stores)
         cdef bint found = False, crowded = False
         heads = <uint64_t **> malloc(room * sizeof(void *))

@@ -5,7 +5,6 @@ from kvoshim._store cimport Reader
 
 
 cdef class Monitor(Reader):
-    cdef uint64_t tail         # entries of the dirty ring that were taken
     cdef uint64_t examined     # entries that called() has looked at
     cdef unsigned char *met    # per slot: met in this look already
     # The controller's:

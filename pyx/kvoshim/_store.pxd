@@ -68,6 +68,7 @@ cdef class Reader(Segment):
     cdef public bint ended       # the owner is gone: what was to end with it has
     cdef Found change(self, kvos_entry *entry, bytes key, bytes big)
     cdef uint64_t seen           # the directory count of the last rescan
+    cdef uint64_t tail           # entries of the dirty ring that were taken (Monitor)
     cdef dict bound              # slot number -> key
 
 
