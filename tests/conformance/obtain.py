@@ -145,8 +145,9 @@ def sdist(requirement: str, name: str) -> Path:
         if fresh:
             _do([sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps", "--no-binary",
                  ":all:", "-d", folder, requirement], requirement)
+            safely = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # Python 3.11.4
             for archive in folder.glob("*.tar.gz"):
                 with tarfile.open(archive) as tar:
-                    tar.extractall(folder, filter="data")
+                    tar.extractall(folder, **safely)
                 archive.unlink()
         return next(p for p in folder.iterdir() if p.is_dir())
