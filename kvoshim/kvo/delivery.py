@@ -23,6 +23,8 @@ log = logging.getLogger("kvoshim.observer")
 
 introduce(Change, difference)
 
+FORGET_AT = 1024  # keys seen, before one looks which of them are no more
+
 
 class Delivery(Teller):
     """The client's record of an observation; knows nothing of the Observer object, so that one can be collected."""
@@ -68,6 +70,8 @@ class Delivery(Teller):
         self._parts: dict[str, Seen] = {}  # for a path: of the keys that it may lead through
         self._due, self._skipped = None, 0  # for a path: what is to be evaluated; writes that it includes
         self._slots: dict[int, str] = {}
+        self._floor = 0  # the highest revision seen when some were forgotten
+        self._forget_at = FORGET_AT
         self._keeps = self._old or selector.one is not None
         self._values = self._new or self._old or selector.path is not None
         self._several, self._path, self._every = selector.keys is None, selector.path is not None, self.every
@@ -77,7 +81,7 @@ class Delivery(Teller):
     @property
     def last(self) -> int:
         """The highest revision seen."""
-        return max((seen.revision for seen in list(self._seen.values())), default=0)
+        return max(self._floor, *(seen.revision for seen in list(self._seen.values())), 0)
 
     # --- one key ---------------------------------------------
 

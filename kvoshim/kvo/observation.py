@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from kvoshim.errors import KvoshimError
 from kvoshim.kvo.change import Change
-from kvoshim.kvo.delivery import Delivery, Seen
+from kvoshim.kvo.delivery import FORGET_AT, Delivery, Seen
 from kvoshim.kvo.wire import REVISION_END, REVISION_FRESH
 
 if TYPE_CHECKING:
@@ -64,6 +64,8 @@ class Observation(Delivery):
                 else:
                     self._refresh(handle, slot)
                 self._based, self._again = True, False
+                if len(self._seen) > self._forget_at and self._several:
+                    self._forget(handle)
                 if not handle.live and not self.closed:
                     self._let_go(handle)
             except KvoshimError as error:
@@ -83,6 +85,8 @@ class Observation(Delivery):
         for seen in [*self._seen.values(), *self._parts.values()]:
             if seen.revision >= REVISION_FRESH:
                 seen.revision = 0
+        if self._floor >= REVISION_FRESH:
+            self._floor = 0
         if self.last > handle.reader.revision():
             self.client.ask_above(self)
 
@@ -177,6 +181,17 @@ class Observation(Delivery):
         self._tell_vanished(handle, known)
         self._deliver(found, "setting")
         self.processed = revision
+
+    def _forget(self, handle: Handle) -> None:
+        """Lets go of deleted keys that have left the store: who observes all keys would keep every key that ever was."""
+        if not self.every:
+            self._scan(handle)  # so that what was delivered of them is not above `processed`
+        self._floor = self.last
+        known = handle.reader.directory()
+        for key, seen in list(self._seen.items()):
+            if not seen.present and key not in known and seen.revision <= self.processed:
+                del self._seen[key]
+        self._forget_at = 2 * len(self._seen) + FORGET_AT
 
     def _tell_vanished(self, handle: Handle, known: dict[str, int]) -> None:
         """What was there and is not in the directory any more."""
