@@ -333,7 +333,7 @@ def recv(self, Py_ssize_t bufsize, int flags=0):
         return standard_recv(self, bufsize, flags)
     cdef conn_t *c = conn_at(ident)
     if state_of(c) == LIVE and is_set(&c.recv_ring) and not flags & MSG_WAITALL:
-        n = ring_readable(c)
+        n = ring_promised(c)
         if 0 < n < bufsize:
             bufsize = n  # no larger buffer than there is data
     cdef bytes data = PyBytes_FromStringAndSize(NULL, bufsize)

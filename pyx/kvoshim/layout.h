@@ -9,6 +9,7 @@
  *   2  the way back to the kernel socket: KVO_LEFT, KVO_BACK, KVO_PARTED, bell_lock, resent; KVO_CLOSED
  *   3  the latest small message beside the tail, what moves in lines of its own; put
  *   4  wait: KVO_WANT_FENCE and its turns
+ *   5  promised
  */
 #pragma once
 #include <assert.h>
@@ -16,7 +17,7 @@
 #include <stdint.h>
 
 #define KVO_MAGIC 0x314d4948534f564bULL /* "KVOSHIM1", little endian */
-#define KVO_VERSION 4u
+#define KVO_VERSION 5u
 #define KVO_LINE 64
 #define KVO_HEADER_BYTES 4096
 #define KVO_NONCE_BYTES 16
@@ -65,7 +66,8 @@ struct kvo_side {
   uint32_t cpu;         /* CPU + 1 on which I last waited */
   uint64_t latest_is;   /* the message that `latest` holds: position behind it << 8 | its bytes; 0: none, or being written */
   uint64_t latest[KVO_LATEST]; /* a small message that lies in the ring too: with it comes in one line what else takes two */
-  uint64_t pad0[8];
+  uint64_t promised;    /* tail to be, once the piece of a long message is written for which there is room already */
+  uint64_t pad0[7];
   /* 128: written by my receivers, read by the peer's senders when the ring looks full */
   uint64_t head;        /* bytes I have consumed from my incoming ring, ever */
   uint64_t kernel_read; /* bytes of data I have read through the kernel */
@@ -132,6 +134,7 @@ KVO_AT(struct kvo_side, records, 16);
 KVO_AT(struct kvo_side, cpu, 20);
 KVO_AT(struct kvo_side, latest_is, 24);
 KVO_AT(struct kvo_side, latest, 32);
+KVO_AT(struct kvo_side, promised, 64);
 KVO_AT(struct kvo_side, head, 128);
 KVO_AT(struct kvo_side, kernel_read, 136);
 KVO_AT(struct kvo_side, stamps, 144);

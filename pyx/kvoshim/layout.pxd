@@ -15,7 +15,7 @@ cdef extern from "layout.h" nogil:
         uint64_t tail, cut, head, kernel_read, head_cache, kernel_sent, inode, tail_cache, resent, put
         uint32_t flags, closing, cpu, wait, rung, drained
         uint32_t send_lock, bell_lock, recv_lock, kernel_lock, reset_seen, records, records_taken, records_seen
-        uint64_t latest_is
+        uint64_t latest_is, promised
         uint64_t latest[4]
         uint64_t stamps[4]
         uint64_t record_at[16]

@@ -211,7 +211,7 @@ cdef inline size_t receive_quickly(conn_t *c, void *buffer, size_t n, bint *bell
     cdef side_t *peer
     cdef uint64_t head, known, offset
     cdef uint32_t records
-    cdef bint fresh = False
+    cdef bint fresh = False, long_one
     if state_of(c) != LIVE or not is_set(&c.recv_ring) or kvo_nowhere(buffer):
         return 0
     me = c.me
@@ -229,8 +229,9 @@ cdef inline size_t receive_quickly(conn_t *c, void *buffer, size_t n, bint *bell
             kvo_store64(&me.tail_cache, head + known)
         fresh = True
     offset = head & (c.size - 1)
+    long_one = n > MOST and known >= MOST  # of which the next piece may come meanwhile
     n = least(n, known)
-    if (known > c.size or n > c.size - offset or n == 0 or n > MOST
+    if (known > c.size or n > c.size - offset or n == 0 or n > MOST or long_one
             or records != kvo_load32(&me.records_taken) or is_set(&c.recv_back) or kvo_load32(&me.flags) & KVO_LEFT):
         side_unlock(&me.recv_lock)
         return 0

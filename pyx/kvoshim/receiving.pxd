@@ -11,6 +11,7 @@ from kvoshim.doorbell cimport *
 from kvoshim.early cimport kernel_receive, receive_kernel, receive_undecided
 from kvoshim.negotiate cimport *
 from kvoshim.readiness cimport kernel_ready
+from kvoshim.spin cimport elsewhere
 from kvoshim.wait cimport *
 
 
@@ -84,6 +85,22 @@ cdef inline void tell_received(conn_t *c, int fd) noexcept nogil:
         fence_as_wished(c)
     if kvo_load32(&c.peer.wait) & (KVO_WANT_SPACE | KVO_WANT_ROOM) and 2 * ring_readable(c) <= <ssize_t>c.size:
         ring_bell(c, fd, KVO_WANT_SPACE)
+
+
+cdef inline bint next_piece_comes(conn_t *c) noexcept nogil:
+    """A piece of a long message has been read: lies the next one there, or is it being written? That takes the peer a microsecond,
+    on a CPU of its own; to come back for it costs more."""
+    cdef uint64_t head = kvo_load64(&c.me.head), start
+    if kvo_load64(&c.peer.tail) != head:
+        return True
+    if kvo_load64(&c.peer.promised) - head - 1 >= c.size or not elsewhere(c):
+        return False
+    start = kvo_ticks()
+    while kvo_ticks() - start < 2 * kvo_process.pause_ticks:
+        if kvo_load64(&c.peer.tail) != head:
+            return True
+        kvo_relax()
+    return False
 
 
 cdef inline ssize_t receive_live(conn_t *c, int fd, msghdr *m, int flags) noexcept nogil:
@@ -169,6 +186,8 @@ cdef inline ssize_t receive_on(conn_t *c, int fd, msghdr *m, size_t asked, int f
         if n and got < asked and before_the_cut and not peek and not m.msg_controllen and switch_receiving(c) \
                 and ring_readable(c) > 0:
             continue  # the last bytes before the cut: those behind it belong to the same read
+        if n >= PIECE and got < asked and not before_the_cut and not peek and m.msg_control == NULL and next_piece_comes(c):
+            continue
         if n and (got == asked or not all_of_it):
             kvo_store32(&c.silent_sends, 0)
             bump(&c.silent_receives)

@@ -68,6 +68,18 @@ cdef inline ssize_t ring_readable(conn_t *c) noexcept nogil:
     return ring_used(c, kvo_acquire64(&c.peer.tail), kvo_load64(&c.me.head))
 
 
+cdef inline ssize_t ring_promised(conn_t *c) noexcept nogil:
+    """Bytes of a long message that wait or are being written at this moment (at least one piece waits); else those that wait.
+    Or -EPROTO."""
+    cdef ssize_t n = ring_readable(c)
+    cdef uint64_t promised
+    if n >= PIECE:
+        promised = kvo_load64(&c.peer.promised) - kvo_load64(&c.me.head)
+        if promised <= c.size and promised > <uint64_t>n:
+            return <ssize_t>promised
+    return n
+
+
 cdef inline ssize_t ring_space(conn_t *c) noexcept nogil:
     """Free bytes, or -EPROTO."""
     # SYNC POINT ring-space: pairs with the release of head in ring_read.
@@ -96,6 +108,8 @@ cdef inline ssize_t ring_write(conn_t *c, const iovec *iov, size_t skip, size_t 
             return used
         kvo_store64(&c.me.head_cache, head)
     n = least(least(want, c.size - <size_t>used), PIECE)
+    if n < want:
+        kvo_store64(&c.me.promised, tail + least(want, c.size - <size_t>used))
     while done < n:
         while skip >= iov.iov_len:
             skip -= iov.iov_len

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/resource.h>
@@ -108,7 +109,19 @@ void kvo_wake_all(uint32_t *word) {
   errno = saved;
 }
 
+/* The kernel's table of descriptors grows to hold the numbers that our own take. In a process with threads that waits for every
+ * CPU to pass through the scheduler (10 ms were measured, in the midst of a first request), so it is done while there are none. */
+static void widen_descriptor_table(void) {
+  int low = eventfd(0, EFD_CLOEXEC);
+  int high = low < 0 ? -1 : (int)syscall(SYS_fcntl, low, F_DUPFD_CLOEXEC, kvo_process.internal_from);
+  if (high >= 0) syscall(SYS_close, high);
+  if (low >= 0) syscall(SYS_close, low);
+}
+
 void kvo_forked_child(void) {
+  int saved = errno;
+  widen_descriptor_table(); /* it is inherited no larger than it is filled */
+  errno = saved;
   thread_id = 0;
   if (kvo_process.expedited) join_expedited_fences(); /* it is inherited; a failure changes nothing */
   kvo_process.pid = (int32_t)getpid();
@@ -240,6 +253,7 @@ int kvo_start(const char *paths) {
   struct rlimit limit;
   uint64_t descriptors = getrlimit(RLIMIT_NOFILE, &limit) ? 1024 : limit.rlim_max;
   p->internal_from = descriptors < 1024 || limit.rlim_cur < 1024 ? 64 : 512;
+  widen_descriptor_table();
   if (descriptors > 1u << 20) descriptors = 1u << 20;
   p->slot_limit = 1u << 16;
   /* Mapped, not filled: a page costs memory when a descriptor in its range is first used. */

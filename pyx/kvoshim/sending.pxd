@@ -10,6 +10,7 @@ from kvoshim.demote cimport attend, demote, follow
 from kvoshim.doorbell cimport *
 from kvoshim.negotiate cimport *
 from kvoshim.room cimport wait_kernel_room, wait_space
+from kvoshim.spin cimport elsewhere
 from kvoshim.wait cimport *
 
 
@@ -49,12 +50,6 @@ cdef inline void tell_sent(conn_t *c, int fd) noexcept nogil:
             attend(c, fd)
     if kvo_load32(&c.silent_sends) % LOOK_EVERY == 0:
         peer_stopped(c, fd)
-
-
-cdef inline bint better_at_once(conn_t *c) noexcept nogil:
-    """Is a sleeper to be woken by the first piece of a long message? On another CPU it wakes up while I go on; on mine it would
-    take the CPU, to read one piece and sleep again."""
-    return kvo_load32(&c.peer.cpu) != <uint32_t>kvo_cpu() + 1
 
 
 cdef inline ssize_t send_live(conn_t *c, int fd, const msghdr *m, size_t total, int flags) noexcept nogil:
@@ -128,7 +123,9 @@ cdef inline ssize_t send_pieces(conn_t *c, int fd, const msghdr *m, size_t total
                 return -ECONNRESET if n == -EPROTO else <ssize_t>done if done else n
             if n:
                 fence_after_publishing(c)
-                if kvo_load32(&c.peer.wait) & KVO_WANT_DATA and (total <= PIECE or better_at_once(c)):
+                # The first piece of a long message wakes a sleeper on another CPU: it wakes up while I go on. On mine it would take
+                # the CPU, to read one piece and sleep again.
+                if kvo_load32(&c.peer.wait) & KVO_WANT_DATA and (total <= PIECE or elsewhere(c)):
                     tell_sent(c, fd)
         elif anything_outside(m):
             return -EFAULT

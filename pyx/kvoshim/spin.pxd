@@ -97,6 +97,11 @@ cdef inline uint32_t note_cpu(conn_t *c) noexcept nogil:
     return mine
 
 
+cdef inline bint elsewhere(conn_t *c) noexcept nogil:
+    """The peer last waited on another CPU than mine."""
+    return kvo_load32(&c.peer.cpu) != <uint32_t>kvo_cpu() + 1
+
+
 cdef inline bint changed(conn_t *c, const uint64_t *word, uint64_t old, uint32_t flags) noexcept nogil:
     return (kvo_load64(word) != old or kvo_load32(&c.peer.flags) != flags
             or kvo_load32(&c.peer.closing) != kvo_load32(&c.closing_seen))
