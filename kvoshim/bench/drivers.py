@@ -84,6 +84,12 @@ def environment(
     return variables
 
 
+def forget_proof(run: Stage) -> None:
+    """What the shim has logged so far was about a trial."""
+    if (run.folder / LOG).exists():
+        os.truncate(run.folder / LOG, 0)
+
+
 def with_proof(
     figures: dict[str, object], case: Case, subject: str, run: Stage, path: str, connections: int | None = None
 ) -> dict[str, object]:

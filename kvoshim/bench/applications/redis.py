@@ -3,14 +3,13 @@
 import csv
 
 from kvoshim.bench.applications.load import figures, lacking, load
-from kvoshim.bench.drivers import Context, environment, with_proof
+from kvoshim.bench.drivers import Context, environment, forget_proof, with_proof
 from kvoshim.bench.model import Case
 from kvoshim.bench.processes import RunError, listens, stage
 
-# Requests for one second on a fast machine, by clients and pipeline; a run takes its share.
-PACE = {(1, 1): 60_000, (50, 1): 150_000, (1, 16): 400_000, (50, 16): 1_000_000}
-# Bytes of values that pass in a second besides.
-BANDWIDTH = 2_000_000_000
+# Requests of a first, short run for each that is in flight on a connection; its rate says how many the run proper takes.
+TRIAL = 3000
+SHORTEST = 0.3  # seconds: redis-benchmark's clock counts milliseconds
 
 
 def missing(_case: Case) -> str | None:
@@ -21,7 +20,6 @@ def missing(_case: Case) -> str | None:
 def run(context: Context, case: Case, size: int, placement: str, subject: str) -> dict[str, object]:
     """`size` bytes a value. Raises RunError."""
     server_cpu, client_cpu = context.placed(placement)
-    clients = max(case.connections, 1)
     with stage() as run:
         path = str(run.folder / "s")
         variables = environment(context, case, subject, run, path)
@@ -32,12 +30,16 @@ def run(context: Context, case: Case, size: int, placement: str, subject: str) -
             cpu=server_cpu,
         )
         run.await_condition(server, "listening", lambda: listens(path))
-        # Its clock counts milliseconds: the fastest run must last some hundred of them.
-        pace = min(PACE[clients, case.pipeline], BANDWIDTH // size)
-        command = ["redis-benchmark", "-s", path, "-t", case.mode, "-n", str(int(pace * max(context.seconds, 0.3)))]
-        command += ["-c", str(clients), "-P", str(case.pipeline), "-d", str(size), "--csv"]
-        text, cost = load(context, run, [server], command, variables, client_cpu)
-        found = read(text, cost)
+        command = ["redis-benchmark", "-s", path, "-t", case.mode, "-c", str(max(case.connections, 1)), "-P", str(case.pipeline)]
+        command += ["-d", str(size), "--csv", "-n"]
+
+        def measured(count: int) -> dict[str, object]:
+            forget_proof(run)
+            return read(*load(context, run, [server], [*command, str(count)], variables, client_cpu))
+
+        trial = TRIAL * case.pipeline
+        rate = measured(trial)["messages_per_s"]
+        found = measured(max(trial, int(rate * max(context.seconds, SHORTEST))))
         server.end()
         return with_proof(found, case, subject, run, path)
 
