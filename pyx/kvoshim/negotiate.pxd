@@ -21,6 +21,7 @@ from kvoshim.connection cimport *
 from kvoshim.rendezvous cimport *
 from kvoshim.segment cimport segment_create, segment_attach
 from kvoshim.doorbell cimport slot_take
+from kvoshim.habit cimport note_life, stays_short
 from kvoshim.lock cimport side_lock, side_unlock
 
 cdef enum:
@@ -108,6 +109,8 @@ cdef inline void go_live_locked(conn_t *c, int fd) noexcept nogil:
     if c.early_sleepers:
         c.early_slot = slot_take(c, <uint32_t>kvo_process.pid)
     enter(c, LIVE)
+    if c.role == 0:
+        note_life(c.path, False)
     kick(c)  # registrations made before are to be converted
     count(&kvo_process.stats.accelerated, 1)
     if c.peer_pid == 0 and credentials(fd, &who):
@@ -133,8 +136,14 @@ cdef inline void mark(int fd, const sockaddr_un *address, socklen_t length) noex
     cdef sockaddr_un own
     cdef int saved = errno, reason = KVO_NO_MARK
     cdef size_t path = length - sizeof(unsigned short)
-    cdef uint64_t signals = kvo_hold_signals()
-    cdef conn_t *c = conn_new(fd, MARKED, 0)
+    cdef uint64_t signals
+    cdef conn_t *c
+    if stays_short(address.sun_path, path):
+        refuse(KVO_SHORT, fd, b"client")
+        kvo_set_errno(saved)
+        return
+    signals = kvo_hold_signals()
+    c = conn_new(fd, MARKED, 0)
     if c == NULL:
         refuse(KVO_TABLE_FULL, fd, b"client")
         kvo_release_signals(signals)

@@ -155,7 +155,7 @@ static const char *const reason_names[KVO_REASONS] = {
     "no-segment",  "bad-offer", "version",    "withdrawn",       "forked",        "ancillary",
     "stdio",       "signals",   "table-full",      "shut-early",    "detached",
     "exec",        "handed-over", "urgent",   "splice",          "nested-epoll",  "low-water",
-    "peer-left", "no-memory",
+    "peer-left", "no-memory", "short-lived",
 };
 
 const char *kvo_reason_name(int reason) {

@@ -127,7 +127,17 @@ enum kvo_reason {
   KVO_LOW_WATER,      /* SO_RCVLOWAT */
   KVO_PEER_LEFT,      /* the peer went back to the kernel socket */
   KVO_NO_MEMORY,      /* for its registration in an epoll set */
+  KVO_SHORT,          /* connections to its path end before their warm-up (habit.pxd) */
   KVO_REASONS
+};
+
+enum { KVO_HABITS = 8 }; /* a power of two */
+
+/* How long the connections to a path have lived lately, as their client sees it. Two paths may contend for a place: one forgets. */
+struct kvo_habit {
+  uint64_t path;   /* its hash, 0: none */
+  uint32_t shorts; /* connections in a row that ended before their warm-up */
+  uint32_t passed; /* connections since that are such a path's */
 };
 
 struct kvo_process {
@@ -172,6 +182,7 @@ struct kvo_process {
   uint32_t stats_shown;  /* KVOSHIM_STATS is not off */
   uint32_t stats_busy;
   char stats_name[64];
+  struct kvo_habit habits[KVO_HABITS];
 };
 extern struct kvo_process kvo_process;
 

@@ -174,11 +174,16 @@ cdef extern from "runtime.h" nogil:
     const int KVO_NO_REASON, KVO_NO_OFFER, KVO_BOUND, KVO_NO_MARK, KVO_NO_RENDEZVOUS, KVO_CREDENTIALS, KVO_NO_SEGMENT
     const int KVO_BAD_OFFER, KVO_OTHER_VERSION, KVO_WITHDRAWN_OFFER, KVO_FORKED, KVO_ANCILLARY, KVO_STDIO, KVO_SIGNALS
     const int KVO_TABLE_FULL, KVO_SHUT_EARLY, KVO_DETACHED
-    const int KVO_EXEC, KVO_HANDED, KVO_URGENT, KVO_SPLICED, KVO_NESTED, KVO_LOW_WATER, KVO_PEER_LEFT, KVO_NO_MEMORY, KVO_REASONS
+    const int KVO_EXEC, KVO_HANDED, KVO_URGENT, KVO_SPLICED, KVO_NESTED, KVO_LOW_WATER, KVO_PEER_LEFT, KVO_NO_MEMORY, KVO_SHORT, KVO_REASONS
 
     const int KVO_KERNEL, KVO_LISTENER, KVO_INTERNAL, KVO_EPOLL, KVO_EPOLL_INSIDE, KVO_SOCKET, KVO_WATCHED
     const int KVO_SLOT_BYTES, KVO_SETS_BYTES
     void KVO_IS_SLOT(size_t bytes)
+
+    const int KVO_HABITS
+    ctypedef struct habit_t "struct kvo_habit":
+        uint64_t path
+        uint32_t shorts, passed
 
     ctypedef struct process_t "struct kvo_process":
         int32_t *table
@@ -199,6 +204,7 @@ cdef extern from "runtime.h" nogil:
         void *unreadable
         uint32_t trial_shift, expedited, log_level
         proc_stats_t *stats
+        habit_t habits[8]
     process_t kvo_process
 
     int kvo_start(const char *paths)
