@@ -112,7 +112,7 @@ void kvo_wake_all(uint32_t *word) {
 /* The kernel's table of descriptors grows to hold the numbers that our own take. In a process with threads that waits for every
  * CPU to pass through the scheduler (10 ms were measured, in the midst of a first request), so it is done while there are none. */
 static void widen_descriptor_table(void) {
-  int low = eventfd(0, EFD_CLOEXEC);
+  int low = (int)syscall(SYS_eventfd2, 0, EFD_CLOEXEC);
   int high = low < 0 ? -1 : (int)syscall(SYS_fcntl, low, F_DUPFD_CLOEXEC, kvo_process.internal_from);
   if (high >= 0) syscall(SYS_close, high);
   if (low >= 0) syscall(SYS_close, low);
