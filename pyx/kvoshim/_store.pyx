@@ -24,7 +24,7 @@ from kvoshim.store_protocol cimport (
     KVOS_TOLD, KVOT_BITMAP, KVOT_NEW,
     commit, concerns, in_force, kvo_crc32c, kvo_crc32c_table, kvo_fence_acquire, kvo_fence, kvo_fence_release, kvo_load32,
     kvo_acquire64, kvo_load64, kvo_relax, kvo_store64, kvo_release64, kvos_entry, kvos_header,
-    kvos_record, kvos_slot, record_crc, ring_append, sleeps, slot_enter, slot_open, slot_publish, slot_unchanged)
+    kvos_record, kvos_slot, record_copy, record_crc, ring_append, sleeps, slot_enter, slot_open, slot_publish, slot_unchanged)
 
 import os
 
@@ -39,7 +39,7 @@ cdef extern from "Python.h":
 # that was asked for.
 cdef uint32_t STALE = 0xfffffffe, MOVED = 0xfffffffd
 cdef uint64_t NEWEST = 0xffffffffffffffff
-cdef size_t LARGE = 1 << 16         # bytes from which copying is worth letting go of the GIL
+cdef size_t LARGE = 1 << 17         # bytes from which copying is worth letting go of the GIL
 cdef int SPINS = 200                # attempts to read before sleeping between them
 cdef int ATTEMPTS = 2000            # attempts to read altogether
 cdef object RAISE = object()
@@ -192,13 +192,11 @@ cdef class Segment:
                         big = PyBytes_FromStringAndSize(NULL, length)
                         target = PyBytes_AS_STRING(big)
                         if length < LARGE:
-                            memcpy(target, self.base + record.block, length)
-                            crc = record_crc(record, target)
+                            crc = record_copy(record, target, self.base + record.block)
                         else:
                             self.users += 1
                             with nogil:
-                                memcpy(target, self.base + record.block, length)
-                                crc = record_crc(record, target)
+                                crc = record_copy(record, target, self.base + record.block)
                             self.leave()
                             self.usable()
                         if slot_unchanged(slot, version):

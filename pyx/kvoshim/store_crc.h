@@ -1,10 +1,13 @@
-/* CRC32C (Castagnoli): the processor's instruction if it has one, else a table; both give the same. */
+/* CRC32C (Castagnoli): by the processor's instructions if it has them, else by a table; all give the same. What is copied is
+ * checked on the way, word by word as it was loaded: reading it twice would cost as much again. */
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 #if defined(__aarch64__)
 #include <sys/auxv.h>
+#elif defined(__x86_64__)
+#include <immintrin.h>
 #endif
 
 static uint32_t kvoc_table[256];
@@ -84,13 +87,72 @@ KVOC_TARGET static uint32_t kvoc_instruction(uint32_t crc, const uint8_t *data, 
 }
 #endif
 
+#if defined(__x86_64__)
+/* Long ones are folded: 128 bytes stand for all before them, which have the same checksum. Each step multiplies them, 64 bits at a
+ * time and without carries, by what moves them on by 128 bytes, and adds the next 128. */
+#define KVOC_FOLD 128
+#define KVOC_FOLD_FROM 256 /* bytes from which that is faster */
+static int kvoc_folds;
+static uint64_t kvoc_move[2]; /* of the first and the second half of 16 bytes */
+
+/* x to that power modulo the polynomial, its bits reversed as all else here, at the upper end of the word. */
+static uint64_t kvoc_power(int power) {
+  uint32_t bits = 0x80000000u;
+  while (power--) bits = (bits >> 1) ^ (bits & 1 ? 0x82f63b78u : 0);
+  return (uint64_t)bits << 32;
+}
+
+__attribute__((constructor)) static void kvoc_setup_fold(void) {
+  kvoc_folds = kvoc_available() && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("vpclmulqdq");
+  /* A product of reversed words is one power too high. */
+  kvoc_move[0] = kvoc_power(8 * KVOC_FOLD + 64 - 1);
+  kvoc_move[1] = kvoc_power(8 * KVOC_FOLD - 1);
+}
+
+/* to: where the bytes are copied to as well, or NULL. */
+__attribute__((target("avx2,vpclmulqdq,sse4.2"))) static uint32_t kvoc_folded(uint32_t crc, uint8_t *to, const uint8_t *from, size_t length) {
+  const __m256i move = _mm256_set_epi64x((long long)kvoc_move[1], (long long)kvoc_move[0], (long long)kvoc_move[1], (long long)kvoc_move[0]);
+  __m256i part[4] = {_mm256_setzero_si256()}, next[4];
+  uint8_t left[KVOC_FOLD];
+  uint64_t wide = 0;
+  part[0] = _mm256_zextsi128_si256(_mm_cvtsi32_si128((int)crc));
+  for (size_t done = 0; length >= KVOC_FOLD; done += KVOC_FOLD, from += KVOC_FOLD, length -= KVOC_FOLD) {
+    for (int i = 0; i < 4; i++) next[i] = _mm256_loadu_si256((const __m256i *)from + i);
+    for (int i = 0; i < 4; i++) {
+      if (to) _mm256_storeu_si256((__m256i *)to + i, next[i]);
+      if (done) part[i] = _mm256_xor_si256(_mm256_clmulepi64_epi128(part[i], move, 0x00), _mm256_clmulepi64_epi128(part[i], move, 0x11));
+      part[i] = _mm256_xor_si256(part[i], next[i]);
+    }
+    if (to) to += KVOC_FOLD;
+  }
+  memcpy(left, part, sizeof(left));
+  for (int i = 0; i < KVOC_FOLD; i += 8) KVOC_STEP(wide, kvoc_word(left + i));
+  if (!to) return kvoc_instruction((uint32_t)wide, from, length);
+  memcpy(to, from, length);
+  return kvoc_instruction((uint32_t)wide, to, length);
+}
+#else
+#define KVOC_FOLD_FROM ((size_t)-1)
+enum { kvoc_folds = 0 };
+static uint32_t kvoc_folded(uint32_t crc, uint8_t *to, const uint8_t *from, size_t length) { (void)to, (void)from, (void)length; return crc; }
+#endif
+
 /* Continues `crc` (0 to begin with) over `length` bytes. */
 static inline uint32_t kvo_crc32c(uint32_t crc, const void *data, size_t length) {
+  if (length >= KVOC_FOLD_FROM && kvoc_folds) return ~kvoc_folded(~crc, NULL, (const uint8_t *)data, length);
 #if defined(__x86_64__) || defined(__aarch64__)
   if (__builtin_expect(kvoc_hardware, 1)) return ~kvoc_instruction(~crc, (const uint8_t *)data, length);
 #endif
   return ~kvoc_software(~crc, (const uint8_t *)data, length);
 }
+
+/* Copies `length` bytes, and continues `crc` over what was copied. */
+static inline uint32_t kvo_copy_crc32c(uint32_t crc, void *to, const void *from, size_t length) {
+  if (length >= KVOC_FOLD_FROM && kvoc_folds) return ~kvoc_folded(~crc, (uint8_t *)to, (const uint8_t *)from, length);
+  memcpy(to, from, length);
+  return kvo_crc32c(crc, to, length);
+}
+
 static inline uint32_t kvo_crc32c_table(uint32_t crc, const void *data, size_t length) {
   return ~kvoc_software(~crc, (const uint8_t *)data, length);
 }

@@ -229,12 +229,10 @@ cdef class Owner(Segment):
                 memset(target + length, 0, own.touched[which] - length)
             own.touched[which] = length
             if length < LARGE:
-                memcpy(target, payload.data, length)
-                record.crc = record_crc(record, target)
+                record.crc = record_copy(record, target, payload.data)
             else:
                 with nogil:
-                    memcpy(target, payload.data, length)
-                    record.crc = record_crc(record, target)
+                    record.crc = record_copy(record, target, payload.data)
         slot_publish(slot)
         return 0
 

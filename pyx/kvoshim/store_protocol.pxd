@@ -104,6 +104,7 @@ cdef extern from "atomics.h" nogil:
 
 cdef extern from "store_crc.h" nogil:
     uint32_t kvo_crc32c(uint32_t crc, const void *data, size_t length)
+    uint32_t kvo_copy_crc32c(uint32_t crc, void *to, const void *data, size_t length)
     uint32_t kvo_crc32c_table(uint32_t crc, const void *data, size_t length)
 
 
@@ -130,14 +131,23 @@ cdef inline void commit(kvos_header *header, uint64_t revision) noexcept nogil:
     kvo_release64(&header.revision, revision)
 
 
-cdef inline uint32_t record_crc(const kvos_record *record, const void *value) noexcept nogil:
+cdef inline uint32_t record_head_crc(const kvos_record *record) noexcept nogil:
     cdef uint64_t fields[5]
     fields[0] = record.revision
     fields[1] = record.monotonic_ns
     fields[2] = record.wall_ns
     fields[3] = record.block
     fields[4] = record.length | (<uint64_t> record.type << 32)
-    return kvo_crc32c(kvo_crc32c(record.ttl_ms, fields, 40), value, record.length)
+    return kvo_crc32c(record.ttl_ms, fields, 40)
+
+
+cdef inline uint32_t record_crc(const kvos_record *record, const void *value) noexcept nogil:
+    return kvo_crc32c(record_head_crc(record), value, record.length)
+
+
+cdef inline uint32_t record_copy(const kvos_record *record, void *to, const void *value) noexcept nogil:
+    """Copies the record's value; returns the checksum of both."""
+    return kvo_copy_crc32c(record_head_crc(record), to, value, record.length)
 
 
 # --- a slot, as anybody reads it ---------------------------------------------
