@@ -10,6 +10,8 @@ from kvoshim.kvo.change import Change
 from kvoshim.kvo.handle import Handle
 from kvoshim.kvo.observation import Observation
 
+AT_ONCE = 256  # entries that are read before they are delivered: what the processor's cache has room for
+
 
 class Every(Observation):
     every = True
@@ -67,15 +69,16 @@ class Every(Observation):
         if self._stock_due:
             self._take_stock(handle, "setting")
         reader = handle.reader
-        entries, position, gap = reader.history(self._position)
-        if gap or not reader.limits["history"]:
-            self._fill_gap(handle, entries[0].revision if entries else None)
-        self._position = position
-        self._take_entries(entries, reader)
-        if self.closed:
-            return
-        if entries:
-            self.processed = max(self.processed, entries[-1].revision)
+        limit = reader.revision()  # what comes later is announced, and others have their turn before
+        entries = None
+        while (entries is None or len(entries) >= AT_ONCE) and not self.closed:
+            entries, position, gap = reader.history(self._position, limit, most=AT_ONCE)
+            if gap or not reader.keeps_history:
+                self._fill_gap(handle, entries[0].revision if entries else None)
+            self._position = position
+            self._take_entries(entries, reader)
+            if entries and not self.closed:
+                self.processed = max(self.processed, entries[-1].revision)
 
     def _fill_gap(self, handle: Handle, before: int | None) -> None:
         """The newest value of each key whose last change is in the gap."""

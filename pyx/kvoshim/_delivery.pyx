@@ -1,4 +1,5 @@
 from cpython.exc cimport PyErr_CheckSignals
+from cpython.object cimport PyObject
 from cpython.pythread cimport (
     NOWAIT_LOCK, PY_LOCK_ACQUIRED, PY_LOCK_INTR, PyLockStatus, PyThread_acquire_lock, PyThread_allocate_lock,
     PyThread_free_lock, PyThread_get_thread_ident, PyThread_release_lock)
@@ -15,6 +16,9 @@ import msgspec
 
 from kvoshim.errors import KvoshimError
 
+cdef extern from "Python.h":
+    object PyObject_Vectorcall(object called, PyObject *const *arguments, size_t positional, object names)
+
 cdef extern from "pythread.h" nogil:
     PyLockStatus PyThread_acquire_lock_timed(PyThread_type_lock lock, long long microseconds, int interruptible)
 
@@ -28,6 +32,20 @@ def introduce(change, how_they_differ):
     """What a change is made of, and how two lists differ: kvoshim.kvo's."""
     global Change, difference
     Change, difference = change, how_they_differ
+
+
+cdef tuple FIELDS = ("target", "key", "kind", "new", "revision", "merged", "missed", "timestamp", "monotonic_ns", "pid")
+
+
+cdef object usual(str name, str key, str kind, value, uint64_t revision, uint64_t merged, uint64_t missed, uint64_t wall,
+                  uint64_t monotonic, long pid):
+    """A change without anything that is rare. Called as the interpreter would, with no tuple of names to be made each time."""
+    cdef object number = revision, merges = merged, misses = missed, moment = wall / 1e9, tick = monotonic, process = pid
+    cdef PyObject *given[10]
+    given[0], given[1], given[2], given[3] = <PyObject *> name, <PyObject *> key, <PyObject *> kind, <PyObject *> value
+    given[4], given[5], given[6] = <PyObject *> number, <PyObject *> merges, <PyObject *> misses
+    given[7], given[8], given[9] = <PyObject *> moment, <PyObject *> tick, <PyObject *> process
+    return PyObject_Vectorcall(Change, given, 0, FIELDS)
 
 
 cdef class Counts:
@@ -151,9 +169,9 @@ cdef class Teller:
                 self._counts.note(found.monotonic_ns)
             change = reading.told.get(merged)
             if change is None:
-                change = reading.told[merged] = Change(
-                    target=self.name, key=found.key, kind="setting", new=found.value, revision=found.revision, merged=merged,
-                    timestamp=found.wall_ns / 1e9, monotonic_ns=found.monotonic_ns, pid=self._pid)
+                change = reading.told[merged] = usual(
+                    self.name, found.key, "setting", found.value, found.revision, merged, 0, found.wall_ns, found.monotonic_ns,
+                    self._pid)
             self._counts.delivered += 1
             self._counts.merged += merged
             self.pass_on(change, found.revision, False)
@@ -210,12 +228,15 @@ cdef class Teller:
         """Delivers entries of the journal, in mode every. (Whether more of a revision follow is known with the next one.)"""
         cdef Found entry, held = None
         cdef uint64_t count, processed = min(self.processed, MOST)
+        cdef str wanted = None
         matches = self.selector.matches
         for entry in entries:
             if entry.revision <= processed:
                 continue
-            if entry.key != self._one if self._one is not None else not matches(entry.key):
-                continue
+            if entry.key is not wanted:  # not the one before
+                if entry.key != self._one if self._one is not None else not matches(entry.key):
+                    continue
+                wanted = entry.key
             if not entry.kept and entry.state == "set":
                 count, entry = entry.count, reader.read(entry.key, self._values)
                 if entry.count != count:
@@ -241,6 +262,7 @@ cdef class Teller:
     cdef int deliver(self, str key, Seen seen, str kind, value, uint64_t revision, uint64_t skipped, uint64_t wall,
                      uint64_t monotonic, reason, bint more) except -1:
         cdef bint initial = kind == "initial"
+        cdef uint64_t merged, missed
         old = seen.value
         seen.revision, seen.wall, seen.monotonic, seen.present = revision, wall, monotonic, kind != "deletion"
         seen.value = value if self._keeps else None
@@ -258,11 +280,17 @@ cdef class Teller:
         if self._prior and not initial:
             self.pass_on(Change(target=self.name, key=key, kind="prior", old=told_old, revision=revision, timestamp=wall / 1e9,
                                 monotonic_ns=monotonic, pid=self._pid, more=True), revision, True)
-        self.pass_on(Change(
-            target=self.name, key=key, kind=kind, new=value if self._new else None, old=told_old, revision=revision,
-            merged=0 if self._every else skipped, missed=skipped if self._every else 0, timestamp=wall / 1e9,
-            reason=reason if kind == "deletion" else None, indexes=indexes, monotonic_ns=monotonic, pid=self._pid,
-            more=more), revision, more)
+        value = value if self._new else None
+        merged = 0 if self._every else skipped
+        missed = skipped - merged
+        if told_old is None and indexes is None and not more and kind != "deletion":
+            change = usual(self.name, key, kind, value, revision, merged, missed, wall, monotonic, self._pid)
+        else:
+            change = Change(
+                target=self.name, key=key, kind=kind, new=value, old=told_old, revision=revision, merged=merged, missed=missed,
+                timestamp=wall / 1e9, reason=reason if kind == "deletion" else None, indexes=indexes, monotonic_ns=monotonic,
+                pid=self._pid, more=more)
+        self.pass_on(change, revision, more)
         return 0
 
     cdef int pass_on(self, change, uint64_t revision, bint more) except -1:

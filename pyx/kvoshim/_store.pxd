@@ -1,4 +1,5 @@
 """The value store: a Segment is what both sides see, a Writer its owner's side, a Reader everybody else's."""
+cimport cython
 from cpython.pythread cimport PyThread_type_lock
 from libc.stdint cimport int32_t, uint32_t, uint64_t
 
@@ -8,6 +9,8 @@ from kvoshim._values cimport kvo_payload
 from kvoshim.store_protocol cimport kvob_page, kvos_entry, kvos_header, kvos_record, kvos_slot, kvot_entry, kvot_link
 
 
+@cython.no_gc  # nobody outside gets one, so none is part of a cycle
+@cython.freelist(64)
 cdef class Found:
     cdef readonly str key
     cdef readonly str state        # 'set', 'absent', 'removed', 'corrupt'
@@ -66,10 +69,12 @@ cdef class Segment:
 
 cdef class Reader(Segment):
     cdef public bint ended       # the owner is gone: what was to end with it has
-    cdef Found change(self, kvos_entry *entry, bytes key, bytes big)
+    cdef Found change(self, kvos_entry *entry, str key, bytes big, bint whole)
+    cdef str name_of(self, const char *utf8, uint32_t length)
     cdef uint64_t seen           # the directory count of the last rescan
     cdef uint64_t tail           # entries of the dirty ring that were taken (Monitor)
     cdef dict bound              # slot number -> key
+    cdef str recent              # the key of the journal's entry that was read last
 
 
 cdef class View:

@@ -22,7 +22,7 @@ from kvoshim.store_protocol cimport (
     KVO_REMOVED, KVO_SAME_SHIFT, KVO_TOGETHER, KVO_TYPE, KVO_UNSET, KVOS_BLOCK_MIN, KVOS_HEAP_MAX, KVOS_HEAP_MIN, KVOS_INLINE,
     KVOS_JOURNAL_MAX, KVOS_JOURNAL_MIN, KVOS_KEY_MAX, KVOS_KEY_SIZE, KVOS_MAGIC, KVOS_RING_MAX, KVOS_SLOTS_MAX,
     KVOS_TOLD, KVOT_BITMAP, KVOT_NEW,
-    commit, concerns, in_force, kvo_crc32c, kvo_crc32c_table, kvo_fence_acquire, kvo_fence, kvo_fence_release, kvo_load32,
+    commit, concerns, in_force, kvo_copy_crc32c, kvo_crc32c, kvo_crc32c_table, kvo_fence_acquire, kvo_fence, kvo_fence_release, kvo_load32,
     kvo_acquire64, kvo_load64, kvo_relax, kvo_store64, kvo_release64, kvos_entry, kvos_header,
     kvos_record, kvos_slot, record_copy, record_crc, ring_append, sleeps, slot_enter, slot_open, slot_publish, slot_unchanged)
 
@@ -34,6 +34,7 @@ from kvoshim.errors import (
 
 cdef extern from "Python.h":
     bint PyUnicode_CheckExact(object value)
+    const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *length) except NULL
 
 # Record types of our own: the slot stands for another key now; it was written too often since the revision
 # that was asked for.

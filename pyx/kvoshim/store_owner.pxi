@@ -367,8 +367,8 @@ cdef class Owner(Segment):
         entry.key_length = key[0]
         body = <char *> entry + sizeof(kvos_entry)
         memcpy(body, key + 1, key[0])
-        memcpy(body + key[0], value, length)
-        entry.crc = kvo_crc32c(kvo_crc32c(kvo_crc32c(0, entry, sizeof(kvos_entry)), body, key[0]), body + key[0], length)
+        entry.crc = kvo_copy_crc32c(kvo_crc32c(kvo_crc32c(0, entry, sizeof(kvos_entry)), key + 1, key[0]), body + key[0], value,
+                                    length)
         # SYNC POINT: the entry; pairs with Reader.history().
         kvo_release64(&self.header.journal_head, position + size)
         return 0

@@ -84,18 +84,20 @@ cdef class Reader(Segment):
 
     # --- the journal ---------------------------------------------
 
-    def history(self, uint64_t position, uint64_t revision=NEWEST, bint skim=False) -> tuple:
+    def history(self, uint64_t position, uint64_t revision=NEWEST, bint skim=False, uint32_t most=0) -> tuple:
         """([Found, …], where to go on, gap): the changes from `position` on, up to the store's revision (or an earlier
         one). gap: entries from `position` on are no longer there; what is returned begins at the oldest that is. skim: goes
-        over the entries without returning them.
+        over the entries without returning them. most: returns no more than these, and what has the last one's revision; 0: all.
 
         CorruptStoreError if what lies there is no journal. A value that was too long to be kept: not `kept`.
         """
         cdef kvos_entry entry
         cdef uint64_t head, tail, limit
-        cdef uint32_t key_length
+        cdef uint32_t key_length, length, crc, expected, count = 0
+        cdef uint64_t last = 0
         cdef char *at
-        cdef object text, big, crc
+        cdef char name[256]
+        cdef bytes big
         cdef bint gap = False
         cdef int laps = 0
         self.usable()
@@ -118,6 +120,7 @@ cdef class Reader(Segment):
             kvo_fence_acquire()
             if kvo_acquire64(&self.header.journal_tail) > position:
                 changes.clear()  # with what is missing after them, they are no sequence
+                count = 0
                 position, gap = kvo_acquire64(&self.header.journal_tail), True
                 laps += 1
                 if position > kvo_acquire64(&self.header.journal_head) or laps > ATTEMPTS:
@@ -132,22 +135,34 @@ cdef class Reader(Segment):
                 raise CorruptStoreError(f"what lies at {position} in the journal of {self.name!r} is no entry")
             if entry.revision > limit:
                 break
+            if most and count >= most and entry.revision != last:
+                break
             if key_length and not skim:
-                text = PyBytes_FromStringAndSize(at + sizeof(entry), key_length)
-                big = PyBytes_FromStringAndSize(at + sizeof(entry) + key_length,
-                                                0 if entry.type & KVO_NOT_KEPT else entry.length)
+                memcpy(name, at + sizeof(entry), key_length)
+                length = 0 if entry.type & KVO_NOT_KEPT else entry.length
+                big = PyBytes_FromStringAndSize(NULL, length)
+                expected, entry.crc = entry.crc, 0
+                crc = kvo_copy_crc32c(kvo_crc32c(kvo_crc32c(0, &entry, sizeof(entry)), name, key_length), PyBytes_AS_STRING(big),
+                                      at + sizeof(entry) + key_length, length)
                 kvo_fence_acquire()
                 if kvo_acquire64(&self.header.journal_tail) > position:
                     continue
-                changes.append(self.change(&entry, text, big))
+                changes.append(self.change(&entry, self.name_of(name, key_length), big, crc == expected))
+                count, last = count + 1, entry.revision
             position += entry.size
         return changes, position, gap
 
-    cdef Found change(self, kvos_entry *entry, bytes key, bytes big):
+    cdef str name_of(self, const char *utf8, uint32_t length):
+        """The key of these bytes; the same object if it is the same again."""
+        cdef Py_ssize_t known = -1
+        cdef const char *recent = NULL if self.recent is None else PyUnicode_AsUTF8AndSize(self.recent, &known)
+        if known != <Py_ssize_t> length or memcmp(recent, utf8, length):
+            self.recent = utf8[:length].decode("utf-8", "replace")
+        return self.recent
+
+    cdef Found change(self, kvos_entry *entry, str key, bytes big, bint whole):
         cdef Found found = Found.__new__(Found)
-        cdef uint32_t crc = entry.crc
-        entry.crc = 0
-        found.key = key.decode("utf-8", "replace")
+        found.key = key
         found.slot = entry.slot
         found.kept = entry.type & KVO_NOT_KEPT == 0
         found.revision = entry.revision
@@ -156,8 +171,7 @@ cdef class Reader(Segment):
         found.wall_ns = entry.wall_ns
         found.monotonic_ns = entry.monotonic_ns
         found.together = entry.type & KVO_TOGETHER != 0
-        if kvo_crc32c(kvo_crc32c(kvo_crc32c(0, entry, sizeof(kvos_entry)), <const char *> key, len(key)),
-                      <const char *> big, len(big)) != crc:
+        if not whole:
             found.state = CORRUPT
             found.value = CorruptStoreError(f"an entry for {found.key!r} in the journal of {self.name!r} contradicts its checksum")
         elif entry.type & KVO_TYPE == KVO_REMOVED:
@@ -171,6 +185,11 @@ cdef class Reader(Segment):
                 except CorruptStoreError as error:
                     found.state, found.value = CORRUPT, error
         return found
+
+    @property
+    def keeps_history(self) -> bool:
+        """Whether there is a journal."""
+        return self.journal_size != 0
 
     def history_bounds(self) -> tuple[int, int]:
         """Where the oldest entry begins, and where the next one will."""
