@@ -13,7 +13,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 # Lowest first. A module belongs to the first entry that is its name or a package above it.
 PYTHON_LAYERS = [
     ["kvoshim._core", "kvoshim._memory", "kvoshim._timer", "kvoshim._values", "kvoshim._table", "kvoshim._store", "kvoshim._monitor",
-     "kvoshim._bell", "kvoshim._delivery"],
+     "kvoshim._bell", "kvoshim._delivery", "kvoshim._look"],
     ["kvoshim.errors", "kvoshim.settings", "kvoshim.launcher", "kvoshim.identity", "kvoshim.directories"],
     ["kvoshim.socket", "kvoshim.select", "kvoshim.selectors", "kvoshim.transport", "kvoshim.statistics", "kvoshim.elf"],
     ["kvoshim.patching", "kvoshim.doctor", "kvoshim.process"],

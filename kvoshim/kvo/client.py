@@ -72,7 +72,6 @@ class Client(Requesting, Intake, Reconnecting, Watching):
         self._todo: dict[tuple[int | Group, int | None], None] = {}  # (registrations, slot or all) to refresh, in order
         self._runs: list[object] = []  # of refreshes, under way
         self._fresh: dict[tuple[Handle, int], object] = {}  # what was read in this turn, by slot
-        self._looks = 0  # at stores, since the controller was heard
         self._suspects: set[Handle] = set()
         self._pause = 0.0  # before the next attempt to reconnect
         self._link = launch.connect(path, autostart)

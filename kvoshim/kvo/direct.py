@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING
 
 from kvoshim._bell import BROKEN, LINK, STORES, Sleeper
 from kvoshim._delivery import Group
+from kvoshim._look import Looks, Watch, listen
 from kvoshim.errors import KvoshimError
 from kvoshim.kvo import wire
 
 if TYPE_CHECKING:
-    from kvoshim._monitor import Monitor
     from kvoshim.kvo.client import Client
-    from kvoshim.kvo.handle import Handle
     from kvoshim.kvo.link import Link
     from kvoshim.kvo.observation import Observation
 
@@ -30,44 +29,14 @@ log = logging.getLogger("kvoshim.client")
 __all__ = ["BROKEN", "LINK", "STORES", "Direct"]
 
 
-class Watch:
-    """What is observed directly of one name."""
-
-    def __init__(self) -> None:
-        self.by_key: dict[str, Group] = {}
-        self.everything: dict[int, bool] = {}  # registrations of all keys; whether the slot matters to them
-        self.keys: dict[int, str] = {}  # slot -> the observed key that it stood for last
-        self.rung = False  # the observable rings this client
-
-    def numbers(self) -> list[int]:
-        return [*self.everything, *(number for group in list(self.by_key.values()) for number in list(group.numbers))]
-
-    def written(self, reader: Monitor, slots: list[int], todo: dict) -> None:
-        """Notes what has to be looked at."""
-        for slot in slots:
-            key = reader.key_of(slot)
-            before = self.keys.get(slot)
-            if before is not None and before != key:  # the slot was given to another key
-                del self.keys[slot]
-                if (group := self.by_key.get(before)) is not None:
-                    todo[group, None] = None
-            group = self.by_key.get(key)
-            if group is not None:
-                self.keys[slot] = key
-                todo[group, slot] = None
-            for number, precise in list(self.everything.items()):
-                todo[number, slot if precise else None] = None
-
-
 class Direct:
     """Part of a client: used where its messages are taken in, but for add() and remove()."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
         self._watches: dict[str, Watch] = {}
-        self._looked: list[tuple[Watch, Handle]] | None = None  # None: to be found anew
+        self._looks = Looks()
         self._lock = threading.RLock()  # of the watches; a finalizer may want it while its own thread holds it
-        self.stores: list[Monitor] = []
         self.sleeper: Sleeper | None = None
         self.refused = False  # there is no bell to be had
         self.spin_us = spin_us()
@@ -160,7 +129,7 @@ class Direct:
                     watch.everything[number] = not observation.every
                 else:
                     watch.by_key.setdefault(key, Group()).numbers[number] = None
-            self._looked = None
+            self._looks.valid = False
 
     def remove(self, observation: Observation) -> None:
         with self._lock:
@@ -176,7 +145,7 @@ class Direct:
                         watch.by_key.pop(key, None)
             if not watch.everything and not watch.by_key:
                 self._watches.pop(observation.name, None)
-            self._looked = None
+            self._looks.valid = False
 
     def changed(self, name: str) -> None:
         """Another store has the name, or its owner has ended."""
@@ -184,41 +153,31 @@ class Direct:
         if watch is not None:
             watch.keys.clear()
             watch.rung = False
-        self._looked = None
+        self._looks.valid = False
 
-    def renew(self) -> list[Monitor]:
+    def renew(self) -> Looks:
         """The stores to be looked at."""
-        if self._looked is None:
-            looked = []
-            handles = self._client.handles
-            self._looked = looked
-            for name, watch in list(self._watches.items()):
-                handle = handles.get(name)
-                if handle is not None and handle.live:
-                    looked.append((watch, handle))
-            self.stores = [handle.ring for _, handle in looked]
-        return self.stores
+        if not self._looks.valid:
+            self._looks = looks = Looks()  # first: it may become invalid meanwhile
+            found = [(watch, self._client.handles.get(name)) for name, watch in list(self._watches.items())]
+            found = [(watch, handle) for watch, handle in found if handle is not None and handle.live]
+            looks.hold([watch for watch, _ in found], [handle.ring for _, handle in found])
+        return self._looks
 
     def look(self) -> None:
         """Takes what is in the dirty rings."""
-        self.renew()
-        todo = self._client._todo
-        self._client._fresh.clear()
-        for watch, handle in self._looked or ():
-            try:
-                slots = handle.ring.drain()
-                if slots is None:
-                    for number in watch.numbers():
-                        todo[number, None] = None
-                else:
-                    watch.written(handle.ring, slots, todo)
-            except KvoshimError as error:
-                log.debug("%r cannot be looked at: %s", handle.name, error)
+        self.renew().look(self._client._todo, self._client._fresh)
+
+    def listen(self, link: int) -> int:
+        """Waits for observables, and delivers, until there is something else; returns what."""
+        client = self._client
+        return listen(self.sleeper, self.renew(), link, self.spin_us, client._todo, client._runs, client._fresh,
+                      client.observations, client.handles)
 
     def close(self) -> None:
         """Ends the bell; in a forked child as well, where it is a copy of the parent's."""
         self._watches.clear()
-        self.stores, self._looked = [], []
+        self._looks.valid = False
         self.sleeper = None
 
 

@@ -14,7 +14,7 @@ from kvoshim._delivery import dispatch
 from kvoshim._monitor import Monitor
 from kvoshim.errors import KvoshimError, LimitError, ProtocolError
 from kvoshim.kvo import wire
-from kvoshim.kvo.direct import BROKEN, LINK, STORES
+from kvoshim.kvo.direct import BROKEN, LINK
 from kvoshim.kvo.handle import Handle
 from kvoshim.kvo.link import Link, LinkLost
 
@@ -22,7 +22,6 @@ log = logging.getLogger("kvoshim.client")
 
 
 _ROUNDS = 4  # of taking in before the rest of the program has its turn; the descriptor stays readable
-_LOOKS = 16  # at stores in a row before the controller is heard
 _BELLS_MAX = 256  # clients that this process rings itself: a descriptor each
 
 
@@ -68,15 +67,10 @@ class Intake:
 
     def _hear(self, link: Link) -> None:
         """Waits for the controller and for observables."""
-        direct = self.direct
-        found = direct.sleeper.wait(direct.renew(), link.sock.fileno(), -1.0, direct.spin_us)
+        found = self.direct.listen(link.sock.fileno())
         if found & BROKEN:  # first: the controller may be about to give another one
-            direct.broken()
-        if found & STORES:
-            direct.look()
-            self._looks += 1
-        if found & LINK or self._looks >= _LOOKS:
-            self._looks = 0
+            self.direct.broken()
+        if found & LINK or not found:
             self._take_in(link, link.receive(0))
 
     def process(self, timeout: float | None = 0) -> None:
@@ -115,7 +109,7 @@ class Intake:
                 self._try_again()
                 self._dispatch()
         finally:
-            if direct.sleeper is not None and not direct.sleeper.arm(direct.renew()):
+            if direct.sleeper is not None and not direct.sleeper.arm(direct.renew().stores):
                 self.driver.again()
 
     def _take_in(self, link: Link, messages: list[wire.Message]) -> None:

@@ -93,7 +93,7 @@ class Reconnecting:
             self._closing.wait(seconds)
             return
         while not self.closing and (left := deadline - time.monotonic()) > 0:
-            found = direct.sleeper.wait(direct.renew(), -1, min(left, _SLICE_S), 0)
+            found = direct.sleeper.wait(direct.renew().stores, -1, min(left, _SLICE_S), 0)
             if found & STORES:
                 direct.look()
                 self._dispatch()

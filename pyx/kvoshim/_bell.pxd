@@ -35,7 +35,9 @@ cdef class Sleeper:
     cdef readonly int fd         # of the page
     cdef readonly int bell       # the socket; -1: none
     cdef uint32_t score, period, tick, crowd, calm, wasted
+    cdef bint slept              # the last wait() has asked the kernel
 
     cdef bint worth(self) noexcept
     cdef bint spin(self, list stores, int spin_us) except -1
     cpdef bint written(self, list stores) except -1
+    cpdef int wait(self, list stores, int link, double timeout, int spin_us) except -1

@@ -32,7 +32,11 @@ cdef extern from "<fcntl.h>" nogil:
 cdef extern from "<sched.h>" nogil:
     int sched_yield()
 
-LINK, STORES, BROKEN = 1, 2, 4   # what wait() has found
+cdef enum:  # what wait() has found
+    FOUND_LINK = 1
+    FOUND_STORES = 2
+    FOUND_BROKEN = 4
+LINK, STORES, BROKEN = FOUND_LINK, FOUND_STORES, FOUND_BROKEN
 
 cdef enum:
     SCORE = 64           # of 256: how often spins were worth it, from which on waits begin with one
@@ -148,36 +152,38 @@ cdef class Sleeper:
         got = recv(self.bell, rings, sizeof(rings), 0x40)  # MSG_DONTWAIT; more than that is left for the next time
         return got > 0 or got < 0 and errno in (EAGAIN, EINTR)
 
-    def wait(self, list stores, int link, double timeout, int spin_us) -> int:
+    cpdef int wait(self, list stores, int link, double timeout, int spin_us) except -1:
         """Sleeps until one of the stores is written to, or the descriptor `link` (-1: none) is readable, or the time is over
         (negative: never), or a signal has come. Returns what there is: LINK, STORES, BROKEN (nobody can ring any more)."""
         cdef pollfd fds[2]
         cdef int found = 0, milliseconds, count
         cdef bint spinning
+        self.slept = False
         if self.written(stores):
-            return STORES
+            return FOUND_STORES
         if timeout != 0 and stores and spin_us and self.worth() and self.spin(stores, spin_us):
-            return STORES
+            return FOUND_STORES
         fall_asleep(&self.page.epoch)
         if self.written(stores):
             wake_up(&self.page.epoch)
-            return STORES
+            return FOUND_STORES
         if self.wasted > WASTED_MOST and timeout != 0:
             with nogil:
                 usleep(1000)  # somebody rings for nothing, over and over: he is heard a thousand times a second
         fds[0].fd, fds[1].fd = link, self.bell
         fds[0].events = fds[1].events = <short> POLLIN
         fds[0].revents = fds[1].revents = 0
-        milliseconds = -1 if timeout < 0 else <int> min(timeout * 1000 + 0.999, 1e9)
+        self.slept = True
+        milliseconds = -1 if timeout < 0 else <int> min(timeout * 1000 + 0.999, <double> 1e9)
         with nogil:
             count = poll(fds, 2, milliseconds)
         wake_up(&self.page.epoch)
         if count > 0 and fds[1].revents and not self.silence():
-            found |= BROKEN
+            found |= FOUND_BROKEN
         if count > 0 and fds[0].revents:
-            found |= LINK
+            found |= FOUND_LINK
         if self.written(stores):
-            found |= STORES
+            found |= FOUND_STORES
             self.wasted = 0
         elif count > 0 and fds[1].revents and not found:
             self.wasted += 1

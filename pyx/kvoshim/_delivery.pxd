@@ -88,3 +88,6 @@ cdef class Teller:
     cdef int pass_on(self, change, uint64_t revision, bint more) except -1
     cdef int release(self, revision) except -1
     cdef int run(self, change) except -1
+
+
+cpdef int dispatch(dict todo, list runs, dict fresh, dict observations, dict handles) except -1

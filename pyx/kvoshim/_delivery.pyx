@@ -399,7 +399,7 @@ cdef int refresh(number, slot, Group group, dict fresh, dict observations, dict 
     return 0
 
 
-def dispatch(dict todo, list runs, dict fresh, dict observations, dict handles):
+cpdef int dispatch(dict todo, list runs, dict fresh, dict observations, dict handles) except -1:
     """Refreshes what is due: (registration or Group, slot or None for all) in `todo`, in order. fresh: (handle, slot) -> Reading;
     whoever learns that more was written empties it. runs: those under way: a callback may want what is left of them now."""
     cdef tuple item
@@ -424,3 +424,4 @@ def dispatch(dict todo, list runs, dict fresh, dict observations, dict handles):
             finally:
                 runs.remove(run)
                 run.put_back(todo)
+    return 0

@@ -21,3 +21,4 @@ cdef class Monitor(Reader):
     cdef int meet(self, uint32_t number, list found, bint announced) except -1
     cdef void take(self, uint32_t number) noexcept
     cpdef uint32_t slots_used(self) noexcept
+    cpdef list drain(self)

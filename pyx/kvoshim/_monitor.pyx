@@ -149,7 +149,7 @@ cdef class Monitor(Reader):
         self.examined = head
         return False
 
-    def drain(self):
+    cpdef list drain(self):
         """The slots written since the last look, each once; None if the ring ran over: look at all of
         them."""
         if self.base == NULL:

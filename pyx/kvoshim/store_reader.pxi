@@ -74,7 +74,7 @@ cdef class Reader(Segment):
         self.seen = directory
         return True
 
-    def key_of(self, uint32_t number):
+    cpdef key_of(self, uint32_t number):
         """The key that a slot stands for now, or None."""
         self.usable()
         if number < self.slot_count and (number not in self.bound
