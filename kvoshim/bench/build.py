@@ -15,6 +15,7 @@ HERE = Path(__file__).resolve().parent
 SOURCES = HERE / "c"
 PROGRAMS = ("server", "client", "floor", "calls", "crowd", "load", "pairs")
 MODULE = "core_lock.so"
+READ_MODULE = "store_read.so"
 DIALECT = ("-std=gnu11", "-D_GNU_SOURCE")
 FLAGS = (*DIALECT, "-O2", "-Wall", "-Wextra", "-pthread")
 # As the preload library is compiled: calls within it, and its thread-local variable, go by no table.
@@ -64,14 +65,14 @@ def compile_program(source: Path, target: Path, *more: str) -> None:
     run([compiler(), *FLAGS, *more, "-o", target, source])
 
 
-def compile_module(checkout: Path, target: Path) -> None:
-    """The extension module that times the core's look-up and lock, from the core's own sources."""
+def compile_module(checkout: Path, target: Path, name: str, sources: Iterable[Path]) -> None:
+    """An extension module that times what lies inside, from kvoshim's own sources."""
     generated = target.with_name(f"{target.name}.c")
-    inner = checkout / "bench" / "inner" / "core_lock.pyx"
+    inner = checkout / "bench" / "inner" / Path(name).with_suffix(".pyx")
     run([sys.executable, "-m", "cython", "-3", "--include-dir", checkout / "pyx", "-o", generated, inner])
     includes = [f"-I{folder}" for folder in (checkout / "pyx" / "kvoshim", sysconfig.get_path("include"))]
     try:
-        run([compiler(), "-shared", *CORE_FLAGS, *includes, "-o", target, generated, *(checkout / "pyx" / "kvoshim").glob("*.c")])
+        run([compiler(), "-shared", *CORE_FLAGS, *includes, "-o", target, generated, *sources])
     finally:
         generated.unlink()
 
@@ -108,5 +109,6 @@ def build(checkout: Path | None = None, output: Path | None = None) -> Path:
     for program in PROGRAMS:
         fresh(folder / program, lambda target, name=program: compile_program(SOURCES / f"{name}.c", target))
     if checkout is not None:
-        fresh(folder / MODULE, lambda target: compile_module(checkout, target))
+        for name, parts in ((MODULE, list((checkout / "pyx" / "kvoshim").glob("*.c"))), (READ_MODULE, [])):
+            fresh(folder / name, lambda target, name=name, parts=parts: compile_module(checkout, target, name, parts))
     return folder

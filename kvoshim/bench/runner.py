@@ -38,6 +38,7 @@ class Runner:
             "idle": drivers.run_idle,
             "calls": costs.run_calls,
             "lock": costs.run_lock,
+            "read": costs.run_read,
             "crowd": costs.run_crowd,
             "redis": redis.run,
             "pgbench": self.postgres.run,
@@ -58,7 +59,7 @@ class Runner:
     def missing(self, block: Block) -> str | None:
         """What this machine lacks for a block, or None."""
         program = block.case.program
-        if program == "lock":
+        if program in ("lock", "read"):
             return costs.missing(self.context)
         if program == "observation":
             return None

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from kvoshim.bench import build as building
-from kvoshim.bench.build import MODULE, PROGRAMS, BuildError, build
+from kvoshim.bench.build import MODULE, PROGRAMS, READ_MODULE, BuildError, build
 
 from .conftest import ROOT
 
@@ -16,7 +16,7 @@ def times(folder: Path) -> dict[str, int]:
 
 def test_what_is_there_is_not_compiled_again(programs, built):
     before = times(programs)
-    assert set(before) == {*PROGRAMS, MODULE}
+    assert set(before) == {*PROGRAMS, MODULE, READ_MODULE}
     assert build(ROOT, built) == programs and times(programs) == before
 
 

@@ -2,7 +2,7 @@
 
 from kvoshim.bench.model import CORE, Case, Target
 
-PEERS = ("wake", "redis-pubsub", "zmq-pubsub", "iceoryx2-event", "manager")
+PEERS = ("wake", "redis-pubsub", "zmq-pubsub", "iceoryx2-event", "iceoryx2-board", "dbus-signal", "nats-watch", "manager")
 MANY = ("redis-pubsub", "zmq-pubsub")
 ANY, APART = ("any",), ("0-1",)
 
@@ -14,7 +14,7 @@ def _case(name: str, title: str, mode: str, shape: str, sizes: tuple[int, ...], 
 
 CASES = (
     _case("kvo-asleep", "set to callback, all asleep", "asleep", "trip", (64,), (
-        Target("K1", "peer:redis-pubsub", ">=", 4, 6, ANY), Target("K1", "peer:iceoryx2-event", ">=", 1.2, None, ANY)),
+        Target("K1", "peer:redis-pubsub", ">=", 4, 6, ANY), Target("K1", "peer:iceoryx2-board", ">=", 1.2, None, ANY)),
         placements=("0-1", "any")),
     _case("kvo-controller", "set to callback through the controller, all asleep", "asleep", "trip", (64,), (
         Target("controller", "peer:third", ">=", 0.667, 0.833, ANY), Target("controller", "peer:redis-pubsub", ">=", 2, None, ANY)),
@@ -31,7 +31,9 @@ CASES = (
     _case("kvo-get", "reading a value", "get", "trip", (8, 1024, 65536), (
         Target("K5", "cost", "<=", 400, None, ANY, (8,)), Target("K5", "cost", "<=", 600, None, ANY, (1024,)),
         Target("K5", "cost", "<=", 3000, None, ANY, (65536,)), Target("K5", "peer:redis-pubsub", ">=", 140, None, ANY, (8,))),
-        peers=("redis-pubsub", "manager", "wake")),
+        peers=("redis-pubsub", "nats-watch", "iceoryx2-board", "manager", "wake")),
+    Case("kvo-read", "reading a value in C", "read", "inner", "call", sizes=(8,), quick_sizes=(8,), placements=("0-0",), shim=CORE,
+         connections=0, targets=(Target("K6", "cost", "<=", 10, 3),)),
     _case("kvo-one-process", "100 observers in one process: a callback", "asleep", "trip", (100,), (
         Target("K7", "cost", "<=", 500, 200),), unit="connections", take="one process", peers=MANY),
     _case("kvo-processes", "observers in processes of their own: set to the last callback", "asleep", "trip", (10, 100), (
@@ -41,4 +43,10 @@ CASES = (
     _case("kvo-alone", "set() with nobody who observes", "alone", "call", (64,), (Target("K10", "cost", "<=", 600),), peers=()),
     _case("kvo-awake", "set() with an observer who is awake", "awake", "trip", (64,), (Target("K10", "cost", "<=", 800),),
           placements=APART, peers=()),
+    _case("kvo-attribute", "assigning an attribute of an @observable object", "attribute", "call", (8,), (
+        Target("attribute", "cost", "<=", 1000, 600),), peers=()),
+    _case("kvo-set-among", "set() of a key among 100,000, of which 1,000 are observed", "among-set", "call", (64,), (
+        Target("many keys", "peer:one-key", ">=", 0.909, 0.97),), api="many", peers=("one-key",)),
+    _case("kvo-get-among", "get() of a key among 100,000, of which 1,000 are observed", "among-get", "call", (64,), (
+        Target("many keys", "peer:one-key", ">=", 0.909, 0.97),), api="many", peers=("one-key",)),
 )

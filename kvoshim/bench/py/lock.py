@@ -16,9 +16,9 @@ import threading
 from time import perf_counter, process_time
 
 
-def load(path: str):
+def load(path: str, name: str = "core_lock"):
     """The extension module in that file."""
-    spec = importlib.util.spec_from_file_location("core_lock", path)
+    spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

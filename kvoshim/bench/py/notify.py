@@ -1,12 +1,13 @@
 """How long a change takes to reach those who observe it: prints one line of JSON, as stream.py does.
 
-    notify.py --over kvoshim|controller|redis|zmq|manager|iceoryx2|wake|third --mode MODE --path PATH
+    notify.py --over TRANSPORT --mode MODE --path PATH
               [--size BYTES] [--observers N] [--processes P] [--seconds S] [--cpus PUBLISHER,OBSERVERS]
 
 Modes: asleep: a change every few milliseconds, all asleep in between; hot: the next one as soon as it has arrived; alone, awake: what
 one call of set() takes, with nobody who observes, or one who is awake; rate: as many changes as can be, of which the observer gets
 the newest; every: as many as can be delivered, the publisher never more than AHEAD in front, so that nothing is lost on the way;
-get: what reading a value takes.
+get: what reading a value takes; attribute: what assigning an attribute of an observable object takes; among-set, among-get: set()
+and get() of one key, over "many" among 100,000, of which another process observes 1,000.
 
 The publisher starts the observers, P processes with N observations together. Each writes into a page of PATH.acks how long its
 last callback came after the change; the publisher goes on when all have it. The time of a change is that of the last of them.
@@ -30,6 +31,7 @@ HEAD = struct.Struct("<qq")  # of a value: sequence, time of the change
 ACK = struct.Struct("<qqq")  # of an observer: last sequence, its time, callbacks so far
 CELL = 64
 BATCH = 200
+UNWATCHED = ("alone", "get", "attribute", "among-set", "among-get")  # modes without observers of ours
 AHEAD = 20_000  # changes: what every way to tell of them has room for
 
 
@@ -138,7 +140,7 @@ def flood(arguments: argparse.Namespace, publish, acks: Acks) -> tuple[int, int,
 
 def measure(arguments: argparse.Namespace) -> dict[str, object]:
     mode, size = arguments.mode, arguments.size
-    watched = mode not in ("alone", "get")
+    watched = mode not in UNWATCHED
     publisher_cpu, observer_cpu = (arguments.cpus + ",").split(",")[:2] if arguments.cpus else ("", "")
     transport = TRANSPORTS[arguments.over]
     processes = arguments.processes if watched else 0
@@ -166,9 +168,9 @@ def measure(arguments: argparse.Namespace) -> dict[str, object]:
                 value = HEAD.pack(-1, 0) + bytes(max(0, size - HEAD.size))
                 times = calls(arguments, lambda: publish(value))
                 count = BATCH * len(times)
-            elif mode == "get":
+            elif mode in UNWATCHED:
                 publish(bytes(size))
-                times = calls(arguments, publish.get)
+                times = calls(arguments, publish.call)
                 count = BATCH * len(times)
             else:
                 times = changes(arguments, publish, acks)
@@ -195,7 +197,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, object]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--over", choices=TRANSPORTS, required=True)
-    parser.add_argument("--mode", choices=("asleep", "hot", "alone", "awake", "rate", "every", "get"), required=True)
+    parser.add_argument("--mode", choices=("asleep", "hot", "alone", "awake", "rate", "every", *UNWATCHED[1:]), required=True)
     parser.add_argument("--path", required=True)
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--observers", type=int, default=1)

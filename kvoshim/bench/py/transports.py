@@ -1,6 +1,6 @@
 """What notify.py measures: for each transport, how a value is published, and how a process is told of it.
 
-publisher(arguments): a context manager that gives publish(value); publish.get() reads it back where that can be asked.
+publisher(arguments): a context manager that gives publish(value); publish.call() is what a mode without observers measures.
 observer(arguments, count, take): one that subscribes `count` times and gives run(), which calls take(value) until standard input
 ends.
 """
@@ -10,56 +10,75 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-READY_S = 20
-Take = Callable[[bytes], None]
-
-
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + READY_S
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError("a transport is not ready")
-        time.sleep(0.005)
-
-
-def ended() -> bool:
-    """Whether standard input has."""
-    return bool(select.select([0], [], [], 0)[0])
+from brokers import Blackboard, DBus, Nats
+from waiting import READY_S, Take, ended, until
 
 
 class Kvoshim:
-    """kvoshim's observables. delivery: which way changes take."""
+    """kvoshim's observables. delivery: which way changes take. crowd: how many other keys there are, of which another process
+    observes the first ones of each store."""
 
-    def __init__(self, delivery: str) -> None:
+    def __init__(self, delivery: str, crowd: int = 0) -> None:
         self.delivery = delivery
+        self.crowd = crowd
 
     @contextmanager
     def publisher(self, arguments) -> Iterator[Callable]:
         import kvoshim
 
+        path = arguments.path + ".c"
         controller = subprocess.Popen(
-            [sys.executable, "-P", "-m", "kvoshim", "controller", "--socket", arguments.path + ".c"], stderr=subprocess.DEVNULL)
+            [sys.executable, "-P", "-m", "kvoshim", "controller", "--socket", path], stderr=subprocess.DEVNULL)
         try:
-            until(lambda: Path(arguments.path + ".c").exists() and Path(arguments.path + ".c.fds").exists())
-            with kvoshim.Observable("bench", autostart=False, controller=arguments.path + ".c", history=1 << 26) as observable:
+            until(lambda: Path(path).exists() and Path(path + ".fds").exists())
+            more = {"autostart": False, "controller": path, "history": 1 << 26, "max_keys": 65536 if self.crowd else None}
+            with kvoshim.Observable("bench", **more) as observable, self.called(arguments, path, observable) as call:
 
                 def publish(value: bytes, put=observable.set) -> None:
                     put("k", value)
 
-                if arguments.mode == "get":
-                    with kvoshim.Observer(autostart=False, controller=arguments.path + ".c") as observer:
-                        publish.get = lambda: observer.get("bench", "k")
-                        yield publish
-                else:
+                publish.call = call
+                if not self.crowd:
                     yield publish
+                    return
+                with kvoshim.Observable("bench2", **more) as second:
+                    for number in range(self.crowd // 2):
+                        observable.set(f"key{number}", number)
+                        second.set(f"key{number}", number)
+                    observers = subprocess.Popen([sys.executable, "-P", "-c", _CROWD, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+                    try:
+                        observers.stdout.readline()
+                        yield publish
+                    finally:
+                        observers.communicate()
         finally:
             controller.terminate()
             controller.wait()
+
+    @contextmanager
+    def called(self, arguments, path: str, observable) -> Iterator[Callable | None]:
+        """What a mode without observers measures."""
+        import kvoshim
+
+        if arguments.mode in ("get", "among-get"):
+            with kvoshim.Observer(autostart=False, controller=path) as observer:
+                yield lambda: observer.get("bench", "k")
+        elif arguments.mode == "attribute":
+            thing = kvoshim.observable(type("Thing", (), {"value": 0}))()
+            thing.value = 1
+            with kvoshim.publish(thing, "thing", autostart=False, controller=path):
+
+                def assign() -> None:
+                    thing.value = 2
+
+                yield assign
+        else:
+            value = bytes(arguments.size)
+            yield lambda: observable.set("k", value)
 
     @contextmanager
     def observer(self, arguments, count: int, take: Take) -> Iterator[Callable]:
@@ -73,6 +92,17 @@ class Kvoshim:
             ]
             until(lambda: all(token.delivery == self.delivery for token in tokens))
             yield lambda: sys.stdin.read()
+
+
+_CROWD = """
+import sys, kvoshim
+with kvoshim.Observer(autostart=False, controller=sys.argv[1]) as observer:
+    for number in range(500):
+        for name in ("bench", "bench2"):
+            observer.observe(name, f"key{number}", lambda change: None)
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
 
 
 class Redis:
@@ -91,7 +121,7 @@ class Redis:
                 def publish(value: bytes) -> None:
                     (client.set if arguments.mode == "get" else client.publish)("k", value)
 
-                publish.get = lambda: client.get("k")
+                publish.call = lambda: client.get("k")
                 yield publish
         finally:
             server.terminate()
@@ -209,7 +239,7 @@ class Manager:
                 for queue in queues:
                     queue.put(value)
 
-            publish.get = lambda: shared["k"]
+            publish.call = lambda: shared["k"]
             yield publish
 
     @contextmanager
@@ -271,7 +301,7 @@ class Wake:
             for name in names if arguments.mode != "get" else ():
                 sender.sendto(b"x", name)
 
-        publish.get = lambda: memory[:arguments.size]
+        publish.call = lambda: memory[:arguments.size]
         yield publish
         sender.close()
         if between is not None:
@@ -379,10 +409,14 @@ class Iceoryx2:
 TRANSPORTS = {
     "kvoshim": Kvoshim("direct"),
     "controller": Kvoshim("controller"),
+    "many": Kvoshim("direct", 100_000),
     "redis": Redis(),
     "zmq": Zmq(),
     "manager": Manager(),
     "iceoryx2": Iceoryx2(),
     "wake": Wake(False),
     "third": Wake(True),
+    "dbus": DBus(),
+    "nats": Nats(),
+    "blackboard": Blackboard(),
 }
