@@ -45,7 +45,7 @@ _TURN_S = 0.0005  # of looking at one store, before the others and all clients h
 _AT_ONCE = 64  # changes that are taken at a time
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Registration:
     session: Session
     number: int
@@ -340,6 +340,7 @@ class Catalog:
             raise LimitError(f"a client may observe {self.limits.registrations_per_client} keys at a time")
         session.account.admit_registration(self.limits.per_user)
         now = time.time()
+        name = name if store is None else store.name  # the same object for all
         row = self.table.add_row(session.pid, session.start, name, message.key, int(now * 1e9))
         registration = Registration(session, message.registration, name, message.key, row, now, bool(message.direct), sieve)
         session.registrations[message.registration] = registration
