@@ -112,8 +112,9 @@ __attribute__((constructor)) static void kvoc_setup_fold(void) {
 /* Folds all whole steps into `left`; returns how many bytes they have. to: where they are copied to as well, or NULL. A function
  * of its own, and `left` not its variable: at its end the upper halves of the registers are cleared, without which the program's
  * next vector instruction would wait for a hundred cycles. */
-__attribute__((noinline, target("avx2,vpclmulqdq"))) static size_t kvoc_fold(uint8_t *left, uint32_t crc, uint8_t *to, const uint8_t *from, size_t length) {
-  const __m256i move = _mm256_set_epi64x((long long)kvoc_move[1], (long long)kvoc_move[0], (long long)kvoc_move[1], (long long)kvoc_move[0]);
+__attribute__((noinline, target("avx2,vpclmulqdq")))
+static size_t kvoc_fold(uint8_t *left, uint32_t crc, uint8_t *to, const uint8_t *from, size_t length) {
+  const __m256i move = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)kvoc_move));
   __m256i part[4] = {_mm256_setzero_si256()}, next[4];
   size_t done = 0;
   part[0] = _mm256_zextsi128_si256(_mm_cvtsi32_si128((int)crc));
@@ -121,7 +122,9 @@ __attribute__((noinline, target("avx2,vpclmulqdq"))) static size_t kvoc_fold(uin
     for (int i = 0; i < 4; i++) next[i] = _mm256_loadu_si256((const __m256i *)(from + done) + i);
     for (int i = 0; i < 4; i++) {
       if (to) _mm256_storeu_si256((__m256i *)(to + done) + i, next[i]);
-      if (done) part[i] = _mm256_xor_si256(_mm256_clmulepi64_epi128(part[i], move, 0x00), _mm256_clmulepi64_epi128(part[i], move, 0x11));
+      if (done) {
+        part[i] = _mm256_xor_si256(_mm256_clmulepi64_epi128(part[i], move, 0x00), _mm256_clmulepi64_epi128(part[i], move, 0x11));
+      }
       part[i] = _mm256_xor_si256(part[i], next[i]);
     }
   }
@@ -140,7 +143,10 @@ static uint32_t kvoc_folded(uint32_t crc, uint8_t *to, const uint8_t *from, size
 #else
 #define KVOC_FOLD_FROM ((size_t)-1)
 enum { kvoc_folds = 0 };
-static uint32_t kvoc_folded(uint32_t crc, uint8_t *to, const uint8_t *from, size_t length) { (void)to, (void)from, (void)length; return crc; }
+static uint32_t kvoc_folded(uint32_t crc, uint8_t *to, const uint8_t *from, size_t length) {
+  (void)to, (void)from, (void)length;
+  return crc;
+}
 #endif
 
 /* Continues `crc` (0 to begin with) over `length` bytes. */

@@ -12,9 +12,8 @@ import os
 import sys
 from time import perf_counter, process_time
 
-from lock import load
-
 from kvoshim._store import Writer
+from lock import load
 
 
 def measure(module, seconds: float) -> dict[str, object]:

@@ -49,7 +49,8 @@ class Kvoshim:
                     for number in range(self.crowd // 2):
                         observable.set(f"key{number}", number)
                         second.set(f"key{number}", number)
-                    observers = subprocess.Popen([sys.executable, "-P", "-c", _CROWD, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+                    observers = subprocess.Popen(
+                        [sys.executable, "-P", "-c", _CROWD, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
                     try:
                         observers.stdout.readline()
                         yield publish
