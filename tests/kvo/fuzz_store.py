@@ -16,6 +16,7 @@ import struct
 import types
 
 import numpy
+from kvoshim._delivery import Group, dispatch
 from kvoshim._monitor import Monitor
 from kvoshim._store import Reader, Writer, crc32c
 from kvoshim._table import Table, TableWriter
@@ -23,6 +24,7 @@ from kvoshim._values import accept
 
 from kvoshim.errors import KvoshimError
 from kvoshim.kvo.change import Options
+from kvoshim.kvo.direct import Watch
 from kvoshim.kvo.every import Every
 from kvoshim.kvo.handle import Handle
 from kvoshim.kvo.keys import Key, Selector
@@ -108,7 +110,7 @@ def sealed_record(record: bytearray, data: bytes) -> bytes:
     return bytes(record)
 
 
-def observation(dice: random.Random) -> Observation:
+def observation(dice: random.Random, callback) -> Observation:
     """One of any kind, without a client."""
     client = types.SimpleNamespace(pid=os.getpid(), forked=False, forget=lambda one: None,
                                    ask_above=lambda one: None, tally=Tally())
@@ -116,7 +118,20 @@ def observation(dice: random.Random) -> Observation:
     options = Options.of(dice.choice(("new|old|initial", "old|prior|unchanged", "new|initial|synced", "new")))
     since = dice.choice((None, None, 0, 10, 1 << 40))
     own = dice.random() < 0.5
-    return dice.choice((Observation, Every))(client, set(), "store", selector, lambda change: None, options, since, own, True)
+    made = dice.choice((Observation, Observation, Every))(client, set(), "store", selector, callback, options, since, own, True)
+    made.numbers = dict(enumerate(selector.keys or [None]))
+    return made
+
+
+def watch(one: Observation) -> Watch:
+    """What is noted of what the dirty ring says, for this observation."""
+    made = Watch()
+    for number, key in one.numbers.items():
+        if key is None:
+            made.everything[number] = not one.every
+        else:
+            made.by_key.setdefault(key, Group()).numbers[number] = None
+    return made
 
 
 class Stores:
@@ -128,8 +143,10 @@ class Stores:
         self.table = TableWriter(bytes(16), 4, 16)
         self.table.add_row(os.getpid(), 1, "name", "key", 1)
         self.tables = Sealed(os.pread(self.table.fd, self.table_size(), 0))
-        self.handle = Handle("store", os.getpid(), 0, self.reader.instance, True, self.reader)
+        self.handle = Handle("store", os.getpid(), 0, self.reader.instance, True, Monitor(self.memory.fd))
         self.observation: Observation | None = None
+        self.watch = Watch()
+        self.head = 0  # of the dirty ring
         self.outcomes: dict[str, int] = {}
 
     def table_size(self) -> int:
@@ -138,6 +155,7 @@ class Stores:
     def close(self) -> None:
         self.reader.close()
         self.monitor.close()
+        self.handle.reader.close()
         self.memory.close()
         self.tables.close()
 
@@ -147,6 +165,9 @@ class Stores:
             outcome = "read"
         except KvoshimError as error:
             outcome = type(error).__name__
+        self.count(outcome)
+
+    def count(self, outcome: str) -> None:
         self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
 
     # --- one input each ---------------------------------------------
@@ -262,16 +283,43 @@ class Stores:
 
     def observed(self, dice: random.Random) -> None:
         """The same accidents, met by an observation that goes on; a new one now and then."""
-        if self.observation is None or dice.random() < 0.05:
-            self.observation = observation(dice)
+        self.spoil(dice)
+        if self.observation is None or dice.random() < 0.2:
+            self.observation = observation(dice, self._told)
+            self.watch = watch(self.observation)
             self.attempt(lambda: self.observation.begin(self.handle))
             self.attempt(lambda: self.observation.refresh(self.handle, None))
-        self.spoil(dice)
         self.handle.live = dice.random() < 0.9
-        self.attempt(lambda: self.observation.refresh(self.handle, dice.choice((None, None, *range(KEYS), 1 << 20))))
+        if dice.random() < 0.5:
+            self.attempt(lambda: self.observation.refresh(self.handle, dice.choice((None, None, *range(KEYS), 1 << 20))))
+        else:
+            self._announce(dice)
+            self.attempt(self._look)
         self.attempt(lambda: self.observation.bookmark(self.handle))
         self.memory.mend()
         self.handle.instance = dice.choice((self.reader.instance, self.handle.instance, dice.randbytes(16)))
+
+    def _told(self, change) -> None:
+        self.count(f"told: {change.kind}")
+
+    def _announce(self, dice: random.Random) -> None:
+        """Entries in the dirty ring, some of them wild."""
+        for _ in range(dice.choice((1, 2, 5))):
+            slot = dice.choice((*range(KEYS), *range(KEYS), dice.randrange(1 << 32)))
+            self.memory.put(SLOTS + 320 * KEYS + 4 * (self.head % RING), slot.to_bytes(4, "little"))
+            self.head += 1
+        head = self.head if dice.random() < 0.95 else dice.randrange(1 << 64)
+        self.memory.put(576, head.to_bytes(8, "little"))
+
+    def _look(self) -> None:
+        """What a client does that was rung."""
+        todo, numbers = {}, list(self.observation.numbers)
+        slots = self.handle.ring.drain()
+        if slots is None:
+            todo.update({(number, None): None for number in numbers})
+        else:
+            self.watch.written(self.handle.ring, slots, todo)
+        dispatch(todo, [], {}, dict.fromkeys(numbers, self.observation), {"store": self.handle})
 
     def opened(self, dice: random.Random) -> None:
         """A store or a table with accidents in its header, being opened."""

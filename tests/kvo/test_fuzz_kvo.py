@@ -21,7 +21,8 @@ def test_wild_stores(nothing_mapped, part, count):
         outcomes = fuzz_kvo.stores(random.Random(31), part, count)
     finally:
         logging.disable(logging.NOTSET)
-    assert outcomes["read"] and (part == "observed" or outcomes["CorruptStoreError"])
+    assert outcomes["read"]
+    assert outcomes["told: error"] > 1000 and outcomes["told: setting"] > 1000 if part == "observed" else outcomes["CorruptStoreError"]
 
 
 def test_a_controller_under_random_messages(place):
