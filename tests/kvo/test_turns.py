@@ -13,6 +13,7 @@ from kvoshim._table import Table, TableWriter
 import kvoshim
 from kvoshim import identity
 from kvoshim.kvo import wire
+from kvoshim.kvo.controller import session as sessions
 from kvoshim.kvo.controller.catalog import Catalog, Monitor
 from kvoshim.kvo.controller.quota import Account, Limits
 from kvoshim.kvo.controller.session import Session
@@ -86,12 +87,33 @@ def scene():
     scene.close()
 
 
+@pytest.fixture
+def roomy(monkeypatch):
+    """What a client is to be told piles up to be counted: nobody sends it."""
+    monkeypatch.setattr(sessions, "_PENDING_MAX", 1 << 20)
+
+
+def received(session, client):
+    """The messages that a client has been sent when there is nothing more to be sent."""
+    client.setsockopt(kernel.SOL_SOCKET, kernel.SO_RCVBUF, 1 << 22)
+    session.sock.setsockopt(kernel.SOL_SOCKET, kernel.SO_SNDBUF, 1 << 22)
+    session.sock.setblocking(False)
+    frames, messages = wire.Frames(wire.CONTROLLER_MESSAGES, wire.CONTROLLER_MAX), []
+    while True:
+        assert session.flush() is False
+        client.setblocking(False)
+        try:
+            messages += frames.feed(client.recv(1 << 22))
+        except BlockingIOError:
+            return messages
+
+
 def told(session):
     """slot -> count of writes."""
     return {slot: version for (_, slot), version in session.pending.items()}
 
 
-def test_an_overrun_of_many_keys_leaves_others_their_turns(scene):
+def test_an_overrun_of_many_keys_leaves_others_their_turns(scene, roomy):
     keys = [f"k{number}" for number in range(MOST)]
     many, store = scene.publish("many", keys, max_keys=MOST, ring=8)
     few, _ = scene.publish("few", ["n"])
@@ -130,7 +152,7 @@ def test_a_ring_that_runs_over_for_ever_holds_up_nobody_and_loses_nothing(scene)
     assert told(one_of_wild) == {4999: written[4999]}
 
 
-def test_stores_that_are_behind_go_on_in_turn(scene):
+def test_stores_that_are_behind_go_on_in_turn(scene, roomy):
     keys = [f"k{number}" for number in range(30_000)]
     stores = [scene.publish(name, keys, max_keys=30_000, ring=8) for name in ("a", "b", "c")]
     observers = [scene.observe(name) for name in ("a", "b", "c")]
@@ -179,17 +201,58 @@ def test_a_key_that_is_awaited_is_found_among_many(scene):
 def test_many_changes_are_sent_in_parts(scene):
     """So one client's thousands of changes do not come before the answers that others wait for."""
     session, client = scene.session(), scene.sessions[-1][1]
-    client.setsockopt(kernel.SOL_SOCKET, kernel.SO_RCVBUF, 1 << 22)
-    session.sock.setsockopt(kernel.SOL_SOCKET, kernel.SO_SNDBUF, 1 << 22)
-    session.sock.setblocking(False)
     session.pending = {(1, slot): slot + 1 for slot in range(10_000)}
-    frames, received, parts = wire.Frames(wire.CONTROLLER_MESSAGES, wire.CONTROLLER_MAX), [], 0
-    while session.pending:
-        assert session.flush() is False
-        parts += 1
-        received += [item for message in frames.feed(client.recv(1 << 22)) for item in message.items]
-    assert parts == 3
-    assert received == [(1, slot, slot + 1) for slot in range(10_000)]
+    messages = received(session, client)
+    assert [len(message.items) for message in messages] == [4096, 4096, 10_000 - 2 * 4096]
+    assert [item for message in messages for item in message.items] == [(1, slot, slot + 1) for slot in range(10_000)]
+
+
+def test_what_waits_for_a_client_is_bounded_however_often_it_observes_all_keys(scene):
+    keys = [f"k{number}" for number in range(2000)]
+    many, _ = scene.publish("many", keys, max_keys=2000, ring=8)
+    few, _ = scene.publish("few", ["n"])
+    session = scene.observe("many")
+    _, client = scene.sessions[-1]
+    for number in range(100, 140):
+        scene.catalog.register(session, wire.Observe(1, number, "many", None, True, 0, b"", 0), "many")
+    scene.catalog.register(session, wire.Observe(1, 140, "few", "n", True, 0, b"", 0), "few")
+    received(session, client)
+    for turn in range(2):
+        few.set("n", turn)
+        for key in keys:
+            many.set(key, turn)
+        while scene.catalog.look_all():
+            assert len(session.pending) <= sessions._PENDING_MAX
+    few.set("n", "last")
+    scene.settle()
+    messages = received(session, client)
+    looked = [message.name for message in messages if isinstance(message, wire.Look)]
+    assert looked.count("many") == 1, "it is to compare all of it, once"
+    last = any((140, 0, few.read("n").count) in message.items for message in messages if isinstance(message, wire.Notify))
+    assert last or "few" in looked
+    many.set("k7", "later")
+    scene.settle()
+    (message,) = received(session, client)
+    assert len(message.items) == 41 and {(slot, version) for _, slot, version in message.items} == {(7, many.read("k7").count)}
+
+
+def test_a_client_that_did_not_read_finds_all_final_values(place):
+    place.controller()
+    keys = [f"k{number}" for number in range(2000)]
+    with kvoshim.Observable("many", max_keys=2000) as many, kvoshim.Observer(thread=False) as observer:
+        many.update(dict.fromkeys(keys, 0))
+        found = [{} for _ in range(40)]
+        for seen in found:
+            observer.observe("many", None, lambda change, seen=seen: seen.update({change.key: change.new}), options="new",
+                             delivery="controller")
+        looks, client = [], observer._client
+        refresh = client._refresh_later
+        client._refresh_later = lambda name: (looks.append(name), refresh(name))
+        for turn in (1, 2):
+            for key in keys:
+                many[key] = turn
+        until(lambda: observer.process(0.1) or all(len(seen) == 2000 and set(seen.values()) == {2} for seen in found))
+        assert looks, "so many changes were not kept"
 
 
 def test_a_whole_store_is_observed_through_the_controller(place):

@@ -482,7 +482,7 @@ class Catalog:
         # Whoever was written to before the owner knew of the link has marked the ring for the controller.
         self.look(link.store)
         if link.store.behind:  # what is left will be nobody's to tell
-            link.session.send(wire.Look(link.store.name))
+            link.session.let_look(link.store.name)
         for registration in link.registrations:
             self._tell(registration, False)
         self._tell_owner(link.store)
@@ -507,7 +507,7 @@ class Catalog:
             self._tell(registration, True)
         self._tell_owner(store)
         if link.confirmed and not link.session.closed:
-            link.session.send(wire.Look(store.name))
+            link.session.let_look(store.name)
 
     def _bind_missing(self, store: Store) -> None:
         """Finds slots for observed keys that have none yet, and lets their observers look."""
@@ -631,9 +631,8 @@ class Catalog:
         """Tells those of whom the controller has to care, or all of them."""
         for registration in registrations:
             if registration.told or all_of_them:
-                registration.session.pending[registration.number, slot] = version
+                registration.session.tell(registration, slot, version)
                 self.counts.notified += 1
-                self.changed.add(registration.session)
 
     # --- sessions ---------------------------------------------
 

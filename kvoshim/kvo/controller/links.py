@@ -232,4 +232,4 @@ class Links:
         """Lets all compare: something may not have been announced."""
         for link in store.links.values():
             if link.confirmed and link.registrations:
-                link.session.send(wire.Look(store.name))
+                link.session.let_look(store.name)

@@ -11,6 +11,7 @@ import socket as kernel
 import time
 from collections import deque
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from kvoshim import identity, socket
 from kvoshim.errors import ProtocolError
@@ -20,17 +21,21 @@ from kvoshim.kvo.controller.quota import Account, Bucket
 from kvoshim.kvo.fdchannel import Channel
 from kvoshim.process import Caller
 
+if TYPE_CHECKING:
+    from kvoshim.kvo.controller.catalog import Registration
+
 log = logging.getLogger("kvoshim.controller")
 
 _READ_SIZE = 1 << 14
 _NOTIFY_MAX = 4096  # changes in one message
+_PENDING_MAX = 1 << 14  # changes that wait for a client's room, before it is told to look at everything instead
 _OUT_MAX = 8 << 20  # bytes that a client may leave unread before it is given up
 
 
 class Session:
     """A client's connection. Changes wait in `pending`, where a newer one of the same key takes the older
-    one's place, until the client has room: a slow client costs the controller no memory and misses no final
-    value."""
+    one's place, until the client has room. Where there are too many, the client is told to compare all that it observes of a
+    store: a slow client costs the controller little memory and misses no final value."""
 
     def __init__(self, sock: socket.socket, number: int, changed: set[Session], caller: Caller, account: Account) -> None:
         self.sock = sock
@@ -50,7 +55,8 @@ class Session:
         self.closed = False
         self.paused = 0  # times
         self.pending: dict[tuple[int, int], int] = {}  # (registration, slot) -> version
-        self.registrations: dict[int, object] = {}
+        self._unsure: set[str] = set()  # names of stores of which the client has to compare everything
+        self.registrations: dict[int, Registration] = {}
         self.names: set[str] = set()  # claimed or published
         self.given: dict[str, bytes] = {}  # name -> instance of the store it holds
         self.reported: list[int] = []  # what it has counted, by its last report
@@ -98,6 +104,23 @@ class Session:
         data = wire.frame(message)
         self._out.append(data)
         self._out_size += len(data)
+        self._changed.add(self)
+
+    def tell(self, registration: Registration, slot: int, version: int) -> None:
+        """Notes a change that the client has to be told of."""
+        if registration.name in self._unsure:
+            return
+        self.pending[registration.number, slot] = version
+        self._changed.add(self)
+        if len(self.pending) > _PENDING_MAX:
+            for number in {number for number, _ in self.pending}:
+                if number in self.registrations:
+                    self._unsure.add(self.registrations[number].name)
+            self.pending.clear()
+
+    def let_look(self, name: str) -> None:
+        """Changes of this name may not have been announced: the client has to compare all that it observes of it."""
+        self._unsure.add(name)
         self._changed.add(self)
 
     def send_descriptor(self, fd: int) -> int:
@@ -161,11 +184,14 @@ class Session:
                     self._out[0] = data[sent:]
                 else:
                     self._out.popleft()
-            if told or not self.pending:
+            if told or not (self.pending or self._unsure):
                 return False
             told = True
+            while self._unsure:
+                self.send(wire.Look(self._unsure.pop()))
             changes = list(itertools.islice(self.pending, _NOTIFY_MAX))
-            self.send(wire.Notify([(*change, self.pending.pop(change)) for change in changes]))
+            if changes:
+                self.send(wire.Notify([(*change, self.pending.pop(change)) for change in changes]))
 
     def process_ended(self) -> bool:
         """Whether the client's process is dead, even if a descendant still holds its connection open."""
