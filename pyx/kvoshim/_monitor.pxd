@@ -16,6 +16,10 @@ cdef class Monitor(Reader):
     cdef bint over             # the ring ran over
     cdef uint32_t at           # where the comparison of all slots goes on
     cdef uint32_t left         # slots that are still to be compared
+    cdef uint64_t listed       # the directory when discover() began to go through all slots
+    cdef uint32_t place_at     # where it goes on
+    cdef uint32_t unlisted     # slots that it has still to look at
+    cdef uint32_t untold       # of these: of which it tells even if nothing has changed
 
     cdef uint64_t version(self, uint32_t number) noexcept
     cdef int meet(self, uint32_t number, list found, bint announced) except -1

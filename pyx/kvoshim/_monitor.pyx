@@ -51,6 +51,46 @@ cdef class Monitor(Reader):
                     self.told[number] = self.version(number)
         self.all = observed
 
+    # --- which keys there are ---------------------------------------------
+
+    def discover(self, uint32_t most) -> list[int]:
+        """(Controller) The slots that stand for another key than when they were looked at last, of the next `most` slots. After
+        discovering() is False, every key that had a slot before is known."""
+        cdef list found = []
+        cdef uint32_t looks, used
+        cdef uint64_t directory
+        self.usable()
+        # SYNC POINT: bindings and keys; pairs with the end of Writer.bind().
+        directory = kvo_acquire64(&self.header.directory)
+        used = self.slots_used()
+        if directory != self.listed:
+            self.listed, self.unlisted = directory, used
+        for looks in range(min(most, self.unlisted)):
+            self.place_at = self.place_at + 1 if self.place_at + 1 < used else 0
+            self.unlisted -= 1
+            if self.learn(self.place_at) or self.untold:
+                found.append(self.place_at)
+            if self.untold:
+                self.untold -= 1
+        return found
+
+    def rediscover(self):
+        """Has the next calls of discover() tell of all keys again."""
+        self.unlisted = self.untold = self.slots_used()
+
+    def discovering(self) -> bool:
+        """Whether there may be keys that are not known yet."""
+        return self.unlisted > 0 or kvo_acquire64(&self.header.directory) != self.listed
+
+    def slot_of(self, key) -> int:
+        """The slot of a key, if it is known; else -1."""
+        cdef Py_ssize_t number
+        self.usable()
+        number = self.find(key)
+        if number >= 0 and kvo_acquire64(&self.slots[number].binding) != self.bindings[number]:
+            return -1  # no longer there
+        return number
+
     # --- what was written ---------------------------------------------
 
     def waiting(self) -> bool:
@@ -127,10 +167,6 @@ cdef class Monitor(Reader):
         cdef bint over = self.over
         self.over = False
         return over
-
-    def growth(self) -> int:
-        """Changes when keys have come to slots."""
-        return kvo_acquire64(&self.header.directory)
 
     def called(self) -> bool:
         """(Controller) Whether something was written that it has to tell somebody of, or the ring ran over."""

@@ -69,6 +69,7 @@ cdef class Segment:
 
 cdef class Reader(Segment):
     cdef public bint ended       # the owner is gone: what was to end with it has
+    cdef bint learn(self, uint32_t number) except -1
     cpdef key_of(self, uint32_t number)
     cdef Found change(self, kvos_entry *entry, str key, bytes big, bint whole)
     cdef str name_of(self, const char *utf8, uint32_t length)

@@ -121,7 +121,7 @@ cdef class Owner(Segment):
         kvo_store64(&slot.born, fresh)
         # SYNC POINT: the empty records and the changed binding; pairs with slot_enter().
         kvo_release64(&slot.sequence, fresh)
-        # SYNC POINT: key and records; pairs with Reader.rescan().
+        # SYNC POINT: key and records; pairs with Reader.learn().
         kvo_release64(&slot.binding, binding + 2)
         if number == used:
             kvo_release64(&self.header.slots_used, used + 1)

@@ -51,35 +51,39 @@ cdef class Reader(Segment):
         if directory == self.seen:
             return False
         cdef uint64_t used = min(kvo_acquire64(&self.header.slots_used), <uint64_t> self.slot_count)
-        cdef uint64_t binding
         cdef uint32_t number
-        cdef uint8_t copy[256]
         for number in range(<uint32_t> used):
-            # SYNC POINT: the key of this binding; pairs with Writer.bind().
-            binding = kvo_acquire64(&self.slots[number].binding)
-            if binding == self.bindings[number]:
-                continue
-            memcpy(copy, self.keys_base + <size_t> KVOS_KEY_SIZE * number, KVOS_KEY_SIZE)
-            kvo_fence_acquire()
-            if binding & 1 or kvo_load64(&self.slots[number].binding) != binding:
-                binding = 0  # just being changed: the directory will move on when it is done
-            old = self.bound.pop(number, None)
-            if old is not None and self.index.get(old) == number:
-                del self.index[old]
-            self.bindings[number] = binding
-            if binding:
-                key = copy[1:1 + copy[0]].decode("utf-8", "replace")
-                self.bound[number] = key
-                self.index[key] = number
+            self.learn(number)
         self.seen = directory
         return True
 
+    cdef bint learn(self, uint32_t number) except -1:
+        """Takes in which key a slot stands for; False if it is the one that is known."""
+        cdef uint64_t binding
+        cdef uint8_t copy[256]
+        # SYNC POINT: the key of this binding; pairs with Writer.bind().
+        binding = kvo_acquire64(&self.slots[number].binding)
+        if binding == self.bindings[number]:
+            return False
+        memcpy(copy, self.keys_base + <size_t> KVOS_KEY_SIZE * number, KVOS_KEY_SIZE)
+        kvo_fence_acquire()
+        if binding & 1 or kvo_load64(&self.slots[number].binding) != binding:
+            binding = 0  # just being changed: the directory will move on when it is done
+        old = self.bound.pop(number, None)
+        if old is not None and self.index.get(old) == number:
+            del self.index[old]
+        self.bindings[number] = binding
+        if binding:
+            key = copy[1:1 + copy[0]].decode("utf-8", "replace")
+            self.bound[number] = key
+            self.index[key] = number
+        return True
+
     cpdef key_of(self, uint32_t number):
-        """The key that a slot stands for now, or None."""
+        """The key that a slot stands for now, or None. No other slot is looked at, whatever has become of them."""
         self.usable()
-        if number < self.slot_count and (number not in self.bound
-                                         or kvo_load64(&self.slots[number].binding) != self.bindings[number]):
-            self.rescan()
+        if number < self.slot_count:
+            self.learn(number)
         return self.bound.get(number)
 
     # --- the journal ---------------------------------------------

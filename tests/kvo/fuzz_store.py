@@ -277,7 +277,8 @@ class Stores:
             lambda: (monitor.waiting(), monitor.drain(), monitor.highest(), monitor.slots_used(), monitor.directory()),
             lambda: [monitor.slot_version(n) + monitor.slot_binding(n) for n in range(10)],
             lambda: (monitor.name_slot(dice.randrange(10), True), monitor.name_all(dice.random() < 0.5), monitor.compare()),
-            lambda: (monitor.changes(dice.randrange(1, 10)), monitor.comparing(), monitor.growth()),
+            lambda: (monitor.changes(dice.randrange(1, 10)), monitor.comparing(), monitor.discovering()),
+            lambda: (dice.random() < 0.2 and monitor.rediscover(), monitor.discover(dice.randrange(10)), monitor.slot_of(key)),
             lambda: [monitor.key_of(n) for n in range(10)],
         ]  # fmt: skip
 

@@ -198,6 +198,87 @@ def test_a_key_that_is_awaited_is_found_among_many(scene):
     assert told(session) == {100: 2}
 
 
+def test_a_key_that_has_moved_to_another_slot_is_found_there(scene):
+    writer, store = scene.publish("name", ["a", "b"], max_keys=2)
+    session = scene.observe("name", "a")
+    writer.remove("a")
+    writer.set("c", 1)  # takes its slot
+    writer.remove("b")
+    writer.set("a", 1)
+    scene.settle()
+    session.pending.clear()
+    writer.set("a", 2)
+    writer.set("c", 2)
+    scene.settle()
+    assert told(session) == {1: store.monitor.slot_version(1)}
+
+
+def test_an_owner_whose_keys_keep_moving_has_turns_like_all_others(scene, roomy):
+    keys = [f"k{number}" for number in range(MOST)]
+    moving, store = scene.publish("moving", keys, max_keys=MOST)
+    few, _ = scene.publish("few", ["n"])
+    other, late, pattern = scene.observe("few", "n"), scene.session(), scene.session()
+    scene.catalog.register(late, wire.Observe(1, 1, "moving", "k1.late", True, 0, b"", 0), "moving")
+    scene.catalog.register(pattern, wire.Observe(1, 1, "moving", None, True, 0, b"", 0, "*.late"), "moving")
+    for turn in range(50):
+        assert store.behind, "its keys are not all looked for in one turn"
+        for number in range(1000 * turn, 1000 * turn + 1000):
+            moving.remove(f"k{number}")
+            moving.set(f"k{number}.{'late' if number == 1 else 'moved'}", 1)
+        few.set("n", turn)
+        assert scene.catalog.look_all()
+        assert list(told(other).values()) == [few.read("n").count], "told in the same turn"
+        other.pending.clear()
+    scene.settle()
+    slot = store.monitor.slot_of("k1.late")
+    assert slot in told(late) and slot in told(pattern)
+    late.pending.clear()
+    pattern.pending.clear()
+    moving.set("k1.late", 2)
+    moving.set("k2.moved", 2)
+    scene.settle()
+    assert told(late) == told(pattern) == {slot: store.monitor.slot_version(slot)}
+
+
+def test_a_monitor_finds_out_which_keys_there_are_as_far_as_it_is_asked():
+    writer = Writer("store", capacity=1 << 16, history=0, max_keys=100)
+    monitor = Monitor(writer.fd)
+    try:
+        for number in range(100):
+            writer.set(f"k{number}", 0)
+        assert monitor.key_of(3) == "k3" and monitor.slot_of("k3") == 3 and monitor.slot_of("k5") == -1
+        assert monitor.key_of(100) is None and monitor.discovering()
+        parts = [monitor.discover(30) for _ in range(4)]
+        assert max(map(len, parts)) <= 30 and sum(map(len, parts)) == 99
+        assert {slot for part in parts for slot in part} == set(range(100)) - {3} and not monitor.discovering()
+        assert monitor.discover(30) == [] and monitor.slot_of("k5") == 5
+        for number in range(100):
+            writer.remove(f"k{number}")
+            writer.set(f"j{number}", 0)
+        slot = 7
+        key = monitor.key_of(slot)
+        assert key.startswith("j") and monitor.slot_of(key) == slot
+        assert sum(monitor.slot_of(f"j{number}") >= 0 for number in range(100)) == 1, "no other slot was looked at"
+        assert all(monitor.slot_of(f"k{number}") == -1 for number in range(100))
+        found = []
+        while monitor.discovering():
+            part = monitor.discover(9)
+            assert len(part) <= 9
+            found += part
+        assert sorted(found) == [number for number in range(100) if number != slot]
+        found = []
+        for number in range(100):  # it keeps changing: in one round each is found all the same
+            writer.remove(f"j{number}")
+            writer.set(f"i{number}", 0)
+            found += monitor.discover(1)
+        assert monitor.discovering() and set(found) | set(monitor.discover(100)) == set(range(100))
+        monitor.rediscover()
+        assert sorted(monitor.discover(100)) == list(range(100)) and not monitor.discovering()
+    finally:
+        writer.close()
+        monitor.close()
+
+
 def test_many_changes_are_sent_in_parts(scene):
     """So one client's thousands of changes do not come before the answers that others wait for."""
     session, client = scene.session(), scene.sessions[-1][1]

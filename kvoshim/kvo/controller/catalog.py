@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -43,6 +44,7 @@ log = logging.getLogger("kvoshim.controller")
 _FLOORS_MAX = 4096
 _TURN_S = 0.0005  # of looking at one store, before the others and all clients have their turn
 _AT_ONCE = 64  # changes that are taken at a time
+_SLOTS_AT_ONCE = 1024  # slots of which is found which keys they stand for
 
 
 @dataclass(eq=False, slots=True)
@@ -84,8 +86,7 @@ class Store:
     written: bool = False  # since it was compared last
     sieves: int = 0  # registrations of patterns
     keys: dict[int, str] = field(default_factory=dict)  # slot -> key, while there are any
-    placed: int = 0  # the directory when it was gone through for `keys`
-    grown: int = 0  # the directory when the missing were looked for
+    todo: deque[tuple[int, int | None]] = field(default_factory=deque)  # slots to be looked at; what count of writes is to be told
     behind: bool = False  # has more to be looked at than fits in a turn
     looked: int = 0  # in which turn it was looked at last
 
@@ -190,6 +191,7 @@ class Catalog:
             self._raise(store, floor)  # if it became known after the claim was answered
         for registration in registrations:
             self._enter(registration, store)
+        self.look(store)
 
     def _admit_bytes(self, session: Session, size: int, old: Store | None) -> None:
         """Room for a store in its client's and its user's share; what is kept of the user's ended observables goes first."""
@@ -357,6 +359,7 @@ class Catalog:
             self._await(name, {registration})
         else:
             self._enter(registration, store)
+            self.look(store)
         log.info(
             "%s observes %s of %r%s",
             session,
@@ -387,7 +390,7 @@ class Catalog:
             store.everything.discard(registration)
             store.sieves -= registration.sieve is not None
             if not store.sieves:
-                store.keys, store.placed = {}, 0
+                store.keys = {}
         else:
             registrations = store.by_key[key]
             registrations.discard(registration)
@@ -402,15 +405,17 @@ class Catalog:
             self._unwatch(store)
 
     def _enter(self, registration: Registration, store: Store) -> None:
-        """Ties a registration to a store. The order is what makes it safe: first the owner is told (the
-        table's writes end in a full fence), then the directory and the versions are read; a value set in
-        between is seen here or marked dirty there."""
+        """Ties a registration to a store; a look at the store follows. The order is what makes it safe: first the owner is told
+        (the table's writes end in a full fence), then keys and versions are read; a value set in between is seen here or marked
+        dirty there. Where there are so many keys that a look does not find them all, later ones do, and tell of it."""
         registration.store = store
         self.table.bind_row(registration.row, store.monitor.owner_pid, store.number)
         if registration.key is None:
             store.everything.add(registration)
-            store.sieves += registration.sieve is not None
-            self._place(store)
+            if registration.sieve is not None:
+                store.sieves += 1
+                if store.sieves == 1:
+                    store.monitor.rediscover()
         else:
             if registration.key not in store.by_key:
                 store.by_key[registration.key] = set()
@@ -422,19 +427,9 @@ class Catalog:
         if store.owner is not None:
             self._watched.add(store)
         self._tell_owner(store)
-        self._bind_missing(store)
-        self._place(store)  # what has come meanwhile
+        if registration.key in store.missing and (slot := store.monitor.slot_of(registration.key)) >= 0:
+            self._settle(store, slot)
         store.monitor.name_all(bool(store.everything))
-
-    def _place(self, store: Store) -> None:
-        """Notes which keys stand where, for those who observe patterns. From here on what comes to a slot is announced."""
-        if not store.sieves or store.placed == (directory := store.monitor.growth()):
-            return
-        store.placed = directory
-        for key, slot in store.monitor.directory().items():
-            if store.keys.get(slot) != key:
-                store.keys[slot] = key
-                self.links.placed(store, slot, key)
 
     def _tell_owner(self, store: Store) -> None:
         new = bool(store.missing or store.sieves)
@@ -509,23 +504,46 @@ class Catalog:
         if link.confirmed and not link.session.closed:
             link.session.let_look(store.name)
 
-    def _bind_missing(self, store: Store) -> None:
-        """Finds slots for observed keys that have none yet, and lets their observers look."""
-        if not store.missing:
-            return
-        directory = store.monitor.directory()
-        for key in [key for key in store.missing if key in directory]:
-            slot = directory[key]
-            store.missing.discard(key)
-            store.bound[slot] = key
-            store.slots[key] = slot
-            self.links.bound(store, key, slot, True)
-            self.table.set_told(store.number, slot, key in store.told)
-            self.table.set_observed(store.number, slot, True)
+    def _settle(self, store: Store, slot: int) -> str | None:
+        """Takes in which key a slot stands for now, and lets those who observe it look if it is another one."""
+        key, old, before = store.monitor.key_of(slot), store.bound.get(slot), store.keys.get(slot)
+        if old is not None and old != key:
+            # The key was removed and its slot given to another one.
+            self._unbind(store, slot)
+            store.missing.add(old)
             self._tell_owner(store)
-            self._notify(store.by_key[key], slot, store.monitor.name_slot(slot, True), all_of_them=True)
+            self._notify(store.by_key[old], slot, store.monitor.slot_version(slot), all_of_them=True)
+            if (other := store.monitor.slot_of(old)) >= 0:
+                store.todo.append((other, None))
+        if key in store.missing:
+            self._bind(store, key, slot)
+        if store.sieves and before != key:  # who observes it is rung from now on
+            if key is None:
+                del store.keys[slot]
+            else:
+                store.keys[slot] = key
+            self.links.placed(store, slot, key)
+            patterns = [
+                one
+                for one in store.everything
+                if one.sieve is not None and (before is not None or not one.told and self.links.sifts(one))
+            ]
+            self._notify(_sifted(patterns, before, key), slot, store.monitor.slot_version(slot), all_of_them=True)
+        return key
+
+    def _bind(self, store: Store, key: str, slot: int) -> None:
+        """An observed key has a slot, and its observers look."""
+        store.missing.discard(key)
+        store.bound[slot] = key
+        store.slots[key] = slot
+        self.links.bound(store, key, slot, True)
+        self.table.set_told(store.number, slot, key in store.told)
+        self.table.set_observed(store.number, slot, True)
+        self._tell_owner(store)
+        self._notify(store.by_key[key], slot, store.monitor.name_slot(slot, True), all_of_them=True)
         for link in store.links.values():
-            self.links.flags(link)
+            if key in link.by_key:
+                self.links.flags(link)
 
     def _unbind(self, store: Store, slot: int) -> None:
         key = store.bound.pop(slot)
@@ -591,41 +609,26 @@ class Catalog:
     def look(self, store: Store) -> None:
         """Leaves a notification for each change in one store, as long as its turn lasts."""
         store.looked = self._turn
+        monitor, todo = store.monitor, store.todo
         end = time.monotonic() + _TURN_S
         store.behind = True
         while store.behind and time.monotonic() < end:
-            if store.missing and store.grown != (directory := store.monitor.growth()):
-                store.grown = directory
-                self._bind_missing(store)
-            changes = store.monitor.changes(_AT_ONCE)
-            for slot, version in changes:
-                self._look_at(store, slot, version)
-            store.behind = len(changes) == _AT_ONCE or store.monitor.comparing()
+            if todo:
+                self._look_at(store, *todo.popleft())
+                continue
+            if store.missing or store.sieves:
+                todo.extend((slot, None) for slot in monitor.discover(_SLOTS_AT_ONCE))
+            changes = monitor.changes(_AT_ONCE)
+            todo.extend(changes)
+            store.behind = bool(todo) or monitor.comparing() or bool(store.missing or store.sieves) and monitor.discovering()
         if store in self._repairing and not store.behind:
             self._compared(store)
 
-    def _look_at(self, store: Store, slot: int, version: int) -> None:
-        key = store.monitor.key_of(slot)
-        old = store.bound.get(slot)
-        if old is not None and old != key:
-            # The key was removed and its slot given to another one.
-            self._unbind(store, slot)
-            store.missing.add(old)
-            self._tell_owner(store)
-            self._notify(store.by_key[old], slot, version, all_of_them=True)
-        if key in store.missing or old is not None and old != key:
-            self._bind_missing(store)
-        self._notify(store.by_key.get(key, ()), slot, version)
-        if store.sieves:
-            before = store.keys.get(slot)
-            if before != key:  # it has come to the slot: who observes it is rung from now on
-                store.keys[slot] = key
-                self.links.placed(store, slot, key)
-                patterns = [one for one in store.everything if one.sieve is not None]
-                self._notify(_sifted(patterns, before, key), slot, version, all_of_them=True)
-            self._notify(_sifted(store.everything, key), slot, version)
-        else:
-            self._notify(store.everything, slot, version)
+    def _look_at(self, store: Store, slot: int, version: int | None) -> None:
+        key = self._settle(store, slot)
+        if version is not None:
+            self._notify(store.by_key.get(key, ()), slot, version)
+            self._notify(_sifted(store.everything, key) if store.sieves else store.everything, slot, version)
 
     def _notify(self, registrations: Iterable[Registration], slot: int, version: int, all_of_them: bool = False) -> None:
         """Tells those of whom the controller has to care, or all of them."""

@@ -97,7 +97,7 @@ class Links:
             if link is None:
                 return
         registration.link = link
-        if registration.sieve is not None and len(store.keys) <= _SIFTED:
+        if registration.sieve is not None and store.monitor.slots_used() <= _SIFTED:
             link.sifted.add(registration)
             for slot, key in store.keys.items():
                 if registration.sieve.lets(key):
@@ -141,6 +141,11 @@ class Links:
         for link in store.links.values():
             if link.sifted:
                 self._table.set_linked(link.row, slot, self._wanted(link, key))
+
+    @staticmethod
+    def sifts(registration: Registration) -> bool:
+        """Whether its client is only rung for keys that it may be about."""
+        return registration.link is not None and registration in registration.link.sifted
 
     def bind(self, link: Link, key: str) -> None:
         """A key's slot, if it has one, counts for the link."""
