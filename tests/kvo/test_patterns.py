@@ -4,7 +4,7 @@ import itertools
 import random
 
 import pytest
-from kvo_harness import until
+from kvo_harness import WAIT_S, until
 from test_direct import controller, direct, engine, manual, rings  # noqa: F401  fixtures
 from test_turns import scene, told  # noqa: F401  fixtures
 
@@ -12,6 +12,7 @@ import kvoshim
 from kvoshim.errors import InvalidKeyError
 from kvoshim.kvo import wire
 from kvoshim.kvo.keys import Selector, Sieve
+from kvoshim.process import ControlClient
 
 
 def test_whatever_a_pattern_matches_passes_the_sieve():
@@ -92,6 +93,38 @@ def test_an_observable_rings_for_no_other_keys(engine, manual):  # noqa: F811
     engine["b"] = 1
     until(lambda: manual.process(0.1) or [change.new for change in key] == [1])
     assert len(pattern) == told
+
+
+def test_of_a_large_store_an_observer_of_a_pattern_is_rung_for_all_keys_and_told_of_its_own(place):
+    place.controller()
+    with (kvoshim.Observable("engine", max_keys=5000) as large, kvoshim.Observer(thread=False) as observer,
+          ControlClient(place.socket + ".ctl", WAIT_S) as control):
+
+        def unsifted():
+            return control.call("statistic-get", {"name": "patterns-unsifted"})["patterns-unsifted"][0][0]
+
+        large["a.x"] = 0
+        large.update({f"b{number}": 0 for number in range(4000)})
+        early = direct(observer, "a.*")
+        observer.process()
+        large["b1"] = 1
+        assert rings(observer) == 0 and unsifted() == 0
+        large.update({f"c{number}": 0 for number in range(900)})
+        until(lambda: observer.process(0.01) or unsifted() == 1, "it has become a large one")
+        late = direct(observer, "a.*")
+        assert unsifted() == 2
+        observer.process()
+        large["b1"] = 2
+        assert rings(observer) == 1
+        observer.process()
+        assert not early and not late
+        large["a.x"] = 1
+        until(lambda: observer.process(0.01) or [change.new for change in early] == [change.new for change in late] == [1])
+        through = []
+        observer.observe("engine", "a.*", through.append, delivery="controller", options="new")
+        large.update(b1=3, c1=3)
+        large["a.x"] = 2
+        until(lambda: observer.process(0.01) or [change.new for change in through] == [2])
 
 
 def test_the_bits_of_one_pattern_are_not_those_of_another(engine, manual):  # noqa: F811

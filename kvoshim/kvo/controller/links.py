@@ -28,7 +28,9 @@ log = logging.getLogger("kvoshim.controller")
 
 
 _numbers = itertools.count(1)
-_SIFTED = 4096  # keys of a store that are looked at one by one for a pattern; a process is rung for all of a larger one
+# Keys of a store that are looked at one by one for a pattern. For a larger one each observation would cost the controller too
+# much at once, so its processes are rung for all keys, and pick. What the controller tells of itself it sifts in any case.
+_SIFTED = 4096
 
 
 class Ear:
@@ -139,8 +141,23 @@ class Links:
     def placed(self, store: Store, slot: int, key: str | None) -> None:
         """A key has come to a slot: those who observe patterns may want it."""
         for link in store.links.values():
-            if link.sifted:
+            if link.sifted and len(store.keys) > _SIFTED:
+                self._sift_no_more(link)
+            elif link.sifted:
                 self._table.set_linked(link.row, slot, self._wanted(link, key))
+
+    def _sift_no_more(self, link: Link) -> None:
+        """The store has come to have too many keys."""
+        link.everything |= link.sifted
+        link.sifted.clear()
+        self.flags(link)
+        for slot, key in link.store.keys.items():
+            self._table.set_linked(link.row, slot, key in link.by_key)
+
+    @property
+    def unsifted(self) -> int:
+        """Observations of patterns whose processes are rung for all keys."""
+        return sum(one.sieve is not None for link in self._links.values() for one in link.everything)
 
     @staticmethod
     def sifts(registration: Registration) -> bool:

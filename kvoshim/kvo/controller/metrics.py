@@ -1,6 +1,7 @@
 """The controller's figures: what it counts itself, what its clients report, what it measures when somebody looks.
 
     registrations, registrations-made     now; ever
+    patterns-unsifted                     of patterns, in stores of so many keys that they are rung for all
     changes                               revisions of all observables, whoever was told of them
     notifications                         sent by the controller
     deliveries, coalesced, missed         by the clients: callbacks called, changes merged into others, changes lost
@@ -67,6 +68,7 @@ class Metrics:
             "clients": (lambda: len(sessions), "Connected clients."),
             "observables": (lambda: len(catalog.stores), "Observables, live or ended and kept."),
             "registrations": (lambda: sum(len(session.registrations) for session in sessions.values()), "Observations in force."),
+            "patterns-unsifted": (lambda: catalog.links.unsifted, "Observations of patterns rung for all keys of a large store."),
             "store-bytes": (lambda: sum(_bytes_of(store.fd) for store in catalog.stores.values()), "Memory that the stores take."),
             "memory-bytes": (_resident, "The controller's own memory."),
         }
