@@ -190,7 +190,10 @@ cdef class Sleeper:
         return found
 
     # --- spinning ---------------------------------------------
-    # Whether it is worth it is learned as for connections (spin.pxd): from how often it was.
+    # Whether it is worth it is learned as for connections (spin.pxd): from how often it was. The code is not theirs: that one
+    # measures in ticks of the process table (kvo_process), which this module does not have, and what it saves up for long yields is
+    # meant for one peer that answers. Here many owners write when they like, a yield that takes long is judged by itself, and
+    # pauses are counted in waits, not in time.
 
     cdef bint worth(self) noexcept:
         if self.score >= SCORE:

@@ -68,14 +68,8 @@ def test_a_gate_is_not_waited_for_after_a_signal_that_raises():
 
 
 @pytest.fixture
-def engine(place):
-    place.controller()
-    with kvoshim.Observable("engine") as observable:
-        yield observable
-
-
-@pytest.fixture
 def observer(engine):
+    """One that does nothing by itself."""
     with kvoshim.Observer(thread=False) as observer:
         yield observer
 

@@ -19,19 +19,6 @@ from kvoshim.errors import (
 )
 
 
-@pytest.fixture
-def engine(place):
-    place.controller()
-    with kvoshim.Observable("engine") as observable:
-        yield observable
-
-
-@pytest.fixture
-def observer(engine):
-    with kvoshim.Observer() as observer:
-        yield observer
-
-
 def test_the_initial_value_comes_first_then_changes(engine, observer):
     engine["rpm"] = 1
     changes = []

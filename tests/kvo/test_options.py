@@ -12,19 +12,6 @@ from kvoshim.kvo import Key, Options, accept
 from kvoshim.kvo.change import VALUED
 
 
-@pytest.fixture
-def engine(place):
-    place.controller()
-    with kvoshim.Observable("engine") as observable:
-        yield observable
-
-
-@pytest.fixture
-def observer(engine):
-    with kvoshim.Observer() as observer:
-        yield observer
-
-
 def watch(observer, key, target="engine", **how):
     """Observes; gives a function that waits until so many changes have come, and returns them."""
     changes = []

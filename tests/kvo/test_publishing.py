@@ -9,19 +9,6 @@ import kvoshim
 from kvoshim.errors import ClosedError, ConflictError, InvalidValueError, LimitError, UnknownKeyError
 
 
-@pytest.fixture
-def engine(place):
-    place.controller()
-    with kvoshim.Observable("engine") as observable:
-        yield observable
-
-
-@pytest.fixture
-def observer(engine):
-    with kvoshim.Observer() as observer:
-        yield observer
-
-
 def test_a_batch_is_published_at_its_end_and_merges(engine, observer):
     changes = []
     observer.observe("engine", "k", changes.append, mode="every")

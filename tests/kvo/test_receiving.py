@@ -16,19 +16,6 @@ from kvo_harness import WAIT_S, until
 import kvoshim
 from kvoshim.errors import ClosedError
 
-
-@pytest.fixture
-def engine(place):
-    place.controller()
-    with kvoshim.Observable("engine") as observable:
-        yield observable
-
-
-@pytest.fixture
-def observer(engine):
-    with kvoshim.Observer() as observer:
-        yield observer
-
 uvloop.new_event_loop().close()  # from the first one on, the process keeps a pipe
 
 
