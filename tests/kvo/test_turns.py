@@ -7,6 +7,7 @@ import socket as kernel
 
 import pytest
 from kvo_harness import until
+from kvoshim._monitor import Monitor
 from kvoshim._store import Writer
 from kvoshim._table import Table, TableWriter
 
@@ -14,7 +15,7 @@ import kvoshim
 from kvoshim import identity
 from kvoshim.kvo import wire
 from kvoshim.kvo.controller import session as sessions
-from kvoshim.kvo.controller.catalog import Catalog, Monitor
+from kvoshim.kvo.controller.catalog import Catalog
 from kvoshim.kvo.controller.quota import Account, Limits
 from kvoshim.kvo.controller.session import Session
 from kvoshim.process.access import Caller

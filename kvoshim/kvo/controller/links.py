@@ -21,7 +21,7 @@ from kvoshim._table import TableWriter
 from kvoshim.kvo import wire
 
 if TYPE_CHECKING:
-    from kvoshim.kvo.controller.catalog import Registration, Store
+    from kvoshim.kvo.controller.entries import Registration, Store
     from kvoshim.kvo.controller.session import Session
 
 log = logging.getLogger("kvoshim.controller")

@@ -19,7 +19,8 @@ from kvoshim.kvo import wire
 from kvoshim.kvo.tally import BUCKETS, Totals
 
 if TYPE_CHECKING:
-    from kvoshim.kvo.controller.catalog import Catalog, Store
+    from kvoshim.kvo.controller.catalog import Catalog
+    from kvoshim.kvo.controller.entries import Store
     from kvoshim.kvo.controller.session import Session
     from kvoshim.process.statistics import Statistics
 

@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 from kvoshim.errors import AccessDeniedError, KvoshimError, LimitError, ProtocolError, RateLimitError
 from kvoshim.kvo import wire
-from kvoshim.kvo.controller.catalog import Catalog, Store
+from kvoshim.kvo.controller.catalog import Catalog
+from kvoshim.kvo.controller.entries import Store
 from kvoshim.kvo.controller.links import Ear
 from kvoshim.kvo.controller.policy import Policy
 from kvoshim.kvo.controller.session import Session

@@ -22,7 +22,7 @@ from kvoshim.kvo.fdchannel import Channel
 from kvoshim.process import Caller
 
 if TYPE_CHECKING:
-    from kvoshim.kvo.controller.catalog import Registration
+    from kvoshim.kvo.controller.entries import Registration
 
 log = logging.getLogger("kvoshim.controller")
 
