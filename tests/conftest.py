@@ -11,20 +11,19 @@ from __future__ import annotations
 import ctypes
 import faulthandler
 import os
-import re
 import signal
 import sys
 import threading
 import time
 from pathlib import Path
 
+import leaks
 import psutil
 import pytest
 import shimlib
 
-from kvoshim import statistics
-
 _LIMIT = 120.0
+_memory = leaks.SharedMemory()
 os.environ["KVOSHIM_WARMUP"] = "0"  # connections of these processes switch at their first bytes: tests talk little
 _WATCHDOG_SIGNAL = signal.SIGRTMIN + 5
 _PR_SET_CHILD_SUBREAPER = 36
@@ -125,24 +124,6 @@ def _children() -> set[tuple[int, float]]:
     return found
 
 
-def _shared_memory() -> set[str]:
-    """Our named shared memory objects, except those of living processes outside this test run."""
-    found = set()
-    ours = {p.pid for p in psutil.Process().children(recursive=True)} | {os.getpid()}
-    for name in os.listdir("/dev/shm"):
-        if "kvoshim" not in name and "kvo-" not in name:
-            continue
-        if re.fullmatch(rf"kvoshim-stats-\d+-{os.getpid()}-\d+", name):
-            continue  # this process has its own to its end
-        numbers = {int(n) for n in re.findall(r"\d+", name) if len(n) < 10}
-        if any(n not in ours and psutil.pid_exists(n) for n in numbers):
-            continue
-        found.add(name)
-    if any(name.startswith("kvoshim-stats-") for name in found):
-        statistics.processes()  # a killed process leaves its statistics to whoever comes by next: to us
-    return {name for name in found if os.path.exists(f"/dev/shm/{name}")}
-
-
 def _settle(look, before, seconds: float = 3.0):
     """What `look()` shows beyond `before`, after giving things that are about to go a moment to do so."""
     end = time.monotonic() + seconds
@@ -154,7 +135,7 @@ def _settle(look, before, seconds: float = 3.0):
 @pytest.fixture(autouse=True)
 def no_leaks(request: pytest.FixtureRequest):
     """Fail a test that leaves a descriptor, a child process or shared memory behind (and clean up after it)."""
-    fds, children, shared = _descriptors(), _children(), _shared_memory()
+    fds, children, shared = _descriptors(), _children(), _memory.look()
     yield
     problems = []
     if left := _settle(_children, children):
@@ -171,7 +152,7 @@ def no_leaks(request: pytest.FixtureRequest):
     if left_fds:
         now = _descriptors()
         problems.append("descriptors left: " + ", ".join(f"{fd} -> {now.get(fd, '(gone)')}" for fd in sorted(left_fds)))
-    if not request.node.get_closest_marker("leaves_shared_memory") and (left := _settle(_shared_memory, shared)):
+    if not request.node.get_closest_marker("leaves_shared_memory") and (left := _settle(_memory.look, shared)):
         problems.append("shared memory left in /dev/shm: " + ", ".join(sorted(left)))
         for name in left:
             Path("/dev/shm", name).unlink(missing_ok=True)
