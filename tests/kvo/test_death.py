@@ -2,11 +2,14 @@
 
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 from kvo_harness import until
 
 import kvoshim
+from kvoshim import identity
 from kvoshim.errors import ControllerUnavailableError
 
 
@@ -204,3 +207,15 @@ def test_random_kills_leave_the_rest_working(place):
             "the dead writer's last value is delivered",
         )
     assert lasting.do("seen", "n")["falls"] == 0
+
+
+def test_a_process_is_its_pid_together_with_its_start_time():
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    start = identity.start_time(process.pid)
+    assert identity.alive(process.pid, start)
+    assert not identity.alive(process.pid, start + 1), "the PID is another one's by now"
+    process.kill()
+    until(lambda: not identity.alive(process.pid, start), "one that nobody has waited for is dead too")
+    process.wait()
+    process.stdin.close()
+    assert identity.start_time(process.pid) == 0 and not identity.alive(process.pid, 0)

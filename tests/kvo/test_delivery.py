@@ -304,16 +304,19 @@ def test_point_10_a_write_that_changes_nothing_is_told_of_only_if_asked(engine, 
     assert engine.revision("k") == 8, "they count as revisions"
 
 
-def test_point_11_ones_own_writes_are_left_out_if_asked(place, engine, observer):
+@pytest.mark.parametrize("mode", ["latest", "every"])
+def test_point_11_ones_own_writes_are_left_out_if_asked(place, engine, observer, mode):
     peer = place.peer()
     peer.do("publish", "other")
     mine, others, both = [], [], []
-    observer.observe("engine", "k", mine.append, own=False)
-    observer.observe("engine", "k", both.append)
-    observer.observe("other", "k", others.append, own=False)
+    observer.observe("engine", "k", mine.append, own=False, mode=mode)
+    observer.observe("engine", "k", both.append, mode=mode)
+    observer.observe("other", "k", others.append, own=False, mode=mode)
     engine["k"] = 1
+    until(lambda: both)
+    engine.delete("k")
     peer.do("set", "other", "k", 2)
-    until(lambda: both and others)
+    until(lambda: both and both[-1].kind == "deletion" and others)
     assert told(others) == [("k", "setting", 2, 1)] and not mine
 
 
@@ -362,6 +365,14 @@ def test_point_14_every_observation_says_whether_it_is_alive(place):
         for key in (None, "k", "a.b") for mode in ("latest", "every")
     ]
     assert all(token.is_alive() for token in tokens)
+    with kvoshim.Observable("engine") as engine:
+        for turn in range(2):
+            engine.update({"k": turn, "a.b": turn})
+            until(lambda: min(token.idle for token in tokens) > 0.05, "nothing is looked at while nothing happens")
+            before = [time.monotonic() - token.idle for token in tokens]
+            engine.update({"k": -turn - 1, "a.b": -turn - 1})
+            until(lambda before=before: all(time.monotonic() - token.idle > then + 0.01
+                                            for token, then in zip(tokens, before, strict=True)), "each has looked since")
     observer.close()
     assert not any(token.is_alive() for token in tokens)
 

@@ -12,6 +12,7 @@ from kvo_harness import until
 
 import kvoshim
 from kvoshim.kvo import wire
+from kvoshim.kvo.link import Link
 
 
 @pytest.fixture
@@ -175,6 +176,73 @@ def test_a_store_that_is_none(place, working):
             honest["x"] = 1
     finally:
         client.release()
+
+
+def ask(link, message):
+    link.send(message)
+    return link.receive(30)[0]
+
+
+def observe(target, key, pattern=None):
+    return wire.Observe(1, 1, target, key, True, 0, b"", 0, pattern)
+
+
+WRONG = {
+    "a key that is too long": (observe("engine", "k" * 256), "key"),
+    "a key of too many bytes": (observe("engine", "é" * 128), "key"),
+    "an empty key": (observe("engine", ""), "key"),
+    "a pattern that is too long": (observe("engine", None, "a*" + "x" * 255), "key"),
+    "a name that is too long": (observe("n" * 256, "k"), "name"),
+    "an empty name": (observe("", "k"), "name"),
+    "a negative PID": (observe(-1, "k"), "unknown-name"),
+    "no PID": (observe(0, "k"), "unknown-name"),
+    "a PID that cannot be": (observe(1 << 40, "k"), "unknown-name"),
+    "a process without an observable": (observe(os.getppid(), "k"), "unknown-name"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_a_registration_that_cannot_be_is_refused_and_leaves_nothing(place, working, what):
+    message, code = WRONG[what]
+    link = Link(place.socket)
+    try:
+        rows = link.table.rows()
+        refusal = ask(link, message)
+        assert isinstance(refusal, wire.Failed) and refusal.code == code, refusal
+        assert link.table.rows() == rows
+        assert isinstance(ask(link, observe("engine", "k" * 255)), wire.Observed), "the client goes on"
+        assert len(link.table.rows()) == len(rows) + 1
+    finally:
+        link.close()
+
+
+def test_a_store_of_another_process_is_not_published_again(place, working):
+    """Whoever was given a store to read has its descriptor."""
+    from kvoshim.errors import CorruptStoreError
+    from kvoshim.kvo.client import Client
+
+    peer, link, client = place.peer(), Link(place.socket), Client.acquire(None, True)
+    peer.do("publish", "theirs")
+    peer.do("set", "theirs", "x", 1)
+    fd = link.channel.take(ask(link, wire.Open(1, "theirs", False)).info.ticket)
+    try:
+        def publish(name):
+            _, former = client.request(lambda number: wire.Claim(number, name, bytes(16)))
+            if former >= 0:  # what the name has had before
+                os.close(former)
+            client.request(lambda number, ticket: wire.Publish(number, name, ticket), fd)
+
+        with pytest.raises(CorruptStoreError, match="calls itself 'theirs'"):
+            publish("mine")
+        peer.do("close", "theirs")
+        with pytest.raises(CorruptStoreError, match=f"belongs to PID {peer.pid}, but PID {os.getpid()} sent it"):
+            publish("theirs")
+        with kvoshim.Observer() as observer:
+            assert observer.get("theirs", "x") == 1
+    finally:
+        os.close(fd)
+        client.release()
+        link.close()
 
 
 def test_limits_are_told(place):
