@@ -54,9 +54,9 @@ cdef uint64_t now_ns() noexcept nogil:
 
 
 cdef kvob_page *open_page(int fd, size_t *size) except NULL:
-    cdef kvob_page *page = <kvob_page *> memory_open(fd, KVO_PAGE, size)
     # No more than a page: what a client hands in is mapped by all who ring it.
-    if size[0] != KVO_PAGE or page.magic != KVOB_MAGIC or page.layout != KVO_LAYOUT:
+    cdef kvob_page *page = <kvob_page *> memory_open(fd, KVO_PAGE, KVO_PAGE, size)
+    if page.magic != KVOB_MAGIC or page.layout != KVO_LAYOUT:
         memory_unmap(<char *> page, size[0])
         raise CorruptStoreError(f"no bell page of layout {KVO_LAYOUT}")
     return page

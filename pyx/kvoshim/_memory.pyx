@@ -89,9 +89,9 @@ cdef int memory_create(const char *name, size_t size, char **base) except -1:
     return fd
 
 
-cdef char *memory_open(int fd, size_t least, size_t *size) except NULL:
-    """Maps a descriptor that another process sent, read-only. CorruptStoreError unless it is sealed and big
-    enough."""
+cdef char *memory_open(int fd, size_t least, size_t most, size_t *size) except NULL:
+    """Maps a descriptor that another process sent, read-only. CorruptStoreError unless it is sealed, big
+    enough and not too large."""
     cdef struct_stat facts
     cdef int seals = fcntl(fd, F_GET_SEALS)
     if seals < 0 or seals & KVO_SEALS != KVO_SEALS:
@@ -100,6 +100,8 @@ cdef char *memory_open(int fd, size_t least, size_t *size) except NULL:
     if fstat(fd, &facts) < 0 or facts.st_size < 0 or <size_t> facts.st_size < least:
         raise CorruptStoreError(
             f"descriptor {fd} is too small: {facts.st_size} bytes, at least {least} are needed")
+    if <size_t> facts.st_size > most:
+        raise CorruptStoreError(f"descriptor {fd} is too large: {facts.st_size} bytes, at most {most} are expected")
     cdef void *address = mmap(NULL, facts.st_size, PROT_READ, MAP_SHARED, fd, 0)
     if address == MAP_FAILED:
         raise LimitError(f"{facts.st_size} bytes of shared memory cannot be mapped (errno {errno})")

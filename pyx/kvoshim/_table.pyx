@@ -39,7 +39,7 @@ cdef class Table:
         self.generation = fork_generation()
 
     def __init__(self, int fd):
-        self.base = memory_open(fd, KVO_PAGE, &self.size)
+        self.base = memory_open(fd, KVO_PAGE, <size_t> -1, &self.size)
         self.header = <kvot_header *> self.base
         self.store_count = self.header.store_count
         self.row_count = self.header.row_count

@@ -8,7 +8,7 @@ cdef class Reader(Segment):
 
     def __init__(self, int fd):
         cdef size_t mapped
-        self.base = memory_open(fd, KVO_PAGE, &mapped)
+        self.base = memory_open(fd, KVO_PAGE, <size_t> -1, &mapped)
         self.mapped = mapped
         self.bound = {}
         self.header = <kvos_header *> self.base

@@ -167,7 +167,8 @@ cdef class Writer(Owner):
         self.enter()
         links = <own_link *> calloc(self.link_count + 1, sizeof(own_link))
         if links != NULL and self.entry != NULL and row < self.table.link_count:
-            memcpy(links, self.links, self.link_count * sizeof(own_link))
+            if self.links != NULL:
+                memcpy(links, self.links, self.link_count * sizeof(own_link))
             links[self.link_count] = own_link(
                 number, &self.table.links[row], self.table.link_bitmaps + <size_t> (KVOT_BITMAP // 8) * row, bell.page,
                 &bell.rung, bell.fd)

@@ -236,4 +236,5 @@ def place(nothing_mapped, monkeypatch):
     monkeypatch.setenv("KVOSHIM_CONTROLLER", place.socket)
     monkeypatch.setenv("KVOSHIM_LOG_FILE", str(place.log))
     yield place
+    gc.collect()  # what the test has left to be collected would start another controller when this one ends
     place.close()

@@ -344,7 +344,7 @@ def test_closing_while_threads_are_inside():
         writer.close()
         reader.close()
         for thread in threads:
-            thread.join(10)
+            thread.join(60)
             assert not thread.is_alive()
 
 
