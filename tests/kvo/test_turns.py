@@ -14,6 +14,7 @@ from kvoshim._table import Table, TableWriter
 import kvoshim
 from kvoshim import identity
 from kvoshim.kvo import wire
+from kvoshim.kvo.controller import monitoring
 from kvoshim.kvo.controller import session as sessions
 from kvoshim.kvo.controller.catalog import Catalog
 from kvoshim.kvo.controller.quota import Account, Limits
@@ -151,6 +152,15 @@ def test_a_ring_that_runs_over_for_ever_holds_up_nobody_and_loses_nothing(scene)
     written = {slot: wild.read(key).count for slot, key in enumerate(keys) if wild.read(key).count > 1}
     assert told(all_of_wild) == written
     assert told(one_of_wild) == {4999: written[4999]}
+
+
+def test_a_turn_that_had_no_time_tells_of_a_change_all_the_same(scene, monkeypatch):
+    """As if others had the CPU just then."""
+    writer, store = scene.publish("name", ["n"])
+    session = scene.observe("name", "n")
+    monkeypatch.setattr(monitoring, "_TURN_S", 0)
+    writer.set("n", 1)
+    assert scene.catalog.look_all() and told(session) == {0: 2} and not store.behind
 
 
 def test_stores_that_are_behind_go_on_in_turn(scene, roomy):

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from kvoshim.kvo.controller.entries import Registration, Store
 
 _TURN_S = 0.0005  # of looking at one store, before the others and all clients have their turn
+_ROUNDS = 4  # that each turn has, if others had the CPU all the time
 _AT_ONCE = 64  # changes that are taken at a time
 _SLOTS_AT_ONCE = 1024  # slots of which is found which keys they stand for
 
@@ -77,8 +78,9 @@ class Monitoring:
         store.looked = self._turn
         monitor, todo = store.monitor, store.todo
         end = time.monotonic() + _TURN_S
-        store.behind = True
-        while store.behind and time.monotonic() < end:
+        store.behind, rounds = True, 0
+        while store.behind and (rounds < _ROUNDS or time.monotonic() < end):
+            rounds += 1
             if todo:
                 self._look_at(store, *todo.popleft())
                 continue
