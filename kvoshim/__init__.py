@@ -4,10 +4,11 @@ Layers; each imports only layers below it (tests/test_layers.py):
 
     cli, demo, bench        what a person touches
     kvo                     observation: controller, observables, observers
+    registry                processes find each other by name
     process                 what daemons are made of: configuration, signals, control channel
     patching                the drop-in modules for a whole program
     socket, select, selectors, transport    drop-in modules, native interface
-    launcher, settings, errors, identity, directories
+    launcher, settings, errors, identity, directories, background
     _core, _store, ...      the Cython core (pyx/kvoshim)
 """
 

@@ -8,11 +8,15 @@ import stat
 from kvoshim.errors import DirectoryError
 
 
-def private_directory() -> str:
-    """$XDG_RUNTIME_DIR/kvoshim or /tmp/kvoshim-UID, made with mode 0700. DirectoryError if it cannot be made or is
-    not the user's alone."""
+def private_path() -> str:
+    """$XDG_RUNTIME_DIR/kvoshim if that is there, else /tmp/kvoshim-UID."""
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    directory = os.path.join(runtime, "kvoshim") if os.path.isdir(runtime) else f"/tmp/kvoshim-{os.geteuid()}"
+    return os.path.join(runtime, "kvoshim") if os.path.isdir(runtime) else f"/tmp/kvoshim-{os.geteuid()}"
+
+
+def private_directory() -> str:
+    """The same, made with mode 0700. DirectoryError if it cannot be made or is not the user's alone."""
+    directory = private_path()
     try:
         os.mkdir(directory, 0o700)
     except FileExistsError:

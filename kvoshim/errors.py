@@ -24,11 +24,19 @@ KvoshimError
   ClosedError                           the object was closed before
   UnknownSubjectError (LookupError)     no process, no path and no program of that name
   ForkedError                           the object belongs to the process that this one was forked from
-  TooLateError (RuntimeError)           patch() was called after a module had taken the standard socket class
+  TooLateError (RuntimeError)           too late for patch() or configure(): what they decide is in use already
   ConfigurationError (ValueError)       a configuration is not valid
     PartlyAppliedError                  it could neither be applied nor taken back
   ControlError                          a command was refused; .result says how
     ControlUnavailableError (ConnectionError)    no daemon answers at the control socket
+  RegistryUnavailableError (ConnectionError)   no registry, and none could be started
+    RegistryHungError                   a process holds its place and does not answer
+    RegistryStartError                  the daemon could not be started
+    PrivateRegistryGoneError            a private registry has ended: it has no successor
+  RegistryScopeError (ValueError)       no scope of a registry
+  RegistryPlaceError                    a directory or file of the registry cannot be used or trusted
+  ProofError (ConnectionError)          the other end of a connection is not who it should be
+  SeatLostError                         another process has become the registry
   DirectoryError                        the user's own directory for sockets is not to be trusted
   LaunchError                           a daemon did not come up or did not end well: a kind for each step (process/launch.py)
 """
@@ -134,7 +142,8 @@ class ForkedError(KvoshimError, RuntimeError):
 
 
 class TooLateError(KvoshimError, RuntimeError):
-    """Modules hold the standard socket class already, which patch() cannot take from them; the message names them."""
+    """What was to be decided is in use already: modules hold the standard socket class (the message names them), or the process has
+    asked for a registry."""
 
 
 class ConfigurationError(KvoshimError, ValueError):
@@ -160,6 +169,38 @@ class ControlError(KvoshimError):
 
 class ControlUnavailableError(ControlError, ConnectionError):
     """No daemon answers at the control socket, or it broke off."""
+
+
+class RegistryUnavailableError(KvoshimError, ConnectionError):
+    """No registry answers in the scope, and none was or could be started."""
+
+
+class RegistryHungError(RegistryUnavailableError):
+    """A process holds the registry's place, or is becoming the registry, and does not answer."""
+
+
+class RegistryStartError(RegistryUnavailableError):
+    """The registry's daemon could not be started; the message has what it said."""
+
+
+class PrivateRegistryGoneError(RegistryUnavailableError):
+    """The private registry of this process's group has ended; nobody takes its place."""
+
+
+class RegistryScopeError(KvoshimError, ValueError):
+    """This text names no scope of a registry."""
+
+
+class RegistryPlaceError(KvoshimError):
+    """A directory, a port file or a lock of the registry cannot be used, or is not to be trusted; the message names it."""
+
+
+class ProofError(KvoshimError, ConnectionError):
+    """What listens there is not the registry that was recorded, or what has connected is no client of this user."""
+
+
+class SeatLostError(KvoshimError):
+    """Another process has become the registry in this one's place."""
 
 
 class DirectoryError(KvoshimError):

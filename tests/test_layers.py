@@ -14,9 +14,10 @@ ROOT = pathlib.Path(__file__).parents[1]
 PYTHON_LAYERS = [
     ["kvoshim._core", "kvoshim._memory", "kvoshim._timer", "kvoshim._values", "kvoshim._table", "kvoshim._store", "kvoshim._monitor",
      "kvoshim._bell", "kvoshim._delivery", "kvoshim._look"],
-    ["kvoshim.errors", "kvoshim.settings", "kvoshim.launcher", "kvoshim.identity", "kvoshim.directories"],
+    ["kvoshim.errors", "kvoshim.settings", "kvoshim.launcher", "kvoshim.identity", "kvoshim.directories", "kvoshim.background"],
     ["kvoshim.socket", "kvoshim.select", "kvoshim.selectors", "kvoshim.transport", "kvoshim.statistics", "kvoshim.elf"],
     ["kvoshim.patching", "kvoshim.doctor", "kvoshim.process"],
+    ["kvoshim.registry"],
     ["kvoshim.kvo"],
     ["kvoshim"],  # the package's own file: the names that users import
     ["kvoshim.demo", "kvoshim.bench", "kvoshim.cli", "kvoshim.__main__"],
@@ -32,6 +33,12 @@ CORE_ORDER = [
 PROCESS_ORDER = [
     "launch", "jsontext", "model", "redaction", "logs", "manager", "loop", "signals", "pidfile", "readiness", "statistics",
     "envelope", "access", "command", "client", "connection", "channel", "builtin", "process", "controller", "main", "__init__",
+]
+
+
+# The files of the registry's seat, lowest first.
+SEAT_ORDER = [
+    "hostwide", "patience", "portfile", "proof", "place", "scope", "policy", "holding", "finding", "__init__",
 ]
 
 
@@ -75,16 +82,17 @@ def test_python_imports_point_down():
     assert not wrong, wrong
 
 
-def test_the_process_layers_imports_point_down():
-    folder = ROOT / "kvoshim" / "process"
-    assert {path.stem for path in folder.glob("*.py")} == set(PROCESS_ORDER)
-    for name in PROCESS_ORDER:
+@pytest.mark.parametrize("package, order", [("kvoshim.process", PROCESS_ORDER), ("kvoshim.registry.seat", SEAT_ORDER)])
+def test_imports_within_a_package_point_down(package, order):
+    folder = ROOT.joinpath(*package.split("."))
+    assert {path.stem for path in folder.glob("*.py")} == set(order)
+    for name in order:
         tree = ast.parse((folder / f"{name}.py").read_text())
         for node in tree.body:  # what only a type checker reads (if TYPE_CHECKING) is no dependency
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("kvoshim.process"):
-                module = node.module.removeprefix("kvoshim.process").lstrip(".")
+            if isinstance(node, ast.ImportFrom) and f"{node.module}.".startswith(f"{package}."):
+                module = node.module.removeprefix(package).lstrip(".")
                 for target in [module] if module else [alias.name for alias in node.names]:
-                    assert PROCESS_ORDER.index(target) < PROCESS_ORDER.index(name), f"{name} uses {target}"
+                    assert order.index(target) < order.index(name), f"{name} uses {target}"
 
 
 @pytest.mark.parametrize("name", CORE_ORDER)

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import fcntl
 import os
-import subprocess
 import sys
 import time
 
-from kvoshim.errors import ControllerUnavailableError, ProtocolError
+from kvoshim import background
+from kvoshim.errors import ControllerUnavailableError, LaunchError, ProtocolError
 from kvoshim.kvo import paths
 from kvoshim.kvo.link import Link
 
@@ -78,23 +78,10 @@ def _spawn(path: str, deadline: float) -> None:
             "no controller can be started: this program does not know its Python "
             "interpreter; start `kvoshim controller` by hand"
         )
-    environment = dict(os.environ)
-    if os.path.basename(log := environment.get("KVOSHIM_LOG_FILE", "")) and log not in ("-", "stderr"):
-        environment["KVOSHIM_LOG_FILE"] = os.path.abspath(log)  # it runs in another directory
     command = [sys.executable, "-P", "-m", "kvoshim", "controller", "--socket", path, "--detach"]
     try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            cwd="/",
-            env=environment,
-            timeout=max(1.0, deadline - time.monotonic()),
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
+        code, text = background.run(command, max(1.0, deadline - time.monotonic()))
+    except LaunchError as error:
         raise ControllerUnavailableError(f"the controller could not be started: {error}") from None
-    if done.returncode not in (0, 3):  # 3: another one runs at this path
-        text = done.stderr.decode("utf-8", "replace").strip()
-        raise ControllerUnavailableError(f"`kvoshim controller` exited with {done.returncode}: {text[-500:]}")
+    if code not in (background.READY, background.RUNS_ALREADY):
+        raise ControllerUnavailableError(f"`kvoshim controller` exited with {code}: {text}")

@@ -1,0 +1,238 @@
+"""Finding the registry, and seeing to it that there is one.
+
+    read the port file -> connect -> prove -> there it is
+         |                  |         |
+         |                  |         a stranger, or nobody says anything
+         |                  nobody listens
+         missing, empty, unusable
+                    |
+         the start lock --- another has it ------------> wait a moment, begin again
+                    |
+         look once more; does anybody hold the registry's lock? -- yes -> wait a moment, begin again
+                    | no
+         start the daemon: it takes that lock, empties the port file, listens, writes the port file; begin again
+
+So many may begin at once, after the holder's death all of them: one starts one daemon, whatever a crash has left behind.
+Whoever waits looks at the port file's inode, and connects when that is another one.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import random
+import time
+from dataclasses import dataclass
+
+from kvoshim import background, identity, socket
+from kvoshim.errors import (
+    KvoshimError,
+    PrivateRegistryGoneError,
+    ProofError,
+    RegistryHungError,
+    RegistryPlaceError,
+    RegistryStartError,
+    RegistryUnavailableError,
+)
+from kvoshim.registry.seat import policy, proof
+from kvoshim.registry.seat.place import Place
+from kvoshim.registry.seat.portfile import Reading, Record, State
+from kvoshim.registry.seat.scope import VARIABLE, Scope
+
+log = logging.getLogger("kvoshim.registry")
+
+ANSWER_S = 1.0  # for what listens at the recorded place to prove itself
+_PAUSE_S = (0.005, 0.1)  # first and longest, between two looks
+
+
+@dataclass(frozen=True, eq=False)
+class Contact:
+    """A connection to the registry, proven both ways. scope: where it is, which may be another one than was asked for."""
+
+    sock: socket.socket
+    scope: Scope
+    address: str
+    pid: int
+    uid: int
+    facts: dict[str, str]
+
+
+def connect(scope: Scope | None = None, timeout: float | None = None, *, start: policy.Start | None = None) -> Contact:
+    """The registry of the scope (default: this process's), which is started if there is none.
+
+    timeout: seconds, default as configured. start: as in configure(). RegistryUnavailableError and its kinds;
+    ConfigurationError from the global file.
+    """
+    settled = policy.settle()
+    if scope is None:
+        scope = policy.choose()
+    search = _Search(scope, settled.timeout if timeout is None else timeout, settled.start if start is None else start)
+    try:
+        return search.run()
+    except RegistryUnavailableError as error:
+        if not (scope.private and scope.from_environment):
+            raise
+        log.warning("%s; this process uses the registry of its user", error)
+    return connect(Scope(), timeout, start=start)
+
+
+def race(scope: Scope, timeout: float | None = None, *, start: policy.Start | None = None, jitter: float = 0.02) -> Contact:
+    """For those whose registry has died: all begin at once, one starts its successor, and all are connected to that.
+    PrivateRegistryGoneError where nobody takes a dead holder's place; else as connect()."""
+    if scope.private:
+        raise PrivateRegistryGoneError(f"the launcher of this group has ended, and with it the registry in {scope.directory}")
+    time.sleep(random.uniform(0, jitter))
+    return connect(scope, timeout, start=start)
+
+
+class _Search:
+    """One call of connect()."""
+
+    def __init__(self, scope: Scope, timeout: float, start: policy.Start) -> None:
+        self.scope = scope
+        self.places = scope.places()
+        self.timeout = timeout
+        self.deadline = time.monotonic() + timeout
+        self.start = start
+        self.may_start = bool(start) and not scope.private and scope.owner == os.geteuid()
+        self.finding = ""  # why there is none, in words
+        self._read: dict[Place, Reading] = {}
+        self._vain: dict[Record, float] = {}  # who was tried in vain, and when to try again
+        self._pause = _PAUSE_S[0]
+        self._waits = False  # somebody may be becoming the registry
+
+    def run(self) -> Contact:
+        while True:
+            if (contact := self._look()) is not None:
+                return contact
+            if self.scope.private and not self._waits:
+                raise RegistryUnavailableError(self._words("no registry answers"))
+            if not self.may_start and not self._waits and not self._holder():
+                raise RegistryUnavailableError(self._words("no registry answers") + self._why_not())
+            if time.monotonic() > self.deadline:
+                raise self._failure()
+            if self.may_start and (contact := self._start()) is not None:
+                return contact
+            time.sleep(min(random.uniform(0.5, 1.5) * self._pause, max(0.0, self.deadline - time.monotonic()) + 0.001))
+            self._pause = min(1.5 * self._pause, _PAUSE_S[1])
+            self.places = self.scope.places()
+
+    # --- looking ---------------------------------------------
+
+    def _look(self) -> Contact | None:
+        self._waits = False
+        for place in self.places:
+            try:
+                reading = self._read.get(place)
+                if reading is None or reading.signature != place.signature():
+                    reading = self._read[place] = place.read()
+            except RegistryPlaceError as error:
+                self.finding = str(error)
+                continue
+            contact = self._try(place, reading)
+            if contact is not None:
+                return contact
+        return None
+
+    def _try(self, place: Place, reading: Reading) -> Contact | None:
+        if reading.state is not State.VALID:
+            if reading.state is State.BECOMING:
+                self._waits = bool(self._holder())
+            if reading.state is not State.MISSING or not self.finding:
+                self.finding = f"{place.path}: {reading.why or reading.state}"
+            return None
+        record = reading.record
+        if time.monotonic() < self._vain.get(record, 0.0):
+            return None
+        again = math.inf
+        try:
+            return _contact(self.scope, place, record)
+        except (BlockingIOError, InterruptedError):
+            self._waits, why, again = True, "is busy", 0.0  # its queue is full: many come at once
+        except TimeoutError:
+            self._waits, why, again = bool(self._holder()), "gives no answer", time.monotonic() + ANSWER_S
+        except ProofError as error:
+            why = f"is a stranger: {error}"
+        except OSError as error:
+            why = f"cannot be reached: {error.strerror or error}"
+        self._vain[record] = again
+        self.finding = f"what {place.path} names, {record.address}, {why}"
+        return None
+
+    def _holder(self) -> int:
+        """Who holds the lock of one of the places; 0: nobody."""
+        for place in self.places:
+            try:
+                if pid := place.holder():
+                    return pid
+            except RegistryPlaceError:
+                continue
+        return 0
+
+    # --- starting ---------------------------------------------
+
+    def _start(self) -> Contact | None:
+        """Starts one, if it is this process's turn and nobody holds the place."""
+        try:
+            with self.places[0].starting() as first:
+                if not first:
+                    return None
+                if (contact := self._look()) is not None:
+                    return contact
+                if not self._holder():
+                    self._pause = _PAUSE_S[0]
+                    self._run_daemon()
+                return None
+        except RegistryPlaceError as error:
+            raise RegistryUnavailableError(f"no registry can be started: {error}") from error
+
+    def _run_daemon(self) -> None:
+        if callable(self.start):
+            self.start(self.scope)
+            return
+        words = policy.command() if self.start is True else list(self.start)
+        if not words:
+            raise RegistryStartError(
+                "no registry can be started: this program does not know its Python interpreter; start `kvoshim registry serve` by hand"
+            )
+        words += ["--scope", self.scope.text, "--detach"]
+        try:
+            code, text = background.run(words, max(1.0, self.deadline - time.monotonic()), without=(VARIABLE,))
+        except KvoshimError as error:
+            raise RegistryStartError(f"the registry could not be started: {error}") from error
+        if code not in (background.READY, background.RUNS_ALREADY):
+            raise RegistryStartError(f"`{' '.join(words)}` exited with {code}: {text}")
+
+    # --- failing ---------------------------------------------
+
+    def _words(self, what: str) -> str:
+        return f"{what} ({self.scope.text}){f': {self.finding}' if self.finding else ''}"
+
+    def _why_not(self) -> str:
+        if not self.start:
+            return "; start one with `kvoshim registry serve`, or allow that it is started"
+        return f"; only user {self.scope.owner} may start it"
+
+    def _failure(self) -> RegistryUnavailableError:
+        if pid := self._holder():
+            who = f"PID {pid}" if pid > 0 else "another process"
+            return RegistryHungError(self._words(f"{who} holds the registry's place and does not answer"))
+        return RegistryUnavailableError(self._words(f"no registry came up within {self.timeout:g} s"))
+
+
+def _contact(scope: Scope, place: Place, record: Record) -> Contact:
+    limit = time.monotonic() + ANSWER_S
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.settimeout(ANSWER_S)
+        sock.connect(record.address)
+        pid, uid, _ = identity.peer(sock)
+        if uid != place.owner:
+            raise ProofError(f"it is user {uid}'s")
+        proof.prove(sock, bytes.fromhex(record.cookie), limit)
+        sock.settimeout(None)
+    except BaseException:
+        sock.close()
+        raise
+    return Contact(sock, scope, record.address, pid, uid, dict(record.facts))
