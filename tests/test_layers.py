@@ -38,7 +38,7 @@ PROCESS_ORDER = [
 
 # The files of the registry's seat, lowest first.
 SEAT_ORDER = [
-    "hostwide", "patience", "portfile", "proof", "place", "scope", "policy", "holding", "finding", "__init__",
+    "hostwide", "patience", "portfile", "proof", "place", "scope", "policy", "holding", "finding", "explaining", "private", "__init__",
 ]
 
 

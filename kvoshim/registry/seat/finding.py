@@ -22,12 +22,13 @@ import logging
 import math
 import os
 import random
+import shlex
 import time
 from dataclasses import dataclass
 
 from kvoshim import background, identity, socket
 from kvoshim.errors import (
-    KvoshimError,
+    LaunchError,
     PrivateRegistryGoneError,
     ProofError,
     RegistryHungError,
@@ -104,16 +105,16 @@ class _Search:
 
     def run(self) -> Contact:
         while True:
-            if (contact := self._look()) is not None:
-                return contact
+            if (found := self._look()) is not None:
+                return found
             if self.scope.private and not self._waits:
                 raise RegistryUnavailableError(self._words("no registry answers"))
             if not self.may_start and not self._waits and not self._holder():
                 raise RegistryUnavailableError(self._words("no registry answers") + self._why_not())
             if time.monotonic() > self.deadline:
                 raise self._failure()
-            if self.may_start and (contact := self._start()) is not None:
-                return contact
+            if self.may_start and (found := self._start()) is not None:
+                return found
             time.sleep(min(random.uniform(0.5, 1.5) * self._pause, max(0.0, self.deadline - time.monotonic()) + 0.001))
             self._pause = min(1.5 * self._pause, _PAUSE_S[1])
             self.places = self.scope.places()
@@ -130,9 +131,8 @@ class _Search:
             except RegistryPlaceError as error:
                 self.finding = str(error)
                 continue
-            contact = self._try(place, reading)
-            if contact is not None:
-                return contact
+            if (found := self._try(place, reading)) is not None:
+                return found
         return None
 
     def _try(self, place: Place, reading: Reading) -> Contact | None:
@@ -147,7 +147,7 @@ class _Search:
             return None
         again = math.inf
         try:
-            return _contact(self.scope, place, record)
+            return contact(self.scope, place, record)
         except (BlockingIOError, InterruptedError):
             self._waits, why, again = True, "is busy", 0.0  # its queue is full: many come at once
         except TimeoutError:
@@ -178,8 +178,8 @@ class _Search:
             with self.places[0].starting() as first:
                 if not first:
                     return None
-                if (contact := self._look()) is not None:
-                    return contact
+                if (found := self._look()) is not None:
+                    return found
                 if not self._holder():
                     self._pause = _PAUSE_S[0]
                     self._run_daemon()
@@ -191,18 +191,7 @@ class _Search:
         if callable(self.start):
             self.start(self.scope)
             return
-        words = policy.command() if self.start is True else list(self.start)
-        if not words:
-            raise RegistryStartError(
-                "no registry can be started: this program does not know its Python interpreter; start `kvoshim registry serve` by hand"
-            )
-        words += ["--scope", self.scope.text, "--detach"]
-        try:
-            code, text = background.run(words, max(1.0, self.deadline - time.monotonic()), without=(VARIABLE,))
-        except KvoshimError as error:
-            raise RegistryStartError(f"the registry could not be started: {error}") from error
-        if code not in (background.READY, background.RUNS_ALREADY):
-            raise RegistryStartError(f"`{' '.join(words)}` exited with {code}: {text}")
+        launch(policy.start_words(self.start, self.scope), self.deadline)
 
     # --- failing ---------------------------------------------
 
@@ -221,7 +210,18 @@ class _Search:
         return RegistryUnavailableError(self._words(f"no registry came up within {self.timeout:g} s"))
 
 
-def _contact(scope: Scope, place: Place, record: Record) -> Contact:
+def launch(words: list[str], deadline: float, without: tuple[str, ...] = (VARIABLE,), pass_fds: tuple[int, ...] = ()) -> None:
+    """Starts a registry by a command, unless there is one by now. RegistryStartError."""
+    try:
+        code, text = background.run(words, max(1.0, deadline - time.monotonic()), without, pass_fds)
+    except LaunchError as error:
+        raise RegistryStartError(f"the registry could not be started: {error}") from error
+    if code not in (background.READY, background.RUNS_ALREADY):
+        raise RegistryStartError(f"`{shlex.join(words)}` exited with {code}: {text}")
+
+
+def contact(scope: Scope, place: Place, record: Record) -> Contact:
+    """A connection to whom a port file names, proven. ProofError; TimeoutError; OSError."""
     limit = time.monotonic() + ANSWER_S
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:

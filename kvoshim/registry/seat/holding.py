@@ -245,9 +245,20 @@ class Seat:
             except OSError as error:
                 log.warning("%s stays: %s", self.address, error)
         self._made = None
+        if self.scope.private and self._held:
+            self._remove_directory()
         for fd in self._held.values():
             os.close(fd)
         self._held.clear()
+
+    def _remove_directory(self) -> None:
+        """Of a private registry: it has no successor, who would look for the lock."""
+        (place,) = self._held
+        try:
+            os.unlink(place.lock_path)
+            os.rmdir(place.directory)
+        except OSError as error:
+            log.info("%s stays: %s", place.directory, error)
 
 
 def _same(fd: int, path: str) -> bool:

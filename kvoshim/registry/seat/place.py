@@ -94,16 +94,38 @@ class Place:
             for directory in self.make:
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(directory, 0o755 if self.public else 0o700)
-            # One's own directory may lie elsewhere; below /tmp a link may be anybody's.
-            facts = os.stat(self.directory) if self.far else os.lstat(self.directory)
+            facts = self._facts()
         except OSError as error:
             raise RegistryPlaceError(f"{self.directory} cannot be used: {error.strerror}") from error
-        forbidden = 0o022 if self.far or self.public else 0o077
-        if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != self.owner or facts.st_mode & forbidden:
-            raise RegistryPlaceError(
-                f"{self.directory} is not to be trusted (owner {facts.st_uid}, mode {stat.S_IMODE(facts.st_mode):o}); remove it, "
-                "or take others' rights from it"
-            )
+        if why := self._distrusted(facts):
+            raise RegistryPlaceError(f"{self.directory} is not to be trusted: {why}; remove it, or take others' rights from it")
+
+    def flaw(self) -> str:
+        """What is wrong with the directory as it is; "" for nothing. Makes nothing."""
+
+        def look() -> str:
+            try:
+                return self._distrusted(self._facts()) or ("" if os.access(self.directory, os.W_OK) else "it cannot be written to")
+            except OSError as error:
+                return str(error.strerror)
+
+        try:
+            return self.patiently(look)
+        except RegistryPlaceError as error:
+            return str(error)
+
+    def _facts(self) -> os.stat_result:
+        # One's own directory may lie elsewhere; below /tmp, a link may be anybody's.
+        return os.stat(self.directory) if self.far else os.lstat(self.directory)
+
+    def _distrusted(self, facts: os.stat_result) -> str:
+        if not stat.S_ISDIR(facts.st_mode):
+            return "it is no directory"
+        if facts.st_uid != self.owner:
+            return f"it belongs to user {facts.st_uid}"
+        if facts.st_mode & (0o022 if self.far or self.public else 0o077):
+            return f"others may use it (mode {stat.S_IMODE(facts.st_mode):o})"
+        return ""
 
     def take(self) -> int | None:
         """A descriptor that holds the lock; None if another holds it. RegistryPlaceError."""

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from kvoshim.errors import RegistryScopeError, TooLateError
+from kvoshim.errors import RegistryScopeError, RegistryStartError, TooLateError
 from kvoshim.registry.seat.scope import VARIABLE, Scope
 
 log = logging.getLogger("kvoshim.registry")
@@ -19,8 +19,8 @@ Start = bool | Sequence[str] | Callable[[Scope], None]
 
 @dataclass(frozen=True)
 class Policy:
-    """scope: None: by the environment. start: whether a registry is started where none runs, and how: words of a command, or
-    a function. timeout: seconds until a registry has to answer, whoever starts it."""
+    """scope: None: by the environment. start: whether a registry is started where none runs, and how: by the words of a command,
+    or a function. timeout: seconds until a registry has to answer, whoever starts it."""
 
     scope: Scope | None = None
     start: Start = True
@@ -80,6 +80,12 @@ def chosen() -> tuple[Scope, str]:
     return replace(scope, from_environment=True), f"{VARIABLE} is {text}"
 
 
-def command() -> list[str]:
-    """Starts the registry's daemon; [] where the interpreter is not known."""
-    return [sys.executable, "-P", "-m", "kvoshim", "registry", "serve"] if sys.executable else []
+def start_words(start: Start, scope: Scope) -> list[str]:
+    """The command that starts the registry of a scope in the background. RegistryStartError where there is none."""
+    if start is True or callable(start):
+        if not sys.executable:
+            raise RegistryStartError(
+                "no registry can be started: this program does not know its Python interpreter; start `kvoshim registry serve` by hand"
+            )
+        start = [sys.executable, "-P", "-m", "kvoshim", "registry", "serve"]
+    return [*start, "--scope", scope.text, "--detach"]

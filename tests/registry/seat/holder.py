@@ -130,6 +130,8 @@ def main() -> int:
         code = Daemon(options).serve(lambda: (os.write(writer, b"0"), os.close(writer)))
         if code:
             os.write(writer, b"%d" % code)
+    except Exception as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
     finally:
         os._exit(code)
 

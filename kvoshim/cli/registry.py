@@ -1,0 +1,18 @@
+"""kvoshim registry: where it is."""
+
+from __future__ import annotations
+
+import argparse
+
+from kvoshim.cli import _registry_seat
+
+HELP = "find registered processes, and serve the registry"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=type(parser))
+    _registry_seat.add(actions)
+
+
+def run(args: argparse.Namespace) -> int:
+    return args.act(args)
