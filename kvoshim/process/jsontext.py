@@ -246,9 +246,10 @@ def _text_of(path: str) -> str:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO must not hold us up
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"{path!r} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise ConfigurationError(f"{path} is not a file")
     with open(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise ConfigurationError(f"{path} is not a file")
         data = file.read(FILE_MAX + 1)
     if len(data) > FILE_MAX:
         raise ConfigurationError(f"{path} is longer than {FILE_MAX} bytes")

@@ -144,3 +144,8 @@ def test_plain_json_means_what_the_json_module_says():
         lines = json.dumps(expected, indent=1, ensure_ascii=dice.random() < 0.5).split("\n")
         text = "\n".join(line + dice.choice(["", " # c", "// \" c", "/* \n { */"]) for line in lines)
         assert parse(text).value == expected
+
+
+def test_a_directory_is_no_file(tmp_path):
+    with pytest.raises(ConfigurationError, match="is not a file"):
+        jsontext.read(str(tmp_path))

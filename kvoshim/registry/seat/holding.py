@@ -18,7 +18,7 @@ import stat
 from kvoshim import identity, socket
 from kvoshim.errors import RegistryPlaceError, SeatLostError
 from kvoshim.registry.seat import portfile, proof
-from kvoshim.registry.seat.place import Place
+from kvoshim.registry.seat.place import Place, hurry
 from kvoshim.registry.seat.scope import Scope
 
 log = logging.getLogger("kvoshim.registry")
@@ -80,7 +80,7 @@ class Seat:
         try:
             fd = place.take()
             if fd is None:
-                if not _of_another_machine(place):
+                if not place.of_another_machine():
                     return False
                 raise RegistryPlaceError(f"{place.path} is held by another machine of the same name")
         except RegistryPlaceError as error:
@@ -188,7 +188,12 @@ class Seat:
 
     def look(self) -> socket.socket | None:
         """Repairs what has vanished or been spoilt. Returns a new socket to listen on if the old one cannot be reached any
-        more. SeatLostError if another process is the registry now; RegistryPlaceError if nothing can be repaired for now."""
+        more. SeatLostError if another process is the registry now; RegistryPlaceError if nothing can be repaired for now. Does not
+        wait for a home directory that hangs."""
+        with hurry():
+            return self._look()
+
+    def _look(self) -> socket.socket | None:
         self._drop_vanished()
         if not self._take_all():
             raise SeatLostError(f"another process has become the registry ({self.scope.text})")
@@ -266,12 +271,6 @@ def _same(fd: int, path: str) -> bool:
         return os.path.samestat(os.fstat(fd), os.lstat(path))
     except OSError:
         return False
-
-
-def _of_another_machine(place: Place) -> bool:
-    """Whether what holds the place is another machine, or another run of this one, that calls itself as this one does."""
-    record = place.read().record
-    return record is not None and record.boot != portfile.boot_id()
 
 
 def _free(address: str) -> bool:

@@ -13,11 +13,12 @@ Result = TypeVar("Result")
 class Patience:
     """For the calls on one place. While one hangs, no other is begun."""
 
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
+    def __init__(self) -> None:
         self._hanging: threading.Thread | None = None
 
-    def call(self, function: Callable[..., Result], *arguments, discard: Callable[[Result], None] | None = None) -> Result:
+    def call(
+        self, function: Callable[..., Result], *arguments, seconds: float, discard: Callable[[Result], None] | None = None
+    ) -> Result:
         """function(*arguments); what it raises is raised. TimeoutError if it takes too long: what it returns then, in its own
         time, goes to `discard`."""
         if self._hanging is not None and self._hanging.is_alive():
@@ -41,12 +42,12 @@ class Patience:
 
         thread = threading.Thread(target=work, name="kvoshim-home", daemon=True)
         thread.start()
-        thread.join(self.seconds)
+        thread.join(seconds)
         with lock:
             given_up = not result and not error
         if given_up:
             self._hanging = thread
-            raise TimeoutError(f"the file system did not answer within {self.seconds:g} s")
+            raise TimeoutError(f"the file system did not answer within {seconds:g} s")
         if error:
             raise error[0]
         return result[0]

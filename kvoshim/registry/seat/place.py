@@ -11,6 +11,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 from kvoshim.errors import RegistryPlaceError
@@ -18,6 +19,7 @@ from kvoshim.registry.seat import portfile
 from kvoshim.registry.seat.patience import Patience
 
 HOME_S = 2.0  # for a home directory to answer
+LOOK_S = 0.1  # the same where others wait meanwhile
 _TRIES = 5  # for a lock that others only look at
 
 
@@ -51,7 +53,7 @@ class Place:
         if not self.far:
             return function(*arguments)
         try:
-            return _patience(self.directory).call(function, *arguments, discard=discard)
+            return _patience(self.directory).call(function, *arguments, seconds=_seconds.get(), discard=discard)
         except TimeoutError as error:
             raise RegistryPlaceError(f"{self.directory}: {error}") from None
 
@@ -65,8 +67,16 @@ class Place:
         return self.patiently(portfile.signature, self.path)
 
     def holder(self) -> int:
-        """The PID of who holds the lock, -1 if that is not known, 0 if nobody does."""
-        return self.patiently(self._holder)
+        """The PID of who holds the lock, -1 if that is not known, 0 if nobody of this machine does."""
+        pid = self.patiently(self._holder)
+        return 0 if pid and self.of_another_machine() else pid
+
+    def of_another_machine(self) -> bool:
+        """Whether what was announced here is the registry of another machine that calls itself as this one does."""
+        if not self.far:
+            return False
+        record = self.read().record
+        return record is not None and record.boot != portfile.boot_id()
 
     def _holder(self) -> int:
         try:
@@ -179,9 +189,22 @@ class Place:
         return fd
 
 
+_seconds: ContextVar[float] = ContextVar("seconds", default=HOME_S)
+
+
+@contextlib.contextmanager
+def hurry() -> Iterator[None]:
+    """For a daemon, which must not hold up its clients: what does not answer is asked again some other time."""
+    token = _seconds.set(LOOK_S)
+    try:
+        yield
+    finally:
+        _seconds.reset(token)
+
+
 @functools.lru_cache(maxsize=64)
 def _patience(directory: str) -> Patience:
-    return Patience(HOME_S)
+    return Patience()
 
 
 def _lock(fd: int, tries: int = _TRIES) -> bool:

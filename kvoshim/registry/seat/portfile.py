@@ -15,7 +15,7 @@ import enum
 import errno
 import os
 import stat
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 
@@ -38,8 +38,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     address: str
     cookie: str
-    pid: int
-    start: int
+    pid: Annotated[int, msgspec.Meta(gt=0, lt=1 << 31)]
+    start: Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
     boot: str
     facts: dict[str, str] = {}
     version: int = 1
@@ -52,6 +52,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             raise ValueError("no record of a registry")
         if not self.address.startswith("/") or "\0" in self.address or len(os.fsencode(self.address)) > ADDRESS_MAX:
             raise ValueError("the address is no path of a socket")
+
+
+_decoder = msgspec.json.Decoder(Record)
 
 
 class Reading(NamedTuple):
@@ -131,8 +134,8 @@ def _judge(data: bytes, found: tuple[int, ...]) -> Reading:
     if not data.endswith(b"\n"):
         return Reading(State.BECOMING, None, "it is empty" if not data else "it has no final end of line", found)
     try:
-        return Reading(State.VALID, msgspec.json.decode(data, type=Record), "", found)
-    except (ValueError, RecursionError):  # msgspec's errors are ValueErrors
+        return Reading(State.VALID, _decoder.decode(data), "", found)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         return Reading(State.UNUSABLE, None, "it holds no record of a registry", found)
 
 

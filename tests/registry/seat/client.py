@@ -4,16 +4,26 @@
     wait       until the registry's connection ends: {"ended": PID}
     race       as connect, for the scope of the last contact
 
-Arguments: words of the command that starts a registry; none: it starts none.
+Arguments: words of the command that starts a registry; none: it starts none. Before them, perhaps, --user N: the process becomes
+that user, and starts this folder's small registry by forking, since such a user may not be allowed to run this interpreter.
 """
 
 import json
+import os
 import sys
 
+import holder
+
 from kvoshim.errors import KvoshimError
+from kvoshim.process import jsontext  # noqa: F401  as that user, it could not be imported any more
 from kvoshim.registry import seat
 
 start = sys.argv[1:] or False
+if start and start[0] == "--user":
+    user, start = int(start[1]), start[2:] and (lambda scope: holder.main(["--scope", scope.text, "--detach"]))
+    os.setgroups([])
+    os.setresgid(user, user, user)
+    os.setresuid(user, user, user)
 contact = None
 
 

@@ -110,8 +110,8 @@ class Daemon:
             sock.close()
 
 
-def main() -> int:
-    options = parser.parse_args()
+def main(arguments: list[str] | None = None) -> int:
+    options = parser.parse_args(arguments)
     if not options.detach:
         return Daemon(options).serve(lambda: say(options.ready_fd))
     reader, writer = os.pipe()

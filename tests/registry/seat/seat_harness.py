@@ -41,15 +41,13 @@ class Client:
     """A process that finds its registry and says what it found, as often as it is told to (client.py)."""
 
     def __init__(self, environment: dict[str, str], *arguments: str, user: int | None = None) -> None:
+        become = [] if user is None else ["--user", str(user)]
         self.process = subprocess.Popen(
-            [sys.executable, "-P", str(FOLDER / "client.py"), *arguments],
+            [sys.executable, str(FOLDER / "client.py"), *become, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             env=environment,
-            user=user,
-            group=user,
-            extra_groups=None if user is None else [],
             cwd="/",
         )
 
