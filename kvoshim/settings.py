@@ -31,7 +31,8 @@ VARIABLES = (
     Variable("WATCHDOG_USEC", "", "set by a service manager that wants signs of life so often, in microseconds"),
     Variable("WATCHDOG_PID", "", "the process that WATCHDOG_USEC is meant for"),
     Variable("KVOSHIM_CONTROLLER", "", "socket path of the observation controller, instead of the user's own"),
-    Variable("KVOSHIM_REGISTRY", "user", "which registry: user, host, private:DIR or semi-private:DIR; `kvoshim registry private` sets it "
-             "for its children"),
-    Variable("KVOSHIM_REGISTRY_CONFIG", "/etc/kvoshim/registry.json", "the global file that says where the registry of all users of a host is"),
+    Variable("KVOSHIM_REGISTRY", "user", "which registry: user, host, private:DIR or semi-private:DIR; `kvoshim registry private` "
+             "sets it for its children"),
+    Variable("KVOSHIM_REGISTRY_CONFIG", "/etc/kvoshim/registry.json", "the global file that says where the registry of all users of a "
+             "host is"),
 )

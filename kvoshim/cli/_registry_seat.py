@@ -17,7 +17,8 @@ def add(actions) -> None:
         description="Tells which registry a program in this environment would use, and why. Changes nothing and starts nothing. "
         "Exit code 0: it would find one, or start one; 1: it would not.",
     )
-    explain.add_argument("--scope", metavar="TEXT", help="user, host, private:DIR or semi-private:DIR (default: as a program would choose)")
+    scopes = "user, host, private:DIR or semi-private:DIR (default: as a program would choose)"
+    explain.add_argument("--scope", metavar="TEXT", help=scopes)
     explain.add_argument("--json", action="store_true", help="print JSON")
     explain.set_defaults(act=_explain)
 

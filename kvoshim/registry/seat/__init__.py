@@ -20,6 +20,6 @@ from kvoshim.registry.seat.proof import Proof
 from kvoshim.registry.seat.scope import Scope
 
 __all__ = [
-    "Contact", "Explanation", "PrivateRegistry", "Proof", "Scope", "Seat", "Step", "choose", "claim", "configure", "connect", "explain",
-    "launch_private", "race",
+    "Contact", "Explanation", "PrivateRegistry", "Proof", "Scope", "Seat", "Step", "choose", "claim", "configure", "connect",
+    "explain", "launch_private", "race",
 ]  # fmt: skip

@@ -41,7 +41,7 @@ class Scope:
             raise RegistryScopeError(f"{self.kind!r} is no scope of a registry; those are {', '.join(_KINDS)}")
         if self.private != bool(self.directory) or self.private and not os.path.isabs(self.directory) or "\0" in self.directory:
             raise RegistryScopeError(
-                f"a scope is written user, host, private:DIR or semi-private:DIR, with the whole path of a directory, not {self.text!r}"
+                f"a scope is user, host, private:DIR or semi-private:DIR, with the whole path of a directory, not {self.text!r}"
             )
 
     @classmethod

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -159,9 +160,12 @@ class Stage:
         return process
 
     def kill(self, pid: int) -> None:
-        """Ends a registry as a crash does; returns when it is gone."""
-        os.kill(pid, signal.SIGKILL)
-        until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+        """Ends a registry as a crash does; returns when it is gone, with all its threads and locks."""
+        pidfd = os.pidfd_open(pid)
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        ended, _, _ = select.select([pidfd], [], [], WAIT_S)
+        os.close(pidfd)
+        assert ended
 
     def close(self) -> None:
         for contact in self._contacts:

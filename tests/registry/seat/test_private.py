@@ -14,11 +14,11 @@ from kvoshim.errors import PrivateRegistryGoneError, RegistryPlaceError, Registr
 from kvoshim.registry import seat
 
 # What `kvoshim registry private` does, with this folder's small registry.
-LAUNCHER = """
+LAUNCHER = f"""
 import sys
 from kvoshim.registry import seat
-sys.exit(seat.launch_private(sys.argv[2:], sys.argv[1] == "semi", start=%r))
-""" % HOLDER
+sys.exit(seat.launch_private(sys.argv[2:], sys.argv[1] == "semi", start={HOLDER!r}))
+"""
 
 
 @pytest.fixture
@@ -102,15 +102,15 @@ def test_independent_and_semi_private(stage):
 
 def test_it_ends_with_its_launcher(stage):
     """However the launcher ends; a child that it forked keeps it."""
-    code = """
+    code = f"""
 import os, sys, time
 from kvoshim.registry import seat
-registry = seat.PrivateRegistry(start=%r)
+registry = seat.PrivateRegistry(start={HOLDER!r})
 if os.fork():
     print(registry.pid, registry.scope.directory, flush=True)
     os.kill(os.getpid(), 9)
 sys.stdin.read()
-""" % HOLDER
+"""
     launcher = subprocess.Popen(
         [sys.executable, "-P", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=stage.environment
     )

@@ -111,7 +111,8 @@ def test_a_client_that_does_not_know_it():
     nonce = bytes(16)
     one = proof.Proof(COOKIE)
     said = one.feed(proof.MAGIC + nonce)
-    for wrong in (bytes(32), said[16:], proof._digest(OTHER, b"client", nonce, said[:16]), proof._digest(COOKIE, b"registry", nonce, said[:16])):
+    digests = [proof._digest(OTHER, b"client", nonce, said[:16]), proof._digest(COOKIE, b"registry", nonce, said[:16])]
+    for wrong in (bytes(32), said[16:], *digests):
         again = proof.Proof(COOKIE)
         again._nonce = said[:16]
         again.feed(proof.MAGIC + nonce)
