@@ -167,15 +167,21 @@ class Stage:
         os.close(pidfd)
         assert ended
 
+    @staticmethod
+    def stop(pid: int) -> None:
+        """Stops a registry; returns when all its threads stand still."""
+        os.kill(pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, pid, os.WSTOPPED)  # in the background, too, it is a child of this process, once its parent has ended
+
     def close(self) -> None:
         for contact in self._contacts:
             contact.sock.close()
-        for client in self.clients:
-            client.close()
-        for process in self.holders:
+        for process in self.holders:  # clients may wait for them
             process.kill()
             process.wait()
             process.stdout.close()
+        for client in self.clients:
+            client.close()
         for pid in self.holder_pids():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

@@ -2,6 +2,7 @@
 touched."""
 
 import os
+import signal
 import socket as kernel
 import stat
 
@@ -83,7 +84,7 @@ def test_a_file_in_the_middle_of_being_written_is_waited_for(stage):
     client.tell("connect")
     for end in range(0, len(contact_line), 16):
         plant(stage, contact_line[:end])
-    os.kill(creator.pid, 10)  # SIGUSR1: it goes on, and puts the whole one in its place
+    os.kill(creator.pid, signal.SIGUSR1)  # it goes on, and puts the whole one in its place
     assert client.answer()["pid"] == creator.pid
 
 

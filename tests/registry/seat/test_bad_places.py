@@ -296,7 +296,7 @@ def test_one_that_lost_its_place_ends(stage):
     client = stage.client(*HOLDER)
     assert client.do("connect")["pid"] == alone.pid
     client.tell("wait")
-    os.kill(alone.pid, signal.SIGSTOP)
+    stage.stop(alone.pid)
     stage.port_file.parent.parent.unlink()
     run = stage.directory / "other"
     run.mkdir(0o700)

@@ -38,7 +38,7 @@ def test_the_known_place_is_taken_by_a_stranger(stage):
     """(i), where a stranger is quicker: the new place is told of through the file."""
     clients = [stage.client(*HOLDER) for _ in range(4)]
     (pid,) = {client.do("connect")["pid"] for client in clients}
-    os.kill(pid, signal.SIGSTOP)
+    stage.stop(pid)
     os.unlink(stage.known_place)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stranger:
         stranger.bind(stage.known_place)
@@ -82,7 +82,7 @@ def test_a_holder_that_hangs_is_not_replaced(stage):
     """It may go on at any moment, and then there would be two."""
     holder = stage.holder()
     client = stage.client(*HOLDER)
-    os.kill(holder.pid, signal.SIGSTOP)
+    stage.stop(holder.pid)
     with pytest.raises(RegistryHungError, match=f"PID {holder.pid} holds .* gives no answer"):
         seat.connect(timeout=1.5, start=HOLDER)
     client.tell("connect")

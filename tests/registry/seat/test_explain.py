@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 
@@ -55,7 +54,7 @@ def test_a_stranger(stage):
 
 def test_a_hung_one_is_waited_for(stage):
     holder = stage.holder()
-    os.kill(holder.pid, signal.SIGSTOP)
+    stage.stop(holder.pid)
     found = seat.explain()
     assert (found.outcome, found.pid) == (WAITS, holder.pid)
 

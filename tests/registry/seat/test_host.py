@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import stat
 
 import pytest
@@ -59,7 +60,7 @@ def test_each_user_has_one_of_their_own_beside_it(stage, host):
         answer = stage.client(*HOLDER, user=user, **environment).do("connect")
         assert os.stat(answer["address"]).st_uid == user
         pids.add(answer["pid"])
-        os.kill(answer["pid"], 15)
+        os.kill(answer["pid"], signal.SIGTERM)
     assert len(pids) == 4
 
 
@@ -72,10 +73,10 @@ def test_only_its_user_starts_it(stage, host):
     assert not host.exists()
     pid = said_pid(stage.connect(HOST))
     assert client.do("connect")["pid"] == pid
-    os.kill(pid, 19)  # SIGSTOP
+    stage.stop(pid)
     with pytest.raises(RegistryHungError):
         seat.connect(HOST, timeout=1.2, start=HOLDER)
-    os.kill(pid, 18)
+    os.kill(pid, signal.SIGCONT)
 
 
 @as_root
@@ -98,7 +99,7 @@ def test_another_user_cannot_pose_as_it(stage, host):
             os.chown(host / name, 0, 0)
     with pytest.raises(RegistryUnavailableError, match=f"is a stranger: it is user {OTHER}'s"):
         seat.connect(HOST, start=False)
-    os.kill(impostor["pid"], 9)
+    os.kill(impostor["pid"], signal.SIGKILL)
 
 
 def test_it_dies_and_its_user_starts_another(stage, host):

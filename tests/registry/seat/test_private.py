@@ -55,7 +55,7 @@ def test_an_unreachable_one_means_the_normal_start(stage, group):
 
 
 def test_a_stranger_in_its_place_means_the_normal_start(stage, group):
-    os.kill(group.pid, signal.SIGSTOP)
+    stage.stop(group.pid)
     child = stage.client(*HOLDER, **group.environment)
     assert child.do("connect")["scope"] == "user"
 
