@@ -12,7 +12,7 @@ KvoshimError
   ExpiredViewError                      the bytes that a view shows were overwritten
   UnknownNameError (LookupError)        no observable of that name, or of that process
     AmbiguousTargetError                the process has several observables
-  NameInUseError                        another process's observable has the name
+  NameInUseError                        the name has another owner
   LimitError                            a limit on keys, memory, registrations or clients is reached
     RateLimitError                      too many requests in a short time
   AccessDeniedError (PermissionError)   the controller's policy does not admit it
@@ -29,6 +29,7 @@ KvoshimError
     PartlyAppliedError                  it could neither be applied nor taken back
   ControlError                          a command was refused; .result says how
     ControlUnavailableError (ConnectionError)    no daemon answers at the control socket
+  InvalidEntryError (ValueError)        a name, address, version or metadata that cannot be registered
   RegistryUnavailableError (ConnectionError)   no registry, and none could be started
     RegistryHungError                   a process holds its place and does not answer
     RegistryStartError                  the daemon could not be started
@@ -37,6 +38,7 @@ KvoshimError
   RegistryPlaceError                    a directory or file of the registry cannot be used or trusted
   ProofError (ConnectionError)          the other end of a connection is not who it should be
   SeatLostError                         another process has become the registry
+  NoAnswerError (TimeoutError)          a registered process does not answer
   DirectoryError                        the user's own directory for sockets is not to be trusted
   LaunchError                           a daemon did not come up or did not end well: a kind for each step (process/launch.py)
 """
@@ -86,7 +88,7 @@ class ExpiredViewError(KvoshimError):
 
 
 class UnknownNameError(KvoshimError, LookupError):
-    """No observable is known under this name (or in this process, if the target is a PID)."""
+    """Nothing is known under this name (or in this process, if the target is a PID)."""
 
 
 class AmbiguousTargetError(UnknownNameError):
@@ -94,7 +96,7 @@ class AmbiguousTargetError(UnknownNameError):
 
 
 class NameInUseError(KvoshimError):
-    """A live observable of another owner already has this name."""
+    """The name has a live owner already."""
 
 
 class LimitError(KvoshimError):
@@ -106,7 +108,7 @@ class RateLimitError(LimitError):
 
 
 class AccessDeniedError(KvoshimError, PermissionError):
-    """The controller's policy does not admit this; the message names the rule."""
+    """The policy of a controller or registry does not admit this; the message names the rule."""
 
 
 class CorruptStoreError(KvoshimError):
@@ -171,6 +173,10 @@ class ControlUnavailableError(ControlError, ConnectionError):
     """No daemon answers at the control socket, or it broke off."""
 
 
+class InvalidEntryError(KvoshimError, ValueError):
+    """What is to be registered, or searched for, breaks a rule; the message says which."""
+
+
 class RegistryUnavailableError(KvoshimError, ConnectionError):
     """No registry answers in the scope, and none was or could be started."""
 
@@ -201,6 +207,10 @@ class ProofError(KvoshimError, ConnectionError):
 
 class SeatLostError(KvoshimError):
     """Another process has become the registry in this one's place."""
+
+
+class NoAnswerError(KvoshimError, TimeoutError):
+    """A registered process has not answered in time: it is busy, stopped, or its event loop is blocked."""
 
 
 class DirectoryError(KvoshimError):
