@@ -1,22 +1,21 @@
 """What the controller and its clients say to each other, and how it is framed.
 
-A message is a MessagePack array behind its length (4 bytes, little end first). Its first element is the
-message's number. Descriptors never travel here: they go over the descriptor channel (fdchannel.py) under a
-ticket that a message names. Numbers are never reused for another meaning.
+A message is a MessagePack array behind its length (process/framing.py). Its first element is the message's number.
+Descriptors never travel here: they go over the descriptor channel (fdchannel.py) under a ticket that a message names.
+Numbers are never reused for another meaning.
 
 Version history: 1, the first; 2, direct delivery.
 """
 
 from __future__ import annotations
 
-import functools
-import struct
-from collections.abc import Iterator
 from typing import Annotated
 
 import msgspec
 
 from kvoshim import errors
+from kvoshim.process import framing
+from kvoshim.process.framing import frame as frame
 
 VERSION = 2
 REVISION_MAX = 1 << 62  # what no honest store comes to
@@ -24,7 +23,6 @@ REVISION_END = (1 << 64) - 1  # what nobody can write down
 REVISION_FRESH = 1 << 61  # where a store begins whose predecessor has made its revisions up: above all that were true
 CLIENT_MAX = 4096  # bytes of one message from a client: names and keys are at most 255 bytes long
 CONTROLLER_MAX = 1 << 20  # bytes of one message from the controller
-_LENGTH = struct.Struct("<I")
 
 
 class Message(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
@@ -353,8 +351,6 @@ ERRORS: dict[str, type[errors.KvoshimError]] = {
     "protocol": errors.ProtocolError,
 }
 
-_encode = msgspec.msgpack.Encoder().encode
-
 
 def code_of(error: errors.KvoshimError) -> str:
     """The code under which an error crosses the wire."""
@@ -365,46 +361,8 @@ def code_of(error: errors.KvoshimError) -> str:
     return "protocol"
 
 
-def frame(message: Message) -> bytes:
-    """The message's bytes on the wire."""
-    body = _encode(message)
-    return _LENGTH.pack(len(body)) + body
-
-
-@functools.cache
-def _decoder(messages: object) -> msgspec.msgpack.Decoder:
-    return msgspec.msgpack.Decoder(messages)
-
-
-class Frames:
+class Frames(framing.Frames):
     """Cuts a byte stream into messages. ProtocolError for what is none."""
 
     def __init__(self, messages: object, limit: int) -> None:
-        self._decode = _decoder(messages).decode
-        self._limit = limit
-        self._buffer = bytearray()
-
-    def feed(self, data: bytes) -> Iterator[Message]:
-        """Yields the messages that `data` completes."""
-        buffer = self._buffer
-        buffer += data
-        start = 0
-        try:
-            while len(buffer) - start >= 4:
-                (length,) = _LENGTH.unpack_from(buffer, start)
-                if length > self._limit:
-                    raise errors.ProtocolError(
-                        f"a message of {length} bytes is announced; {self._limit} are allowed"
-                    )
-                if len(buffer) - start - 4 < length:
-                    break
-                body = bytes(buffer[start + 4 : start + 4 + length])
-                start += 4 + length
-                try:
-                    yield self._decode(body)
-                except (msgspec.MsgspecError, ValueError, RecursionError) as error:  # ValueError: text that is not UTF-8
-                    raise errors.ProtocolError(
-                        f"no message of version {VERSION}: {error} ({body[:32].hex()})"
-                    ) from None
-        finally:
-            del buffer[:start]
+        super().__init__(messages, limit, f"version {VERSION}")

@@ -17,9 +17,10 @@ from kvoshim import identity, socket
 from kvoshim.errors import ProtocolError
 from kvoshim.kvo import wire
 from kvoshim.kvo.controller.links import Ear
-from kvoshim.kvo.controller.quota import Account, Bucket
+from kvoshim.kvo.controller.quota import Account
 from kvoshim.kvo.fdchannel import Channel
 from kvoshim.process import Caller
+from kvoshim.process.bucket import Bucket
 
 if TYPE_CHECKING:
     from kvoshim.kvo.controller.entries import Registration
