@@ -102,6 +102,10 @@ class Catalogue:
     def held(self, holder: Hashable) -> list[Entry]:
         return [member.entry for member in self._held.get(holder, {}).values()]
 
+    def holds(self, holder: Hashable) -> bool:
+        """Whether it has anything registered."""
+        return holder in self._held
+
     def line(self, name: str) -> list[Entry]:
         """The instances of a name: the owner, then who waits."""
         return [member.entry for member in self._lines.get(name, ())]

@@ -1,0 +1,156 @@
+"""What the registry's store says, kept in this process: finding is a look at one number of the store and into a dict. The store's
+journal tells what is new.
+
+When the registry has died, its successor's store fills again as the living come back. Until it says that all have, what is
+not in it yet still counts: no search sees somebody go who was there all the time.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from kvoshim import identity
+from kvoshim._store import Reader
+from kvoshim.registry.entry import Entry, Pattern, order
+
+log = logging.getLogger("kvoshim.registry")
+
+Kind = Literal["present", "end", "added", "removed", "changed"]
+_decode = msgspec.msgpack.Decoder(Entry).decode
+
+
+class Event(NamedTuple):
+    """What a search tells. kind: "present" for what was there when it began, then once "end" (with no entry), then "added", "removed"
+    and "changed". before: what a changed entry was."""
+
+    kind: Kind
+    entry: Entry | None = None
+    before: Entry | None = None
+
+
+class Mirror:
+    """Not thread-safe: its client has a lock."""
+
+    def __init__(self, reader: Reader, settled: bool) -> None:
+        self.entries: dict[int, Entry] = {}
+        self._names: dict[str, dict[int, Entry]] = {}
+        self._unconfirmed: set[int] = set()  # of entries from the store before
+        self._host = os.uname().nodename
+        self.rebase(reader, settled)
+
+    def rebase(self, reader: Reader, settled: bool) -> list[Event]:
+        """Goes on with another registry's store."""
+        self._reader = reader
+        self._unconfirmed = set(self.entries)
+        return self._take_all() + (self.settle() if settled else [])
+
+    def settle(self) -> list[Event]:
+        """The store has all that there is."""
+        events = self.catch_up() + [event for number in self._unconfirmed for event in self._remove(number)]
+        self._unconfirmed.clear()
+        return events
+
+    def _take_all(self) -> list[Event]:
+        """The whole store, at one moment."""
+        _, self._position = self._reader.history_bounds()
+        self.revision, found = self._reader.newer(0)
+        events, seen = [], set()
+        for one in found:
+            entry = self._entry_of(one)
+            if entry is not None:
+                seen.add(entry.id)
+                events += self._set(entry)
+        for number in self.entries.keys() - seen - self._unconfirmed:
+            events += self._remove(number)
+        return events
+
+    def catch_up(self) -> list[Event]:
+        """What has changed since the last time. CorruptStoreError."""
+        revision = self._reader.revision()
+        if revision == self.revision:
+            return []
+        changes, position, gap = self._reader.history(self._position, revision)
+        if gap or any(not one.kept for one in changes):
+            return self._take_all()
+        events: list[Event] = []
+        for one in changes:
+            if one.revision <= self.revision:
+                continue  # before the moment at which the whole was taken
+            entry = self._entry_of(one)
+            if entry is not None:
+                events += self._set(entry)
+            elif one.state == "removed":
+                events += self._remove(_number(one.key))
+        self._position, self.revision = position, revision
+        return events
+
+    @staticmethod
+    def _entry_of(found) -> Entry | None:
+        if found.state != "set":
+            return None
+        try:
+            entry = _decode(found.value)
+            if entry.id == _number(found.key):
+                return entry
+        except (msgspec.MsgspecError, TypeError, ValueError, RecursionError):
+            pass
+        log.error("what the registry's store has under %r is no entry", found.key)
+        return None
+
+    def _set(self, entry: Entry) -> list[Event]:
+        before = self.entries.get(entry.id)
+        self._unconfirmed.discard(entry.id)
+        if before == entry:
+            return []
+        self.entries[entry.id] = entry
+        self._names.setdefault(entry.name, {})[entry.id] = entry
+        return [Event("changed", entry, before) if before is not None else Event("added", entry)]
+
+    def _remove(self, number: int) -> list[Event]:
+        entry = self.entries.pop(number, None)
+        if entry is None:
+            return []
+        named = self._names[entry.name]
+        del named[number]
+        if not named:
+            del self._names[entry.name]
+        return [Event("removed", entry)]
+
+    def bury(self) -> list[Event]:
+        """Lets go of those of the store before whose processes have ended meanwhile."""
+        dead = [
+            number for number in self._unconfirmed
+            if (entry := self.entries[number]).host == self._host and entry.pid and not identity.alive(entry.pid, entry.start)
+        ]  # fmt: skip
+        self._unconfirmed.difference_update(dead)
+        return [event for number in dead for event in self._remove(number)]
+
+    def find(self, pattern: Pattern) -> list[Entry]:
+        """By name, the owner first."""
+        return sorted(self._matching(pattern), key=order)
+
+    def named(self, name: str) -> list[Entry]:
+        found = list(self._names.get(name, {}).values())
+        if len(found) > 1:
+            found.sort(key=order)
+        return found
+
+    def _matching(self, pattern: Pattern) -> Iterator[Entry]:
+        if pattern.exact:
+            yield from self._names.get(pattern.text, {}).values()
+            return
+        for name, named in self._names.items():
+            if pattern.matches(name):
+                yield from named.values()
+
+
+def _number(key: str) -> int:
+    try:
+        return int(key, 16)
+    except ValueError:
+        return -1

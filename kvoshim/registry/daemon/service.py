@@ -1,0 +1,263 @@
+"""What the registry does with what its clients say."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import time
+from collections.abc import Callable
+
+from kvoshim.errors import KvoshimError, LimitError, NoAnswerError, ProtocolError, RateLimitError, UnknownNameError
+from kvoshim.process.framing import frame
+from kvoshim.registry import wire
+from kvoshim.registry.catalogue import Catalogue, Outcome
+from kvoshim.registry.daemon.ledger import Ledger
+from kvoshim.registry.daemon.policy import Policy
+from kvoshim.registry.daemon.session import Session
+from kvoshim.registry.daemon.settings import Limits
+from kvoshim.registry.daemon.shelf import Shelf
+from kvoshim.registry.entry import Entry
+
+log = logging.getLogger("kvoshim.registry")
+
+_ANSWER_S = 30.0  # for a process that is asked something; who asks may wait for less
+_TELLING_SHARE = 4  # telling takes at most one part in five of the time
+_PARKED_MAX = 65536
+
+
+class Service:
+    """flush(session): sends what there is for it."""
+
+    def __init__(
+        self, loop, catalogue: Catalogue, shelf: Shelf, ledger: Ledger, policy: Policy, limits: Limits,
+        flush: Callable[[Session], None],
+    ) -> None:  # fmt: skip
+        self.catalogue = catalogue
+        self.shelf = shelf
+        self.ledger = ledger
+        self.policy = policy
+        self.limits = limits
+        self.sessions: dict[int, Session] = {}
+        self.count = {"registrations": 0, "deregistrations": 0, "deaths": 0, "questions": 0, "refusals": 0, "rounds": 0}
+        self.occupied: Callable[[], None] = lambda: None  # called when there is an entry
+        self._loop = loop
+        self._flush = flush
+        self._parked: list[tuple[Session, wire.Register]] = []  # what is to be registered when all are back
+        self._questions: dict[int, tuple[Session, int, Session]] = {}  # number -> who asks, its request, who is asked
+        self._numbers = itertools.count(1)
+        self._telling = None  # the call that tells of changes
+        self._next_round = 0.0
+        self._handlers = {
+            wire.Register: self._register,
+            wire.Update: self._update,
+            wire.Deregister: self._deregister,
+            wire.Watch: self._watch,
+            wire.Ask: self._ask,
+            wire.Reply: self._reply,
+            wire.Sync: self._sync,
+        }
+
+    def handle(self, session: Session, message: wire.Message) -> None:
+        """ProtocolError, RateLimitError: this client is not to be read on, or not for a while. OSError."""
+        if isinstance(message, wire.Hello):
+            if message.version != wire.VERSION:
+                raise ProtocolError(f"it speaks version {message.version}, not {wire.VERSION}")
+            catalogue = self.catalogue
+            session.welcome(message, wire.Welcome(wire.VERSION, os.getpid(), catalogue.reach, catalogue.settled), self.shelf.fd)
+            return
+        if not session.greeted:
+            raise ProtocolError("it does not begin with Hello")
+        try:
+            self._handlers[type(message)](session, message)
+        except (ProtocolError, RateLimitError):
+            raise
+        except KvoshimError as error:
+            self.count["refusals"] += 1
+            log.info("%s: refused: %s", session, error)
+            session.send(wire.Failed(getattr(message, "request", 0), wire.code_of(error), str(error)))
+            self._flush(session)
+
+    # --- coming, changing, going ---------------------------------------------
+
+    def _register(self, session: Session, message: wire.Register) -> None:
+        self.policy.check(session.caller, message.offer.name)
+        self._check_quota(session)
+        former = self.ledger.former(message.offer.name, session.who, message.receipt)
+        if former is not None:
+            outcomes = self.catalogue.restore(session.number, session.who, message.offer, former)
+        elif not self.catalogue.settled:
+            if len(self._parked) >= _PARKED_MAX:
+                raise LimitError(f"{_PARKED_MAX} processes wait for their names already")
+            self._parked.append((session, message))
+            return
+        else:
+            outcomes = self.catalogue.register(session.number, session.who, message.offer, time.time())
+        self.count["registrations"] += 1
+        self.ledger.note(session.who)
+        self._publish(outcomes, session, message.request)
+        self.occupied()
+
+    def _check_quota(self, session: Session) -> None:
+        if len(self.catalogue.held(session.number)) >= self.limits.entries_per_client:
+            raise LimitError(f"a client may register {self.limits.entries_per_client} entries")
+        uid, most = session.caller.uid, self.limits.per_user.entries
+        if not Policy.trusts(uid):
+            held = sum(len(self.catalogue.held(one.number)) for one in self.sessions.values() if one.caller.uid == uid)
+            if held >= most:
+                raise LimitError(f"user {uid} may register {most} entries")
+
+    def _own(self, session: Session, number: int) -> None:
+        if number not in self.catalogue or self.catalogue.holder(number) != session.number:
+            raise UnknownNameError(f"this client has nothing registered under number {number}")
+
+    def _update(self, session: Session, message: wire.Update) -> None:
+        self._own(session, message.id)
+        self.policy.check(session.caller, self.catalogue.entry(message.id).name)
+        self._publish(self.catalogue.update(message.id, message.offer), session, message.request)
+
+    def _deregister(self, session: Session, message: wire.Deregister) -> None:
+        self._own(session, message.id)
+        outcomes = self.catalogue.deregister(message.id)
+        self.count["deregistrations"] += 1
+        if not self.catalogue.held(session.number):
+            self.ledger.strike(session.who)
+        self._publish(outcomes)
+        session.send(wire.Done(message.request, self.shelf.revision))
+        self._flush(session)
+
+    def leave(self, session: Session) -> None:
+        """The client has ended."""
+        self._parked = [one for one in self._parked if one[0] is not session]
+        for number, (asker, request, asked) in list(self._questions.items()):
+            if asked is session:
+                self._answer(number, wire.Failed(request, "no-answer", "the process has ended"))
+            elif asker is session:
+                del self._questions[number]
+        outcomes = self.catalogue.leave(session.number)
+        if outcomes:
+            self.count["deaths"] += 1
+            self.ledger.strike(session.who)
+            self._publish(outcomes)
+
+    def suspect(self, session: Session, suspect: bool) -> None:
+        self._publish(self.catalogue.suspect(session.number, suspect))
+
+    def _publish(self, outcomes: list[Outcome], session: Session | None = None, request: int = 0) -> None:
+        """Tells whom it concerns, then everybody. In this order: should the registry die in between, nobody has seen an owner
+        that does not know of it. session, request: who asked for it; the last outcome is the answer."""
+        for outcome in outcomes:
+            holder = self.sessions.get(outcome.holder)
+            if holder is None or not (outcome.owned or outcome.lost) or outcome is outcomes[-1] and holder is session:
+                continue
+            receipt = self.ledger.receipt(outcome.entry)
+            holder.send(wire.Lost(receipt, outcome.gone) if outcome.lost else wire.Owned(receipt))
+            self._flush(holder)
+        if session is not None:
+            entry = outcomes[-1].entry
+            session.send(wire.Registered(request, entry, self.ledger.receipt(entry), self.shelf.revision + len(outcomes)))
+            if outcomes[-1].lost:
+                session.send(wire.Lost(self.ledger.receipt(entry), False))
+            self._flush(session)
+        for outcome in outcomes:
+            (self.shelf.drop if outcome.gone else self.shelf.put)(outcome.entry)
+        if outcomes:
+            self.tell()
+
+    def mirror(self, put: list[Entry], drop: list[Entry]) -> None:
+        """Publishes what is another registry's, or takes it back."""
+        for entry in put:
+            self.shelf.put(entry)
+        for entry in drop:
+            self.shelf.drop(entry)
+        self.tell()
+
+    # --- telling ---------------------------------------------
+
+    def _watch(self, session: Session, message: wire.Watch) -> None:
+        session.watching = message.on
+        if message.on:
+            session.tell_changed()
+            self._flush(session)
+
+    def tell(self) -> None:
+        """Lets those who search know, soon: what changes in one turn is told at once."""
+        if self._telling is not None:
+            return
+        now = self._loop.time()
+        if now >= self._next_round:
+            self._telling = self._loop.call_soon(self._tell)
+        else:
+            self._telling = self._loop.call_at(self._next_round, self._tell)
+
+    def _tell(self) -> None:
+        self._telling = None
+        begun = self._loop.time()
+        self.count["rounds"] += 1
+        for session in list(self.sessions.values()):
+            if session.watching:
+                session.tell_changed()
+                self._flush(session)
+        now = self._loop.time()
+        self._next_round = now + _TELLING_SHARE * (now - begun)
+
+    # --- settling ---------------------------------------------
+
+    def _sync(self, session: Session, message: wire.Sync) -> None:
+        session.send(wire.Done(message.request, self.shelf.revision))
+        self._flush(session)
+        self.back((session.who.pid, session.who.start))
+
+    def back(self, process: tuple[int, int]) -> None:
+        """A process that was expected has handed in all that it had, or has ended."""
+        self.ledger.expected.discard(process)
+        if not self.ledger.expected:
+            self.settle()
+
+    def settle(self) -> None:
+        """Nobody else comes back."""
+        if self.catalogue.settled:
+            return
+        for pid, _ in self.ledger.expected:
+            log.warning("PID %d was registered before and has not come back", pid)
+        self.ledger.expected.clear()
+        self._publish(self.catalogue.settle())
+        settled = frame(wire.Settled())
+        for session in list(self.sessions.values()):
+            if session.greeted:
+                session.put(settled)
+                self._flush(session)
+        parked, self._parked = self._parked, []
+        for session, message in parked:
+            if not session.closed:
+                self.handle(session, message)
+
+    # --- questions ---------------------------------------------
+
+    def _ask(self, session: Session, message: wire.Ask) -> None:
+        asked = self.sessions.get(self.catalogue.holder(message.id))
+        if asked is None:
+            raise UnknownNameError(f"nothing is registered under number {message.id}")
+        if session.questions >= self.limits.questions_per_client:
+            raise LimitError(f"a client may ask {self.limits.questions_per_client} questions at a time")
+        number = next(self._numbers)
+        self.count["questions"] += 1
+        session.questions += 1
+        self._questions[number] = session, message.request, asked
+        error = NoAnswerError(f"PID {asked.caller.pid} has not answered for {_ANSWER_S:g} s")
+        self._loop.call_later(_ANSWER_S, self._answer, number, wire.Failed(message.request, wire.code_of(error), str(error)))
+        asked.send(wire.Asked(number, message.id, message.what))
+        self._flush(asked)
+
+    def _reply(self, session: Session, message: wire.Reply) -> None:
+        question = self._questions.get(message.number)
+        if question is not None and question[2] is session:  # else it is too late, or another's
+            self._answer(message.number, wire.Answered(question[1], message.text))
+
+    def _answer(self, number: int, answer: wire.Message) -> None:
+        asker, _, _ = self._questions.pop(number, (None, 0, None))
+        if asker is not None:
+            asker.questions -= 1
+            if not asker.closed:
+                asker.send(answer)
+                self._flush(asker)
