@@ -9,6 +9,7 @@ their receipts; requests that were not answered are made again.
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
@@ -18,7 +19,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from kvoshim import __version__, _memory
+from kvoshim import _memory
 from kvoshim.errors import ClosedError, ForkedError, KvoshimError, PrivateRegistryGoneError, RegistryUnavailableError
 from kvoshim.registry import seat, wire
 from kvoshim.registry.client.drivers import LoopDriver, ThreadDriver
@@ -133,8 +134,11 @@ class Client:
         """Waits until the store shows what the registry has answered, which it does at once, unless it dies over it."""
         deadline = time.monotonic() + _REACH_S
         link = self.link
-        while link is not None and link is self.link and link.reader.revision() < revision and time.monotonic() < deadline:
-            time.sleep(2e-5)
+        try:
+            while link is not None and link.reader.revision() < revision and time.monotonic() < deadline:
+                time.sleep(2e-5)
+        except ClosedError:
+            pass  # the link was lost
 
     # --- registering ---------------------------------------------
 
@@ -323,6 +327,7 @@ class Client:
         link, self.link = self.link, None
         if link is not None:
             link.close()
+            link.reader.close()
 
     def ready(self) -> None:
         """The event loop of a LoopDriver has something for us."""
@@ -385,7 +390,7 @@ class Client:
         self.counts["pings" if asked.what == "ping" else "questions"] += 1
         answer: dict[str, Any] = {}
         if asked.what == "info":
-            answer = {"kvoshim": __version__, "registrations": len(self._registrations), "searches": len(self._searches)}
+            answer = {"kvoshim": _version(), "registrations": len(self._registrations), "searches": len(self._searches)}
         elif asked.what == "statistics":
             answer = {**self.counts, "since": self._since}
             if registration is not None:
@@ -412,7 +417,9 @@ class Client:
         log.warning("the registry of PID %d is lost: %s", link.pid, error)
         self.driver.lost(link)
         link.close()
-        self._said = ""
+        with self._lock:
+            if self._mirror is None:  # else it goes on with what it knows
+                link.reader.close()
 
     def search_on(self) -> None:
         """Looks for another registry, however long it takes, and goes on with it."""
@@ -519,8 +526,12 @@ class Client:
         link, self.link = self.link, None
         if link is not None:
             link.close()
+            link.reader.close()
         with self._lock:
-            calls, self._calls, self._mirror = list(self._calls.values()), {}, None
+            if self._mirror is not None:
+                self._mirror.close()
+                self._mirror = None
+            calls, self._calls = list(self._calls.values()), {}
             self._registrations.clear()
         for call in calls:
             call.done(None, ClosedError("the registry's client was closed"))
@@ -530,3 +541,10 @@ class Client:
         link, self.link = self.link, None
         if link is not None:
             link.close()
+
+
+@functools.cache
+def _version() -> str:
+    import importlib.metadata
+
+    return importlib.metadata.version("kvoshim")

@@ -41,13 +41,19 @@ class Mirror:
         self._names: dict[str, dict[int, Entry]] = {}
         self._unconfirmed: set[int] = set()  # of entries from the store before
         self._host = os.uname().nodename
+        self._reader = reader
         self.rebase(reader, settled)
 
     def rebase(self, reader: Reader, settled: bool) -> list[Event]:
         """Goes on with another registry's store."""
+        if self._reader is not reader:
+            self._reader.close()
         self._reader = reader
         self._unconfirmed = set(self.entries)
         return self._take_all() + (self.settle() if settled else [])
+
+    def close(self) -> None:
+        self._reader.close()
 
     def settle(self) -> list[Event]:
         """The store has all that there is."""
