@@ -25,8 +25,10 @@ def add(actions) -> None:
     watch.add_argument("pattern", metavar="PATTERN", nargs="?", default="*", help="a name, or a glob: * ? [abc] (default: all)")
     watch.add_argument("--count", type=int, metavar="N", help="end after N changes")
     _add_register(actions)
-    ping = _command(actions, "ping", _ping, "ask registered processes for a sign of life",
-                    "Asks each process that matches for a sign of life. Exit code 1: one does not answer, or there is none.")  # fmt: skip
+    ping = _command(
+        actions, "ping", _ping, "ask registered processes for a sign of life",
+        "Asks each process that matches for a sign of life. Exit code 1: one does not answer, or there is none.",
+    )  # fmt: skip
     ping.add_argument("pattern", metavar="PATTERN", help="a name, or a glob: * ? [abc]")
     ping.add_argument("--timeout", type=float, default=5.0, metavar="S", help="seconds to wait for each (default: 5)")
     ping.add_argument("--statistics", action="store_true", help="ask for their figures, too")
@@ -35,7 +37,7 @@ def add(actions) -> None:
 
 def _command(actions, name: str, act, brief: str, description: str) -> argparse.ArgumentParser:
     parser = actions.add_parser(name, help=brief, description=description)
-    parser.add_argument("--reach", metavar="SCOPE", help="user, host, private:DIR or semi-private:DIR (default: as a program would choose)")
+    parser.add_argument("--reach", metavar="SCOPE", help="user, host, private:DIR, semi-private:DIR (default: as a program chooses)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(act=act)
     return parser
@@ -46,11 +48,11 @@ def _add_register(actions) -> None:
         actions, "register", _register, "register a name for as long as a command runs, or until interrupted",
         "Registers a name for as long as a command runs, and ends with its exit code; without one, until interrupted.",
     )  # fmt: skip
-    parser.usage = "kvoshim registry register NAME [options] [-- CMD [ARGS ...]]"
+    parser.usage = "kvoshim registry register [options] NAME [-- CMD [ARGS ...]]"
     parser.add_argument("name", metavar="NAME")
     parser.add_argument("--address", default="", help="where it is reached: the path of a socket")
     parser.add_argument("--version", default="", help="MAJOR.MINOR.PATCH")
-    parser.add_argument("--metadata", action="append", default=[], metavar="KEY=VALUE", help="what else others are to know; JSON or text")
+    parser.add_argument("--metadata", action="append", default=[], metavar="KEY=VALUE", help="what else others are to know")
     parser.add_argument("--no-queue", dest="queue", action="store_false", help="fail if the name has an owner")
     parser.add_argument("--replace", action="store_true", help="take the name from an owner that allows it")
     parser.add_argument("--allow-replacement", action="store_true", help="let others take the name")
@@ -58,6 +60,9 @@ def _add_register(actions) -> None:
 
 
 def _add_serve(actions) -> None:
+    from kvoshim import process
+    from kvoshim.registry.daemon.process import RegistryProcess
+
     serve = actions.add_parser(
         "serve",
         help="run the registry's daemon",
@@ -65,11 +70,6 @@ def _add_serve(actions) -> None:
         "`kvoshim ctl registry` speaks to it.",
     )
     serve.set_defaults(act=_serve)
-    if sys.argv[2:3] not in (["serve"], []):  # the daemon's modules are for those who serve
-        return
-    from kvoshim import process
-    from kvoshim.registry.daemon.process import RegistryProcess
-
     process.add_options(RegistryProcess, serve)
 
 
@@ -97,8 +97,8 @@ def _table(entries) -> None:
         since = datetime.datetime.fromtimestamp(entry.since)
         metadata = "\n".join(f"{key}={value}" for key, value in entry.metadata.items())
         table.add_row(
-            entry.name, str(entry.serial), state, str(entry.pid), str(entry.uid), entry.program, entry.address, entry.version, metadata,
-            entry.reach, f"{since:%Y-%m-%d %H:%M:%S}",
+            entry.name, str(entry.serial), state, str(entry.pid), str(entry.uid), entry.program, entry.address, entry.version,
+            metadata, entry.reach, f"{since:%Y-%m-%d %H:%M:%S}",
         )  # fmt: skip
     # Names are other people's text: nothing in them is markup.
     Console(markup=False, highlight=False, emoji=False).print(table if entries else "nothing is registered")
@@ -186,6 +186,10 @@ def _register(args: argparse.Namespace) -> int:
         what = "owns its name" if mine.owner else f"has lost its name: {mine.error or 'replaced, and waiting'}"
         print(f"{mine.entry} {what}", file=sys.stderr, flush=True)
 
+    command = args.argv[1:] if args.argv[:1] == ["--"] else args.argv
+    if command and command[0].startswith("-"):
+        print(f"kvoshim registry register: options stand before the name, a command behind --: {command[0]!r}", file=sys.stderr)
+        return 2
     with registry.register(
         args.name, address=args.address, version=args.version, metadata=_metadata(args.metadata), queue=args.queue,
         replace=args.replace, allow_replacement=args.allow_replacement, reach=args.reach, on_owned=told, on_lost=told,
@@ -194,7 +198,6 @@ def _register(args: argparse.Namespace) -> int:
             print(json.dumps(_plain(mine.entry), ensure_ascii=False), flush=True)
         elif not mine.owner:
             print(f"{mine.entry} waits for its name", file=sys.stderr, flush=True)
-        command = args.argv[1:] if args.argv[:1] == ["--"] else args.argv
         return _run(command) if command else _wait()
 
 

@@ -26,7 +26,7 @@ from kvoshim.registry.daemon.suspects import Suspects
 log = logging.getLogger("kvoshim.registry")
 
 _DETACHED_IDLE_S = 60.0
-_LOOK_S = 10.0  # between looks whether the seat is still held
+_LOOK_S = 5.0  # between looks whether the seat is still held
 
 
 class RegistryProcess(process.Process[Settings]):
@@ -153,6 +153,7 @@ class RegistryProcess(process.Process[Settings]):
         fd = self.arguments.lifeline
         if fd >= 0:
             os.set_blocking(fd, False)
+            os.set_inheritable(fd, False)
             self.loop.add_reader(fd, self._on_lifeline, fd)
 
     def _on_lifeline(self, fd: int) -> None:
@@ -204,6 +205,8 @@ class RegistryProcess(process.Process[Settings]):
             self._listener.close()
             self._shelf.close()
             self._ledger.close()
+            if self._seat.scope.private:  # it has no successor
+                os.unlink(self._ledger.path)
             self._listener = None
         if self._seat is not None:
             self._seat.close()
