@@ -41,16 +41,13 @@ def until(condition, what: str = "", timeout: float = WAIT_S):
 class Peer:
     """A process that does what it is told, one JSON line a command; its events (what its searches see) are collected."""
 
-    def __init__(self, environment: dict[str, str], *arguments: str, user: int | None = None) -> None:
+    def __init__(self, environment: dict[str, str], *arguments: str) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-P", str(PEER), *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             env=environment,
-            user=user,
-            group=user,
-            extra_groups=None if user is None else [],
             cwd="/",
         )
         self.events: list[dict] = []
@@ -148,8 +145,11 @@ class Stage:
         return path
 
     def peer(self, *arguments: str, user: int | None = None, **environment: str) -> Peer:
-        peer = Peer({**self.environment, **environment}, *arguments, user=user)
+        """user: who it is to be, in place of this one."""
+        peer = Peer({**self.environment, **environment}, *arguments)
         self.peers.append(peer)
+        if user is not None:
+            peer.do("become", user)
         return peer
 
     def serve(self, *options: str, **environment: str) -> subprocess.Popen:

@@ -79,6 +79,11 @@ class Plain:
     def leave(self):
         pool.close()
 
+    def become(self, user):
+        os.setgroups([])
+        os.setgid(user)
+        os.setuid(user)
+
     def threads(self):
         return sorted(thread.name for thread in threading.enumerate())
 

@@ -9,9 +9,8 @@ from collections.abc import Callable
 
 from kvoshim import socket
 from kvoshim.errors import AccessDeniedError, KvoshimError, LimitError, ProtocolError, RateLimitError
-from kvoshim.process.access import caller_of
+from kvoshim.process.access import Caller, caller_of
 from kvoshim.process.bucket import Bucket
-from kvoshim.process.framing import frame
 from kvoshim.registry import wire
 from kvoshim.registry.daemon.policy import Policy
 from kvoshim.registry.daemon.service import Service
@@ -23,6 +22,7 @@ _WANT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
 _GREETING_S = 10.0  # for a new connection to say who it is
 _ROOM_S = 0.005  # between tries to write into a full ring, which no descriptor tells of
 _PAUSE_S = 0.05  # that a client is not read for when it has asked too much
+_REFUSED = 64  # connections that are told why, at a time
 _AGAIN_S = 1.0  # before accepting is tried again
 
 
@@ -36,6 +36,7 @@ class Listener:
         self._new_proof = new_proof
         self._emptied = emptied
         self._count = 0
+        self._strangers: set[Session] = set()  # who are refused, and will be told so
         self._buckets: dict[int, Bucket] = {}  # by user
         self._sock = sock
         self._accept_again()
@@ -77,14 +78,7 @@ class Listener:
             return
         sock.setblocking(False)
         try:
-            self._admit(sock)
-        except (AccessDeniedError, LimitError) as error:
-            log.warning("connection refused: %s", error)
-            try:
-                sock.send(frame(wire.Failed(0, wire.code_of(error), str(error))))
-            except OSError:
-                pass
-            sock.close()
+            self._welcome(sock)
         except OSError:  # it has gone already
             sock.close()
 
@@ -92,9 +86,31 @@ class Listener:
         if self._sock.fileno() >= 0:
             self._loop.add_reader(self._sock.fileno(), self._accept)
 
-    def _admit(self, sock: socket.socket) -> None:
+    def _welcome(self, sock: socket.socket) -> None:
+        caller = caller_of(sock)
+        self._count += 1
+        refusal = None
+        try:
+            self._admit(caller)
+        except (AccessDeniedError, LimitError) as error:
+            log.warning("a connection of %s is refused: %s", caller, error)
+            if len(self._strangers) >= _REFUSED:
+                sock.close()
+                return
+            refusal = error  # told when it has proved itself and said Hello
+        session = Session(sock, self._count, caller, self._new_proof(), refusal)
+        if refusal is None:
+            self.service.sessions[self._count] = session
+        else:
+            self._strangers.add(session)
+        self._loop.add_reader(sock.fileno(), self._read, session)
+        if session.pidfd >= 0:
+            self._loop.add_reader(session.pidfd, self.leave, session, "its process has ended")
+        self._loop.call_later(_GREETING_S, self._drop_silent, session)
+
+    def _admit(self, caller: Caller) -> None:
         service = self.service
-        caller, limits = caller_of(sock), service.limits
+        limits = service.limits
         service.policy.check_client(caller)
         if len(service.sessions) >= limits.clients:
             raise LimitError(f"the registry has {limits.clients} clients, its limit")
@@ -102,13 +118,6 @@ class Listener:
             share = limits.per_user
             if sum(one.caller.uid == caller.uid for one in service.sessions.values()) >= share.clients:
                 raise LimitError(f"user {caller.uid} may have {share.clients} connections at a time")
-        self._count += 1
-        session = Session(sock, self._count, caller, self._new_proof())
-        service.sessions[self._count] = session
-        self._loop.add_reader(sock.fileno(), self._read, session)
-        if session.pidfd >= 0:
-            self._loop.add_reader(session.pidfd, self.leave, session, "its process has ended")
-        self._loop.call_later(_GREETING_S, self._drop_silent, session)
 
     def _drop_silent(self, session: Session) -> None:
         if not session.greeted and not session.closed:
@@ -183,8 +192,11 @@ class Listener:
         session.closed = True
         if session.retry is not None:
             session.retry.cancel()
-        del self.service.sessions[session.number]
         self._close(session)
+        if session.refusal is not None:
+            self._strangers.discard(session)
+            return
+        del self.service.sessions[session.number]
         self.service.leave(session)
         if not self.service.sessions:
             self._buckets.clear()
@@ -200,7 +212,7 @@ class Listener:
 
     def close(self) -> None:
         """Sends what fits and closes everything."""
-        for session in self.service.sessions.values() if self.service is not None else ():
+        for session in [*self._strangers, *self.service.sessions.values()] if self.service is not None else ():
             try:
                 session.flush()
             except OSError:

@@ -60,6 +60,8 @@ class Service:
 
     def handle(self, session: Session, message: wire.Message) -> None:
         """ProtocolError, RateLimitError: this client is not to be read on, or not for a while. OSError."""
+        if session.refusal is not None:
+            raise session.refusal
         if isinstance(message, wire.Hello):
             if message.version != wire.VERSION:
                 raise ProtocolError(f"it speaks version {message.version}, not {wire.VERSION}")

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterator
 
 from kvoshim import identity, socket
-from kvoshim.errors import ProtocolError
+from kvoshim.errors import KvoshimError, ProtocolError
 from kvoshim.process import Caller
 from kvoshim.process.bucket import Bucket
 from kvoshim.process.framing import Frames, frame
@@ -25,9 +25,10 @@ _CHANGED = frame(wire.Changed())
 
 
 class Session:
-    """proof: what the client still has to prove, None: nothing."""
+    """proof: what the client still has to prove, None: nothing. refusal: why it will be sent away."""
 
-    def __init__(self, sock: socket.socket, number: int, caller: Caller, proof=None) -> None:
+    def __init__(self, sock: socket.socket, number: int, caller: Caller, proof=None, refusal: KvoshimError | None = None) -> None:
+        self.refusal = refusal
         self.sock = sock
         self.number = number
         self.caller = caller
