@@ -134,5 +134,5 @@ def _compiled(text: str):
 
 
 def order(entry: Entry) -> tuple:
-    """How entries are listed: by name, the owner first."""
-    return entry.name, not entry.token, entry.serial, entry.id
+    """How entries are listed: by name, one's own group before what is outside, the owner first."""
+    return entry.name, entry.reach != "private", not entry.token, entry.serial, entry.id

@@ -79,7 +79,9 @@ class Client:
             raise ClosedError("the registry's client is closed")
 
     def usable(self) -> bool:
-        return not self.forked and not self._closing.is_set() and self.driver.usable()
+        if self.forked or self._closing.is_set():
+            return False
+        return self.gone is not None or self.driver.usable()  # whose registry is gone keeps what it knows
 
     def takes_in_here(self) -> bool:
         return self.driver.here()

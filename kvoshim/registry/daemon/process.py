@@ -17,6 +17,7 @@ from kvoshim.registry import seat
 from kvoshim.registry.catalogue import Catalogue, local_host
 from kvoshim.registry.daemon.ledger import Ledger
 from kvoshim.registry.daemon.listener import Listener
+from kvoshim.registry.daemon.outside import Outside
 from kvoshim.registry.daemon.policy import Policy
 from kvoshim.registry.daemon.service import Service
 from kvoshim.registry.daemon.settings import Settings
@@ -77,6 +78,7 @@ class RegistryProcess(process.Process[Settings]):
         if old is None:
             self._seat: seat.Seat | None = None
             self._listener: Listener | None = None
+            self._outside: Outside | None = None
             self._policy = policy
             return
         if old.limits.entries != settings.limits.entries:
@@ -108,6 +110,7 @@ class RegistryProcess(process.Process[Settings]):
         self._watch_lifeline()
         self._idle = None
         self._emptied()
+        self._outside = Outside(self.loop, self._service) if scope.semi else None
         self._seat.announce()
         self._looking = self.loop.call_later(_LOOK_S, self._look)
         log.info("registry of PID %d serves %s, scope %s", os.getpid(), self._seat.address, scope.text)
@@ -200,6 +203,8 @@ class RegistryProcess(process.Process[Settings]):
 
     def stop(self, how: Shutdown) -> None:
         if self._listener is not None:
+            if self._outside is not None:
+                self._outside.close()
             self._suspects.close()
             self._drop_pidfds()
             self._listener.close()
@@ -225,6 +230,7 @@ class RegistryProcess(process.Process[Settings]):
             "clients": len(service.sessions),
             "searching": sum(session.watching for session in service.sessions.values()),
             "entries": len(service.catalogue),
+            "outside": 0 if self._outside is None else len(self._outside),
             "settled": service.catalogue.settled,
             "awaited": len(self._ledger.expected),
             "without": dict(self._seat.unusable),

@@ -44,7 +44,8 @@ class Service:
         self._loop = loop
         self._flush = flush
         self._parked: list[tuple[Session, wire.Register]] = []  # what is to be registered when all are back
-        self._questions: dict[int, tuple[Session, int, Session]] = {}  # number -> who asks, its request, who is asked
+        self.outside = None  # of a semi-private registry (outside.py)
+        self._questions: dict[int, tuple[Session, int, Session | None]] = {}  # number -> who asks, its request, who is asked
         self._numbers = itertools.count(1)
         self._telling = None  # the call that tells of changes
         self._next_round = 0.0
@@ -237,8 +238,9 @@ class Service:
     # --- questions ---------------------------------------------
 
     def _ask(self, session: Session, message: wire.Ask) -> None:
-        asked = self.sessions.get(self.catalogue.holder(message.id))
-        if asked is None:
+        inside = message.id in self.catalogue
+        asked = self.sessions.get(self.catalogue.holder(message.id)) if inside else None
+        if asked is None and (inside or self.outside is None):
             raise UnknownNameError(f"nothing is registered under number {message.id}")
         if session.questions >= self.limits.questions_per_client:
             raise LimitError(f"a client may ask {self.limits.questions_per_client} questions at a time")
@@ -246,10 +248,21 @@ class Service:
         self.count["questions"] += 1
         session.questions += 1
         self._questions[number] = session, message.request, asked
-        error = NoAnswerError(f"PID {asked.caller.pid} has not answered for {_ANSWER_S:g} s")
+        error = NoAnswerError(f"the process has not answered for {_ANSWER_S:g} s")
         self._loop.call_later(_ANSWER_S, self._answer, number, wire.Failed(message.request, wire.code_of(error), str(error)))
-        asked.send(wire.Asked(number, message.id, message.what))
-        self._flush(asked)
+        if asked is not None:
+            asked.send(wire.Asked(number, message.id, message.what))
+            self._flush(asked)
+            return
+
+        def finish(text: str, error: KvoshimError | None) -> None:
+            answer = wire.Answered(message.request, text)
+            self._answer(number, answer if error is None else wire.Failed(message.request, wire.code_of(error), str(error)))
+
+        try:
+            self.outside.ask(message.id, message.what, finish)
+        except KvoshimError as error:
+            finish("", error)
 
     def _reply(self, session: Session, message: wire.Reply) -> None:
         question = self._questions.get(message.number)
