@@ -298,3 +298,32 @@ def _messages(data):
 def test_errors_cross_the_wire_as_what_they_are():
     for kind in (AccessDeniedError, LimitError, UnknownNameError):
         assert wire.ERRORS[wire.code_of(kind("x"))] is kind
+
+
+def test_an_entry_that_is_in_the_journal_before_it_is_in_force(stage):
+    """Its owner was held up, or died, between the two: whoever begins then does not miss it."""
+    import threading
+
+    from kvoshim._store import Reader, Writer
+
+    from kvoshim.registry.client.mirror import Mirror
+
+    writer = Writer("registry", 4096, 1 << 24, history=1 << 22)
+    encode, done = msgspec.msgpack.encode, threading.Event()
+
+    def write():
+        for number in range(1, 4001):
+            writer.set(f"{number:x}", encode(registry.Entry(number, "n", number, "h", 1, 1, 1, "", "", {}, 0, False, 0.0, "", "user")))
+        done.set()
+
+    thread = threading.Thread(target=write)
+    mirrors = []
+    thread.start()
+    while not done.is_set():
+        mirrors.append(Mirror(Reader(writer.fd), True))
+    thread.join()
+    for mirror in mirrors:
+        mirror.catch_up()
+        assert len(mirror.entries) == 4000
+        mirror.close()
+    writer.close()

@@ -39,6 +39,7 @@ class Mirror:
     def __init__(self, reader: Reader, settled: bool) -> None:
         self.entries: dict[int, Entry] = {}
         self._names: dict[str, dict[int, Entry]] = {}
+        self._taken: dict[str, int] = {}  # revisions that the whole had already, by key
         self._unconfirmed: set[int] = set()  # of entries from the store before
         self._host = os.uname().nodename
         self._reader = reader
@@ -62,9 +63,12 @@ class Mirror:
         return events
 
     def _take_all(self) -> list[Event]:
-        """The whole store, at one moment."""
-        _, self._position = self._reader.history_bounds()
-        self.revision, found = self._reader.newer(0)
+        """The whole store. The journal is read on from the revision before, since what is written meanwhile may be missing here;
+        its end would be too late, for an entry comes there before it is in force."""
+        self.revision = self._reader.revision()
+        _, self._position, _ = self._reader.history(0, self.revision, True)
+        _, found = self._reader.newer(0)
+        self._taken = {one.key: one.revision for one in found if one.revision > self.revision}
         events, seen = [], set()
         for one in found:
             entry = self._entry_of(one)
@@ -85,14 +89,15 @@ class Mirror:
             return self._take_all()
         events: list[Event] = []
         for one in changes:
-            if one.revision <= self.revision:
-                continue  # before the moment at which the whole was taken
+            if one.revision <= self._taken.get(one.key, 0):
+                continue  # was there when the whole was taken
             entry = self._entry_of(one)
             if entry is not None:
                 events += self._set(entry)
             elif one.state == "removed":
                 events += self._remove(_number(one.key))
         self._position, self.revision = position, revision
+        self._taken = {}
         return events
 
     @staticmethod

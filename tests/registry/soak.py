@@ -1,0 +1,160 @@
+"""Kills the registry again and again under many processes that are registered and search.
+
+    python soak.py [--processes 200] [--kills 100]
+
+After each kill: exactly one new registry, all live processes registered again with the identity that they had, no dead one listed,
+names owned by who owned them, and no search with a gap or a false removal. Every tenth time a process is killed with the registry,
+and another one begins. Prints how long it took until all were registered again; fails loudly.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+PARSER = argparse.ArgumentParser()
+PARSER.add_argument("--processes", type=int, default=200)
+PARSER.add_argument("--kills", type=int, default=100)
+WAIT_S = 120.0  # a watchdog, not an expectation
+
+
+class Child:
+    """A forked process that registers and searches; tells its state when it is asked."""
+
+    def __init__(self, number: int) -> None:
+        asking, self._ask = os.pipe()
+        self._answer, answering = os.pipe()
+        self.pid = os.fork()
+        if not self.pid:
+            try:
+                os.close(self._ask)
+                os.close(self._answer)
+                live(number, asking, answering)
+            finally:
+                os._exit(1)
+        os.close(asking)
+        os.close(answering)
+        self._lines = os.fdopen(self._answer, "r")
+
+    def state(self) -> dict:
+        os.write(self._ask, b"?")
+        return json.loads(self._lines.readline())
+
+    def end(self, number: int) -> None:
+        os.kill(self.pid, number)
+        os.waitpid(self.pid, 0)
+        os.close(self._ask)
+        self._lines.close()
+
+
+def live(number: int, asking: int, answering: int) -> None:
+    from kvoshim import registry
+
+    seen: dict[int, int] = {}  # pids by id
+    problems: list[str] = []
+    removed: list[int] = []
+
+    def told(event) -> None:
+        if event.entry is None:
+            return
+        if event.kind in ("present", "added"):
+            if event.entry.id in seen:
+                problems.append(f"{event.kind} again: {event.entry}")
+            seen[event.entry.id] = event.entry.pid
+        elif event.kind == "removed":
+            removed.append(event.entry.pid)
+
+    mine = registry.register(f"n{number % 50}", address=f"/{number}")
+    search = registry.watch("*", told)
+    while os.read(asking, 1):
+        entries = [(entry.id, entry.pid, entry.token) for entry in registry.find()]
+        state = {"id": mine.id, "token": mine.token, "error": str(mine.error or ""), "entries": entries, "problems": problems,
+                 "removed": removed}  # fmt: skip
+        os.write(answering, json.dumps(state).encode() + b"\n")
+    search.close()
+
+
+def until(condition, what: str):
+    deadline = time.monotonic() + WAIT_S
+    while not (found := condition()):
+        if time.monotonic() > deadline:
+            raise SystemExit(f"did not come true within {WAIT_S:g} s: {what}")
+        time.sleep(0.005)
+    return found
+
+
+def main() -> None:
+    options = PARSER.parse_args()
+    directory = Path(tempfile.mkdtemp(prefix="kvo-soak-", dir="/tmp"))
+    os.environ |= {"HOME": str(directory), "XDG_RUNTIME_DIR": str(directory), "KVOSHIM_LOG_FILE": str(directory / "log")}
+    from kvoshim import registry  # noqa: F401  loaded once, for all who are forked
+    from kvoshim.errors import ControlUnavailableError
+    from kvoshim.process.client import ControlClient
+    from kvoshim.registry import aio, seat  # noqa: F401
+
+    def holder() -> int:
+        record = seat.Scope().places()[0].read().record
+        return record.pid if record is not None and os.path.exists(f"/proc/{record.pid}") else 0
+
+    def status() -> dict:
+        try:
+            with ControlClient(str(directory / "kvoshim" / "registry.ctl")) as client:
+                return client.call("status-get")
+        except ControlUnavailableError:
+            return {"entries": -1, "settled": False}
+
+    children = [Child(number) for number in range(options.processes)]
+    dead: set[int] = set()
+    took: list[float] = []
+    daemon = 0
+    try:
+        until(lambda: status()["entries"] == len(children), "all are registered")
+        identities = {child.pid: child.state()["id"] for child in children}
+        for kill in range(options.kills):
+            before = until(holder, "there is a registry")
+            os.kill(before, signal.SIGKILL)
+            begun = time.monotonic()
+            if kill % 10 == 9:
+                victim = children.pop(kill % len(children))
+                victim.end(signal.SIGKILL)
+                dead.add(victim.pid)
+            daemon = until(lambda before=before: (pid := holder()) != before and pid, "there is another registry")
+            until(lambda: (now := status())["settled"] and now["entries"] == len(children), f"kill {kill}: all are registered again")
+            took.append(time.monotonic() - begun)
+            pids = sorted(child.pid for child in children)
+            for child in children:
+                what = f"kill {kill}: {child.pid} sees all"
+                until(lambda child=child: sorted(pid for _, pid, _ in child.state()["entries"]) == pids, what)
+            states = {child.pid: child.state() for child in children}
+            for pid, state in states.items():
+                assert not state["problems"] and not state["error"], (kill, pid, state["problems"], state["error"])
+                assert set(state["removed"]) <= dead, (kill, pid, "somebody who lives was removed")
+                if pid in identities:
+                    assert state["id"] == identities[pid], (kill, pid, "it is registered as somebody else")
+            owners = [entry for entry in states[pids[0]]["entries"] if entry[2]]
+            assert len(owners) == min(50, len({number for number in range(options.processes)})), (kill, "each name has one owner")
+            if kill % 10 == 9:
+                children.append(Child(options.processes + kill))
+                until(lambda: status()["entries"] == len(children), "the new one is registered")
+            print(f"kill {kill + 1}: PID {daemon} serves, {len(children)} registered again after {took[-1]:.3f} s", flush=True)
+        took.sort()
+        print(f"{options.kills} registries killed under {options.processes} processes: all registered again after "
+              f"{took[len(took) // 2]:.3f} s (median), {took[-1]:.3f} s (longest)")  # fmt: skip
+    finally:
+        for child in children:
+            child.end(signal.SIGKILL)
+        if daemon and (pid := holder()):
+            os.kill(pid, signal.SIGTERM)
+            until(lambda: not os.path.exists(f"/proc/{pid}") or holder() != pid, "the registry ends")
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
