@@ -74,7 +74,7 @@ def live(number: int, asking: int, answering: int) -> None:
     mine = registry.register(f"n{number % 50}", address=f"/{number}")
     search = registry.watch("*", told)
     while os.read(asking, 1):
-        entries = [(entry.id, entry.pid, entry.token) for entry in registry.find()]
+        entries = [(entry.id, entry.pid, entry.token, entry.name) for entry in registry.find()]
         state = {"id": mine.id, "token": mine.token, "error": str(mine.error or ""), "entries": entries, "problems": problems,
                  "removed": removed}  # fmt: skip
         os.write(answering, json.dumps(state).encode() + b"\n")
@@ -131,15 +131,16 @@ def main() -> None:
             pids = sorted(child.pid for child in children)
             for child in children:
                 what = f"kill {kill}: {child.pid} sees all"
-                until(lambda child=child: sorted(pid for _, pid, _ in child.state()["entries"]) == pids, what)
+                until(lambda child=child: sorted(pid for _, pid, _, _ in child.state()["entries"]) == pids, what)
             states = {child.pid: child.state() for child in children}
             for pid, state in states.items():
                 assert not state["problems"] and not state["error"], (kill, pid, state["problems"], state["error"])
                 assert set(state["removed"]) <= dead, (kill, pid, "somebody who lives was removed")
                 if pid in identities:
                     assert state["id"] == identities[pid], (kill, pid, "it is registered as somebody else")
-            owners = [entry for entry in states[pids[0]]["entries"] if entry[2]]
-            assert len(owners) == min(50, len({number for number in range(options.processes)})), (kill, "each name has one owner")
+            entries = states[pids[0]]["entries"]
+            owned = sorted(name for _, _, token, name in entries if token)
+            assert owned == sorted({name for *_, name in entries}), (kill, "each name has one owner")
             if kill % 10 == 9:
                 children.append(Child(options.processes + kill))
                 until(lambda: status()["entries"] == len(children), "the new one is registered")

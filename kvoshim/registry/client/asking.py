@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from kvoshim.errors import KvoshimError, NoAnswerError, UnknownNameError
 from kvoshim.registry import wire
-from kvoshim.registry.client.client import Call, Client
+from kvoshim.registry.client.client import Client
+from kvoshim.registry.client.intake import Call
 from kvoshim.registry.entry import Entry
 
 

@@ -9,8 +9,6 @@ their receipts; requests that were not answered are made again.
 
 from __future__ import annotations
 
-import functools
-import json
 import logging
 import os
 import threading
@@ -20,31 +18,26 @@ from collections.abc import Callable
 from typing import Any
 
 from kvoshim import _memory
-from kvoshim.errors import ClosedError, ForkedError, KvoshimError, PrivateRegistryGoneError, RegistryUnavailableError
+from kvoshim.errors import ClosedError, ForkedError, KvoshimError, RegistryUnavailableError
 from kvoshim.registry import seat, wire
 from kvoshim.registry.client.drivers import LoopDriver, ThreadDriver
+from kvoshim.registry.client.intake import Call, Intake
 from kvoshim.registry.client.link import Link, LinkLost
 from kvoshim.registry.client.mirror import Event, Mirror
 from kvoshim.registry.client.registration import Registration
 from kvoshim.registry.client.search import Search
+from kvoshim.registry.client.succession import Succession
 from kvoshim.registry.entry import Entry, Offer, Pattern
 
 log = logging.getLogger("kvoshim.registry")
 
 REQUEST_S = 30.0  # for the registry to answer, over its death and succession
 _REACH_S = 1.0  # for the store to show what the registry has answered
-_BACKOFF_S = (0.02, 1.0)
 
 
-class Call:
-    """A request. build(number): its message; None: it has become pointless, `done` is called without an answer."""
+class Client(Intake, Succession):
+    """link: the connection, with the greeting done."""
 
-    def __init__(self, build: Callable[[int], wire.Message | None], done: Callable[[Any, KvoshimError | None], None]) -> None:
-        self.build = build
-        self.done = done
-
-
-class Client:
     def __init__(self, scope: seat.Scope, link: Link, driver: ThreadDriver | LoopDriver) -> None:
         self.scope = scope
         self.pid = os.getpid()
@@ -264,253 +257,6 @@ class Client:
             if search.callback is not None:
                 self.later(search.deliver)
 
-    # --- taking in ---------------------------------------------
-
-    def later(self, function: Callable, *arguments) -> None:
-        """Calls it where the client takes in, and not amid something else."""
-        self._later.append((function, arguments))
-        if not self.driver.here() or isinstance(self.driver, LoopDriver):
-            self.driver.poke()
-
-    def _run_later(self) -> None:
-        while self._later:
-            function, arguments = self._later.popleft()
-            try:
-                function(*arguments)
-            except Exception:
-                log.exception("a callback failed")
-
-    def nudge(self) -> None:
-        """Lets the thread that waits for the registry hear something."""
-        link = self.link
-        if link is not None:
-            with self._lock:
-                self._number += 1
-                self._calls[self._number] = Call(lambda number: None, lambda answer, error: None)
-            self._say(link, wire.Sync(self._number))
-
-    def take_in(self, timeout: float | None) -> None:
-        """Takes in once, where that is this thread's job."""
-        link = self.link
-        if link is None:
-            self._attempt()
-            return
-        try:
-            for message in link.receive(timeout):
-                self._dispatch(message)
-        except LinkLost as error:
-            self._lose(error)
-
-    def take_in_until(self, condition: Callable[[], bool], timeout: float | None) -> None:
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while not condition() and not self._closing.is_set():
-            left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
-                return
-            self.take_in(left)
-
-    def run(self) -> None:
-        """The thread of a ThreadDriver."""
-        while not self._closing.is_set():
-            link = self.link
-            if link is None:
-                break
-            try:
-                for message in link.receive():
-                    self._dispatch(message)
-                self._run_later()
-            except LinkLost as error:
-                if not self._closing.is_set():
-                    self._lose(error)
-                    self.search_on()
-                    self._run_later()
-            except Exception:
-                log.exception("what the registry said could not be handled")
-        link, self.link = self.link, None
-        if link is not None:
-            link.close()
-            link.reader.close()
-
-    def ready(self) -> None:
-        """The event loop of a LoopDriver has something for us."""
-        if self._closing.is_set() or self.forked:
-            return
-        link = self.link
-        if link is not None:
-            try:
-                while messages := link.receive(0):
-                    for message in messages:
-                        self._dispatch(message)
-            except LinkLost as error:
-                self._lose(error)
-                self.driver.look_for_another()
-            except Exception:
-                log.exception("what the registry said could not be handled")
-        self._run_later()
-
-    def _dispatch(self, message: wire.Message) -> None:
-        if isinstance(message, wire.Changed):
-            with self._lock:
-                if self._mirror is not None:
-                    self._tell(self._mirror.catch_up())
-        elif isinstance(message, wire.Asked):
-            self._answer(message)
-        elif isinstance(message, wire.Owned | wire.Lost):
-            registration = self._registrations.get(message.receipt.id)
-            if registration is None:
-                return
-            if isinstance(message, wire.Owned):
-                registration.owned(message.receipt)
-            else:
-                if message.gone:
-                    self._registrations.pop(message.receipt.id, None)
-                registration.lost(message.receipt, message.gone)
-        elif isinstance(message, wire.Settled):
-            with self._lock:
-                if self.link is not None:
-                    self.link.settled = True
-                if self._mirror is not None:
-                    self._tell(self._mirror.settle())
-        elif isinstance(message, wire.Failed):
-            error = wire.ERRORS.get(message.code, KvoshimError)(message.text)
-            if not message.request:
-                log.error("the registry does not want this process: %s", error)
-            self._finish(message.request, None, error)
-        else:
-            self._finish(message.request, message, None)
-
-    def _finish(self, number: int, answer: wire.Message | None, error: KvoshimError | None) -> None:
-        with self._lock:
-            call = self._calls.pop(number, None)
-        if call is not None:
-            call.done(answer, error)
-
-    # --- being asked ---------------------------------------------
-
-    def _answer(self, asked: wire.Asked) -> None:
-        registration = self._registrations.get(asked.id)
-        self.counts["pings" if asked.what == "ping" else "questions"] += 1
-        answer: dict[str, Any] = {}
-        if asked.what == "info":
-            answer = {"kvoshim": _version(), "registrations": len(self._registrations), "searches": len(self._searches)}
-        elif asked.what == "statistics":
-            answer = {**self.counts, "since": self._since}
-            if registration is not None:
-                try:
-                    answer["program"] = dict(registration.statistics())
-                except Exception as error:
-                    answer["error"] = f"{type(error).__name__}: {error}"
-        try:
-            text = json.dumps(answer, default=str)
-        except (TypeError, ValueError, RecursionError) as error:
-            text = json.dumps({"error": f"what the program counts is no JSON: {error}"[:1000]})
-        if len(text) > wire.TEXT_MAX:
-            text = json.dumps({"error": f"what the program counts takes {len(text)} characters; {wire.TEXT_MAX} are allowed"})
-        link = self.link
-        if link is not None:
-            self._say(link, wire.Reply(asked.number, text))
-
-    # --- the registry's death ---------------------------------------------
-
-    def _lose(self, error: Exception) -> None:
-        link, self.link = self.link, None
-        if link is None:
-            return
-        log.warning("the registry of PID %d is lost: %s", link.pid, error)
-        self.driver.lost(link)
-        link.close()
-        with self._lock:
-            if self._mirror is None:  # else it goes on with what it knows
-                link.reader.close()
-
-    def search_on(self) -> None:
-        """Looks for another registry, however long it takes, and goes on with it."""
-        link = self.find_link()
-        if link is not None:
-            self.adopt_or_close(link)
-
-    def find_link(self) -> Link | None:
-        """A connection to another registry; None: there will not be any."""
-        pause, said = _BACKOFF_S[0], ""
-        while not self._closing.is_set():
-            try:
-                return Link(seat.race(self.scope))
-            except PrivateRegistryGoneError as error:
-                self._give_up(error)
-                return None
-            except (KvoshimError, OSError) as error:
-                if str(error) != said:
-                    said = str(error)
-                    log.warning("no registry yet: %s", error)
-            with self._lock:
-                if self._mirror is not None:
-                    self._tell(self._mirror.bury())
-            if self.driver.here():
-                self._run_later()
-            self._closing.wait(pause)
-            pause = min(2 * pause, _BACKOFF_S[1])
-        return None
-
-    def _attempt(self) -> None:
-        """As search_on(), where somebody waits for an answer."""
-        self.search_on()
-
-    def _give_up(self, error: KvoshimError) -> None:
-        """The group goes on with what it knows."""
-        with self._lock:
-            self.gone = error
-            calls, self._calls = list(self._calls.values()), {}
-        log.warning("%s", error)
-        for call in calls:
-            call.done(None, error)
-
-    def adopt_or_close(self, link: Link) -> None:
-        if self._closing.is_set() or self.forked or self.link is not None:
-            link.close()
-            return
-        try:
-            self._adopt(link)
-        except LinkLost as error:
-            self._lose(error)
-            self.driver.look_for_another()
-
-    def _adopt(self, link: Link) -> None:
-        """Goes on with another registry: hands in what this process has, and asks again what was not answered."""
-        with self._lock:
-            self.link = link
-            if self._mirror is not None:
-                self._tell(self._mirror.rebase(link.reader, link.settled))
-            pending = list(self._calls.items())
-            former, self._registrations = self._registrations, {}
-        self.counts["reconnections"] += 1
-        for number, registration in former.items():
-            self._restore(link, number, registration)
-        link.send(wire.Sync(0))
-        for number, call in pending:
-            self._transmit(link, number, call)
-        if self._searches:
-            link.send(wire.Watch(True))
-        self.driver.found(link)
-        log.info("connected to the registry of PID %d", link.pid)
-
-    def _restore(self, link: Link, former: int, registration: Registration) -> None:
-        def done(answer: wire.Registered | None, error: KvoshimError | None) -> None:
-            if error is not None:
-                registration.fail(error)
-                return
-            with self._lock:
-                self._registrations.pop(former, None)
-                if not registration._closed:
-                    self._registrations[answer.entry.id] = registration
-            registration.confirmed(answer.entry, answer.receipt)
-
-        with self._lock:
-            self._number += 1
-            number = self._number
-            self._registrations[former] = registration
-            self._calls[number] = Call(lambda number: None if registration._closed else registration.registering(number), done)
-        self._transmit(link, number, self._calls[number])
-
     # --- the end ---------------------------------------------
 
     def close(self) -> None:
@@ -544,9 +290,3 @@ class Client:
         if link is not None:
             link.close()
 
-
-@functools.cache
-def _version() -> str:
-    import importlib.metadata
-
-    return importlib.metadata.version("kvoshim")

@@ -44,8 +44,7 @@ class ThreadDriver:
         """There is another one."""
 
     def look_for_another(self) -> None:
-        """The registry is lost."""
-        self._client.search_on()
+        """The registry is lost: the thread finds that by itself."""
 
     def poke(self) -> None:
         """There are callbacks to be run."""
