@@ -93,7 +93,8 @@ class Reply(Message, tag=7):
 
 
 class Sync(Message, tag=8):
-    """Answered by Done once the store has all that came before."""
+    """Answered by Done once the store has all that came before. request 0: the client has handed in all that it had registered with
+    the registry before."""
 
     request: int
 

@@ -209,7 +209,8 @@ class Service:
     def _sync(self, session: Session, message: wire.Sync) -> None:
         session.send(wire.Done(message.request, self.shelf.revision))
         self._flush(session)
-        self.back((session.who.pid, session.who.start))
+        if not message.request:
+            self.back((session.who.pid, session.who.start))
 
     def back(self, process: tuple[int, int]) -> None:
         """A process that was expected has handed in all that it had, or has ended."""
