@@ -21,6 +21,8 @@ import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
+import msgspec
+
 from kvoshim.registry.entry import Entry, Metadata, Offer, Pattern, check_offer
 from kvoshim.registry.seat import Scope, configure
 
@@ -41,10 +43,16 @@ def __getattr__(name: str):
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def _client(reach: str | Scope | None):
-    from kvoshim.registry.client import pool
+_pool = None  # the module of clients, once it is needed
 
-    return pool.client(reach)
+
+def _client(reach: str | Scope | None):
+    global _pool
+    if _pool is None:
+        from kvoshim.registry.client import pool
+
+        _pool = pool
+    return _pool.client(reach)
 
 
 def register(
@@ -76,14 +84,7 @@ def _offer(name, address, version, metadata, replace, allow_replacement, queue) 
     metadata = {} if metadata is None else metadata
     offer = Offer(name, address, version, metadata, bool(allow_replacement), bool(replace), bool(queue))
     check_offer(offer)
-    return msgspec_copy(offer)
-
-
-def msgspec_copy(offer: Offer) -> Offer:
-    """The offer with metadata of its own: the caller may change theirs."""
-    import msgspec
-
-    return msgspec.structs.replace(offer, metadata=dict(offer.metadata))
+    return msgspec.structs.replace(offer, metadata=dict(metadata))  # the caller may change theirs
 
 
 def find(pattern: str = "*", *, reach: str | Scope | None = None) -> list[Entry]:
