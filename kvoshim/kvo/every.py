@@ -54,7 +54,7 @@ class Every(Observation):
         """Delivers what is there now and goes on from there."""
         reader = handle.reader
         known = reader.directory()
-        revision, found = reader.newer(self._above, self.selector.of(known), self._values)
+        revision, found = reader.newer(self._above, self.selector.which, self._values)
         self._tell_vanished(handle, known)
         self._deliver(found, kind)
         self.processed = max(revision, self._above)
@@ -84,7 +84,7 @@ class Every(Observation):
         """The newest value of each key whose last change is in the gap."""
         reader = handle.reader
         known = reader.directory()
-        revision, found = reader.newer(self.processed, self.selector.of(known), self._values)
+        revision, found = reader.newer(self.processed, self.selector.which, self._values)
         self._tell_vanished(handle, known)
         self._deliver([one for one in found if before is None or one.revision < before], "setting")
         if before is None:

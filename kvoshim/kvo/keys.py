@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from kvoshim._values import check_key
@@ -59,9 +60,10 @@ class Selector:
             return key in self.keys
         return self._match is None or self._match(key) is not None
 
-    def of(self, directory) -> list[str]:
-        """The keys of a store that it is about."""
-        return self.keys if self.keys is not None else [key for key in directory if self.matches(key)]
+    @property
+    def which(self) -> list[str] | Callable[[str], bool]:
+        """The keys of a store that it is about: their names, or how to tell."""
+        return self.keys if self.keys is not None else self.matches
 
     def dig(self, key: str, value: Any) -> Any:
         """What the value of one of `keys` has at the path; ABSENT if nothing."""

@@ -107,7 +107,7 @@ class Observation(Delivery):
     def _note(self, handle: Handle) -> None:
         """Takes what is there as delivered."""
         reader = handle.reader
-        self.processed, found = reader.newer(0, self.selector.of(reader.directory()), self._keeps)
+        self.processed, found = reader.newer(0, self.selector.which, self._keeps)
         for one in found:
             self._take(one, "note")
 
@@ -123,14 +123,14 @@ class Observation(Delivery):
             else:
                 self._call(Change(target=self.name, key=self.selector.one, kind="compacted", revision=oldest, pid=self._pid))
                 first = "initial"
-        self.processed, found = reader.newer(above, self.selector.of(reader.directory()), self._values)
+        self.processed, found = reader.newer(above, self.selector.which, self._values)
         self._deliver(found, "initial" if first == "initial" else "setting")
         self._sync(self.processed)
 
     def _know(self, handle: Handle, revision: int) -> None:
         """Takes as delivered what was last changed at or before a revision."""
         reader = handle.reader
-        for one in reader.newer(0, self.selector.of(reader.directory()), self._keeps)[1]:
+        for one in reader.newer(0, self.selector.which, self._keeps)[1]:
             if one.revision <= revision:
                 self._take(one, "note")
 
@@ -177,7 +177,7 @@ class Observation(Delivery):
         reader = handle.reader
         known = reader.directory()
         self._slots = {number: key for key, number in known.items() if self.selector.matches(key)}
-        revision, found = reader.newer(self.processed, self.selector.of(known), self._values)
+        revision, found = reader.newer(self.processed, self.selector.which, self._values)
         self._tell_vanished(handle, known)
         self._deliver(found, "setting")
         self.processed = revision
@@ -227,7 +227,7 @@ class Observation(Delivery):
         """The owner has ended: so do the keys that were bound to it."""
         if self.live:
             reader = handle.reader
-            for one in reader.newer(0, self.selector.of(reader.directory()), False)[1]:
+            for one in reader.newer(0, self.selector.which, False)[1]:
                 seen = self._seen.get(one.key)
                 if one.reason == "owner-died" and seen is not None and seen.present:
                     self._tell(one.key, seen, "deletion", None, reader.revision() + 1, 0, time.time_ns(), time.monotonic_ns(),
@@ -240,7 +240,7 @@ class Observation(Delivery):
             return self.processed
         try:
             reader = handle.reader
-            revision, found = reader.newer(self.processed, self.selector.of(reader.directory()), False)
+            revision, found = reader.newer(self.processed, self.selector.which, False)
             seen = self._parts if self.selector.path is not None else self._seen
             if all(one.key in seen and one.revision <= seen[one.key].revision for one in found):
                 self.processed = max(self.processed, revision)

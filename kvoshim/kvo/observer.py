@@ -67,7 +67,7 @@ class Observer:
         left out; get() says why."""
         reader = self._open(target).reader
         selector = Selector(pattern)
-        found = reader.newer(0, selector.of(reader.directory()))[1]
+        found = reader.newer(0, selector.which)[1]
         return {one.key: one.value for one in found if one.state == "set" and (selector.path or one.key) == one.key}
 
     def view(self, target: str | int, key: str):

@@ -324,7 +324,7 @@ cdef class Segment:
 
     def newer(self, uint64_t revision, keys=None, bint values=True) -> tuple:
         """(the store's revision, [Found, …]): the keys that were changed after `revision`, deletions included, all as
-        of one moment; in the order of their changes. keys: looks at these only.
+        of one moment; in the order of their changes. keys: looks at these only, a list, or a function that says which.
 
         What cannot be read of a key is in its Found, state 'corrupt'.
         """
@@ -333,13 +333,22 @@ cdef class Segment:
         cdef uint32_t number
         cdef object big
         cdef int attempt
+        cdef list first = []
+        cdef set lost = set()
         self.usable()
-        self.rescan()
-        names = list(self.index) if keys is None else [key for key in keys if key in self.index]
         for attempt in range(ATTEMPTS):
             limit = in_force(self.header)
+            self.rescan()  # not before: what is in force by then has a key that is bound by now
+            if keys is None:
+                names = list(self.index)
+            elif callable(keys):
+                names = [key for key in self.index if keys(key)]
+            else:
+                names = [key for key in keys if key in self.index]
+            if first or lost:
+                names = first + [key for key in names if key not in first and key not in lost]
             result = []
-            for place, key in enumerate(names):
+            for key in names:
                 slot = self.index.get(key)
                 if slot is None:
                     continue
@@ -356,11 +365,14 @@ cdef class Segment:
                         # No change has come into force since the moment was chosen, and a slot has one at most that is not.
                         raise self.damage(number, count)
                     if record.type == STALE or record.type == MOVED:
-                        known = names.pop(place)
-                        # A slot that is being given to another key for so long: its owner has died over it, or lies.
+                        # First next time: what is written often must be read soon after the moment is chosen. But for a slot
+                        # that is being given to another key for so long: its owner has died over it, or lies.
+                        if key in first:
+                            first.remove(key)
                         if self.rescan() or record.type == MOVED or attempt < SPINS:
-                            # First next time: what is written often must be read soon after the moment is chosen.
-                            names.insert(0, known)
+                            first.insert(0, key)
+                        else:
+                            lost.add(key)
                         break
                     result.append(self.found(key, number, &record, big, count, values))
                 except (CorruptStoreError, ReadContentionError) as error:

@@ -4,6 +4,7 @@ import mmap
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -247,3 +248,40 @@ def test_a_wild_journal_is_an_error_not_a_crash(pair):
         memory.write(saved)
     assert outcomes >= {"corrupt", "refused"}
     assert reader.get("key0") == "x" * 45
+
+
+GROWING = """
+import socket, sys
+from kvoshim._store import Writer
+with socket.socket(fileno=int(sys.argv[1])) as line:
+    writer = Writer("growing", max_keys=20000, capacity=1 << 24)
+    socket.send_fds(line, [b"x"], [writer.fd])
+    line.recv(1)
+    for number in range(20000):
+        writer.set(f"key{number}", number)
+    line.recv(1)
+    writer.close()
+"""
+
+
+@pytest.mark.parametrize("keys", [None, lambda key: key.startswith("key")], ids=["all", "some"])
+def test_what_is_read_of_a_store_to_which_keys_come_has_all_up_to_its_revision(keys):
+    """Who goes on from the revision that newer() returns misses no key that is bound meanwhile."""
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs:
+            process = subprocess.Popen([sys.executable, "-P", "-c", GROWING, str(theirs.fileno())], pass_fds=[theirs.fileno()])
+        _, (fd,), _, _ = socket.recv_fds(ours, 1, 1)
+        reader = Reader(fd)
+        ours.sendall(b"x")
+        revision, seen = 0, set()
+        while revision < 20000:
+            after, found = reader.newer(revision, keys)
+            assert [one.revision for one in found] == list(range(revision + 1, after + 1))
+            seen |= {one.key for one in found}
+            revision = after
+        assert len(seen) == 20000
+        ours.sendall(b"x")
+        assert process.wait(30) == 0
+        reader.close()
+        os.close(fd)
