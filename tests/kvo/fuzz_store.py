@@ -17,6 +17,7 @@ import types
 
 import numpy
 from kvoshim._delivery import Group, dispatch
+from kvoshim._look import Looks, Watch
 from kvoshim._monitor import Monitor
 from kvoshim._store import Reader, Writer, crc32c
 from kvoshim._table import Table, TableWriter
@@ -24,7 +25,6 @@ from kvoshim._values import accept
 
 from kvoshim.errors import KvoshimError
 from kvoshim.kvo.change import Options
-from kvoshim.kvo.direct import Watch
 from kvoshim.kvo.every import Every
 from kvoshim.kvo.handle import Handle
 from kvoshim.kvo.keys import Key, Selector
@@ -314,13 +314,11 @@ class Stores:
 
     def _look(self) -> None:
         """What a client does that was rung."""
-        todo, numbers = {}, list(self.observation.numbers)
-        slots = self.handle.ring.drain()
-        if slots is None:
-            todo.update({(number, None): None for number in numbers})
-        else:
-            self.watch.written(self.handle.ring, slots, todo)
-        dispatch(todo, [], {}, dict.fromkeys(numbers, self.observation), {"store": self.handle})
+        todo, fresh, looks = {}, {}, Looks()
+        looks.hold([self.watch], [self.handle.ring])
+        looks.look(todo, fresh)
+        observations = dict.fromkeys(self.observation.numbers, self.observation)
+        dispatch(todo, [], fresh, observations, {"store": self.handle})
 
     def opened(self, dice: random.Random) -> None:
         """A store or a table with accidents in its header, being opened."""
