@@ -8,7 +8,7 @@ import stat
 
 import msgspec
 import pytest
-from faultlib import OTHER, as_root
+from seat_faults import OTHER, as_root
 from seat_harness import HOLDER, USER, said_pid, until
 
 from kvoshim.errors import RegistryPlaceError, RegistryUnavailableError

@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 import pytest
-from faultlib import OTHER, as_root, fill, hanging, read_only, tmpfs, with_mounts
+from seat_faults import OTHER, as_root, fill, hanging, read_only, tmpfs, with_mounts
 from seat_harness import HOLDER, USER, WAIT_S, said_pid, until
 
 from kvoshim.errors import RegistryPlaceError, RegistryStartError, RegistryUnavailableError, SeatLostError

@@ -6,7 +6,7 @@ import signal
 import stat
 
 import pytest
-from faultlib import OTHER, as_root
+from seat_faults import OTHER, as_root
 from seat_harness import HOLDER, said_pid, until
 
 from kvoshim.errors import ConfigurationError, RegistryHungError, RegistryPlaceError, RegistryUnavailableError
