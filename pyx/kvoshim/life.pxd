@@ -7,7 +7,6 @@ from kvoshim.connection cimport *
 from kvoshim.ancillary cimport drop_stash
 from kvoshim.demote cimport attend, demote, follow
 from kvoshim.doorbell cimport departed, look_at_kernel, ring_bell, rouse
-from kvoshim.habit cimport note_life
 from kvoshim.negotiate cimport *
 from kvoshim.registration cimport bury_all, inherited, leave_watch
 from kvoshim.segment cimport *
@@ -205,7 +204,7 @@ cdef inline void dispose(conn_t *c) noexcept nogil:
     cdef uint64_t signals = kvo_hold_signals()
     cdef bint locked = own_lock(&c.lock), unused
     if state_of(c) == PENDING:
-        note_life(c.path, not warm(c))
+        kvo_note_life(c.path, not warm(c))
     if state_of(c) != LIVE and state_of(c) != PLAIN:
         decide(c, PLAIN)
     drop_memfd(c)

@@ -21,7 +21,6 @@ from kvoshim.connection cimport *
 from kvoshim.rendezvous cimport *
 from kvoshim.segment cimport segment_create, segment_attach
 from kvoshim.doorbell cimport slot_take
-from kvoshim.habit cimport note_life, stays_short
 from kvoshim.lock cimport side_lock, side_unlock
 
 cdef enum:
@@ -110,7 +109,7 @@ cdef inline void go_live_locked(conn_t *c, int fd) noexcept nogil:
         c.early_slot = slot_take(c, <uint32_t>kvo_process.pid)
     enter(c, LIVE)
     if c.role == 0:
-        note_life(c.path, False)
+        kvo_note_life(c.path, False)
     kick(c)  # registrations made before are to be converted
     count(&kvo_process.stats.accelerated, 1)
     if c.peer_pid == 0 and credentials(fd, &who):
@@ -138,7 +137,7 @@ cdef inline void mark(int fd, const sockaddr_un *address, socklen_t length) noex
     cdef size_t path = length - sizeof(unsigned short)
     cdef uint64_t signals
     cdef conn_t *c
-    if stays_short(address.sun_path, path):
+    if kvo_stays_short(address.sun_path, path):
         refuse(KVO_SHORT, fd, b"client")
         kvo_set_errno(saved)
         return

@@ -127,7 +127,7 @@ enum kvo_reason {
   KVO_LOW_WATER,      /* SO_RCVLOWAT */
   KVO_PEER_LEFT,      /* the peer went back to the kernel socket */
   KVO_NO_MEMORY,      /* for its registration in an epoll set */
-  KVO_SHORT,          /* connections to its path end before their warm-up (habit.pxd) */
+  KVO_SHORT,          /* connections to its path end before their warm-up (habit.c) */
   KVO_REASONS
 };
 
@@ -204,6 +204,10 @@ enum kvo_kind {
 /* Reads the environment, makes the table. Safe to call again; 0 or -errno. With no usable KVOSHIM_PATHS the table
  * stays empty. paths overrides the variable when not NULL. */
 int kvo_start(const char *paths);
+/* Whether a connection that is about to be made to this path (as in sun_path) will hardly live to see a segment. */
+int kvo_stays_short(const char *path, size_t length);
+/* A marked connection to path (as in conn_t) has ended before it was warm, or has not. */
+void kvo_note_life(const char *path, int ended_short);
 /* Makes every CPU that runs a process of ours execute a full fence. */
 void kvo_fence_everywhere(void);
 static inline int kvo_single_threaded(void) { return __libc_single_threaded; }

@@ -208,6 +208,8 @@ cdef extern from "runtime.h" nogil:
     process_t kvo_process
 
     int kvo_start(const char *paths)
+    int kvo_stays_short(const char *path, size_t length)
+    void kvo_note_life(const char *path, int ended_short)
     void kvo_fence_everywhere()
     int kvo_single_threaded()
     uint64_t kvo_hold_signals()
