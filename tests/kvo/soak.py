@@ -30,6 +30,7 @@ import psutil
 import soak_clients as clients
 from kvo_harness import Place, until
 
+import kvoshim.kvo  # before another user, who may not read this Python's files, is anybody here
 from kvoshim import statistics
 
 OBSERVABLES, OBSERVERS = 8, 50
@@ -219,9 +220,9 @@ class Soak:
         self.hear_until(self.settled, "everybody is there")
         deadline = time.monotonic() + HOLD_S
         most = dict.fromkeys(pids, (0, 0))
-        while time.monotonic() < deadline:
-            self.listen(0.1)
+        while time.monotonic() < deadline and not self.wrong:
             most = {pid: tuple(map(max, most[pid], self.held(pid))) for pid in pids}
+            self.listen(0.1)
         return most
 
     # --- the run ---------------------------------------------
@@ -292,8 +293,9 @@ class Soak:
         kept |= self.most_held([until(self.controller, "a controller serves")])
         self.storm(self.seconds * 0.2, False)
         self.compare()
-        if not self.wrong:
-            self.compare_held(kept)
+        if self.wrong:
+            return  # main() ends whoever is left
+        self.compare_held(kept)
         self.tell("end")
         for child in list(self.children.values()):
             self._reap(child)
@@ -330,6 +332,9 @@ def main() -> int:
     soak = Soak(arguments.seconds, changes, arguments.seed, arguments.standby, arguments.others)
     try:
         soak.run()
+    except psutil.NoSuchProcess:
+        if not soak.wrong:
+            raise
     finally:
         for child in soak.children.values():
             os.kill(child.pid, signal.SIGKILL)
