@@ -122,18 +122,19 @@ def test_the_setting(room, setting, there):
 
 
 def test_what_others_put_there_is_neither_shown_nor_believed(room):
-    """Rubbish under a name of ours, a link, a pipe: no harm, no row."""
-    me = os.getpid()
-    name = f"/dev/shm/kvoshim-stats-{os.getuid()}-{me}-{os.stat('/proc/self/ns/pid').st_ino}"
-    pipe = f"/dev/shm/kvoshim-stats-7-{me}-{os.stat('/proc/self/ns/pid').st_ino}"
-    try:
-        os.mkfifo(pipe)
-        for content in (b"", b"KVOSTAT1", os.urandom(70000)):
-            Path(name).write_bytes(content)
-            assert shown([me], "--all") == []
-    finally:
-        os.unlink(pipe)
-        Path(name).unlink(missing_ok=True)
+    """Rubbish under the name of a process without statistics, a pipe: no harm, no row."""
+    with subprocess.Popen(["sleep", "100"]) as other:
+        namespace = os.stat("/proc/self/ns/pid").st_ino
+        name, pipe = (Path(f"/dev/shm/kvoshim-stats-{user}-{other.pid}-{namespace}") for user in (os.getuid(), 7))
+        try:
+            os.mkfifo(pipe)
+            for content in (b"", b"KVOSTAT1", os.urandom(70000)):
+                name.write_bytes(content)
+                assert shown([other.pid], "--all") == []
+        finally:
+            pipe.unlink(missing_ok=True)
+            name.unlink(missing_ok=True)
+            other.kill()
 
 
 def test_watch_prints_again_until_interrupted():
