@@ -31,8 +31,8 @@ CORE_ORDER = [
 
 # The process layer's own files, lowest first.
 PROCESS_ORDER = [
-    "launch", "framing", "bucket", "jsontext", "model", "redaction", "logs", "manager", "loop", "signals", "pidfile",
-    "readiness", "statistics", "envelope", "access", "command", "client", "connection", "channel", "builtin", "process",
+    "launch", "framing", "protocol", "bucket", "jsontext", "model", "redaction", "logs", "manager", "loop", "signals", "pidfile",
+    "readiness", "statistics", "envelope", "access", "rules", "command", "client", "connection", "channel", "builtin", "process",
     "controller", "main", "__init__",
 ]
 

@@ -148,7 +148,7 @@ class Intake:
             elif isinstance(message, wire.Count):
                 link.send(self.tally.report(link.counted))
             elif isinstance(message, wire.Denied):
-                self._deny(message.name, message.publish, wire.ERRORS.get(message.code, KvoshimError)(message.text))
+                self._deny(message.name, message.publish, wire.PROTOCOL.error(message.code, message.text))
             else:
                 self._on_answer(link, message)
         if self._suspects:
@@ -187,7 +187,7 @@ class Intake:
                     return
                 answer = call.rows
             elif isinstance(message, wire.Failed):
-                answer = wire.ERRORS.get(message.code, KvoshimError)(message.text)
+                answer = wire.PROTOCOL.error(message.code, message.text)
             elif isinstance(message, wire.Claimed):
                 answer = message, link.channel.take(message.ticket) if message.ticket else -1
             elif isinstance(message, wire.Opened):

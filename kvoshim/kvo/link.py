@@ -43,7 +43,7 @@ class Link:
         self._send_lock = threading.Lock()
         self._bell_due = False
         self._unsent = b""
-        self._frames = wire.Frames(wire.CONTROLLER_MESSAGES, wire.CONTROLLER_MAX)
+        self._frames = wire.PROTOCOL.of_daemon()
         self._ticket = 0
         self.table: Table | None = None
         self.pulse = Pulse()
@@ -62,7 +62,7 @@ class Link:
                 pass  # it may have said why
             welcome = self.receive()[0]
             if isinstance(welcome, wire.Failed):
-                raise _Refused(wire.ERRORS.get(welcome.code, KvoshimError)(welcome.text))
+                raise _Refused(wire.PROTOCOL.error(welcome.code, welcome.text))
             if not isinstance(welcome, wire.Welcome) or welcome.version != wire.VERSION:
                 raise ProtocolError(
                     f"the controller at {path} does not speak version {wire.VERSION}: {welcome!r:.200}"

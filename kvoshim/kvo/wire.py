@@ -14,8 +14,9 @@ from typing import Annotated
 import msgspec
 
 from kvoshim import errors
-from kvoshim.process import framing
+from kvoshim.process import protocol
 from kvoshim.process.framing import frame as frame
+from kvoshim.process.protocol import Message, Protocol
 
 VERSION = 2
 REVISION_MAX = 1 << 62  # what no honest store comes to
@@ -23,10 +24,6 @@ REVISION_END = (1 << 64) - 1  # what nobody can write down
 REVISION_FRESH = 1 << 61  # where a store begins whose predecessor has made its revisions up: above all that were true
 CLIENT_MAX = 4096  # bytes of one message from a client: names and keys are at most 255 bytes long
 CONTROLLER_MAX = 1 << 20  # bytes of one message from the controller
-
-
-class Message(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
-    """Root of all messages."""
 
 
 # --- from a client ---------------------------------------------
@@ -223,12 +220,8 @@ class Listing(Message, tag=38):
     more: bool
 
 
-class Failed(Message, tag=39):
-    """The request was refused; request 0: so is the connection. code: a key of ERRORS."""
-
-    request: int
-    code: str
-    text: str
+class Failed(protocol.Failed, tag=39):
+    """code: a key of ERRORS."""
 
 
 class Notify(Message, tag=40):
@@ -351,18 +344,4 @@ ERRORS: dict[str, type[errors.KvoshimError]] = {
     "protocol": errors.ProtocolError,
 }
 
-
-def code_of(error: errors.KvoshimError) -> str:
-    """The code under which an error crosses the wire."""
-    for kind in type(error).__mro__:
-        for code, known in ERRORS.items():
-            if known is kind:
-                return code
-    return "protocol"
-
-
-class Frames(framing.Frames):
-    """Cuts a byte stream into messages. ProtocolError for what is none."""
-
-    def __init__(self, messages: object, limit: int) -> None:
-        super().__init__(messages, limit, f"version {VERSION}")
+PROTOCOL = Protocol(VERSION, CLIENT_MESSAGES, CLIENT_MAX, CONTROLLER_MESSAGES, CONTROLLER_MAX, Failed, ERRORS)

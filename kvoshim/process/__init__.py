@@ -6,6 +6,7 @@
     builtin                              the commands that every daemon has
     channel, connection, client          the control channel: its server, one client there, the caller's end
     command, access, envelope            what a command is, who may give it, how it travels
+    rules, protocol, framing, bucket     for a daemon with a protocol of its own: who may do what; messages; requests a second
     loop, signals, pidfile, readiness, statistics
     manager, logs                        the configuration in force; the log
     redaction, model, jsontext, launch   secrets; what a configuration may hold; its text; the launch's exceptions

@@ -13,6 +13,8 @@ from typing import Annotated, Literal
 import msgspec
 
 from kvoshim import errors
+from kvoshim.process import protocol
+from kvoshim.process.protocol import Message, Protocol
 from kvoshim.registry.entry import Entry, Offer
 
 VERSION = 1
@@ -21,10 +23,6 @@ REGISTRY_MAX = 65536
 TEXT_MAX = 8192  # bytes of what a process tells of itself
 What = Literal["ping", "info", "statistics"]
 Text = Annotated[str, msgspec.Meta(max_length=TEXT_MAX)]
-
-
-class Message(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
-    """Root of all messages."""
 
 
 class Receipt(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
@@ -126,12 +124,8 @@ class Done(Message, tag=34):
     at: int
 
 
-class Failed(Message, tag=35):
-    """The request was refused; request 0: so is the connection. code: a key of ERRORS."""
-
-    request: int
-    code: str
-    text: str
+class Failed(protocol.Failed, tag=35):
+    """code: a key of ERRORS."""
 
 
 class Changed(Message, tag=36):
@@ -182,11 +176,4 @@ ERRORS: dict[str, type[errors.KvoshimError]] = {
     "protocol": errors.ProtocolError,
 }
 
-
-def code_of(error: errors.KvoshimError) -> str:
-    """The code under which an error crosses the wire."""
-    for kind in type(error).__mro__:
-        for code, known in ERRORS.items():
-            if known is kind:
-                return code
-    return "protocol"
+PROTOCOL = Protocol(VERSION, CLIENT_MESSAGES, CLIENT_MAX, REGISTRY_MESSAGES, REGISTRY_MAX, Failed, ERRORS)

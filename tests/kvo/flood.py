@@ -59,7 +59,7 @@ class Flooder:
         link = Link(paths.controller_path())
         sock = link.sock
         sock.setblocking(False)
-        frames = wire.Frames(wire.CONTROLLER_MESSAGES, wire.CONTROLLER_MAX)
+        frames = wire.PROTOCOL.of_daemon()
         build, number, data = MESSAGES[self.kind], 0, b""
         try:
             while not ended():
@@ -87,7 +87,7 @@ class Flooder:
                 Link(paths.controller_path()).close()
                 self.answers["done"] += 1
             except KvoshimError as error:
-                self.answers[wire.code_of(error)] += 1
+                self.answers[wire.PROTOCOL.code_of(error)] += 1
 
 
 def _input_ended() -> bool:

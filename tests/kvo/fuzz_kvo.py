@@ -26,6 +26,7 @@ from kvoshim.errors import ProtocolError
 from kvoshim.kvo import wire
 from kvoshim.kvo.fdchannel import Channel
 from kvoshim.kvo.tally import BUCKETS
+from kvoshim.process.framing import Frames
 
 NAMES = ["lasting", "fuzz", "other", "é" * 40, "x" * 255, "x" * 256, "", "\x00", 1, -1, os.getpid(), 1 << 40]
 KEYS = ["a", "b", "k*", "k.**", "ö", "y" * 255, "y" * 256, "", None]
@@ -101,7 +102,7 @@ def cut_one(dice: random.Random) -> None:
     stream = b"".join(spoilt(dice, one) if dice.random() < 0.4 else one for one in frames)
 
     def cut(pieces) -> tuple[list, bool]:
-        cutter, found = wire.Frames(kind, limit), []
+        cutter, found = Frames(kind, limit, "test"), []
         try:
             for piece in pieces:
                 found.extend(cutter.feed(piece))
@@ -126,7 +127,7 @@ def flood(dice: random.Random, path: str, count: int) -> int:
         sock.settimeout(60)
         sock.connect(path)
         sock.sendall(wire.frame(wire.Hello(wire.VERSION, "fuzz")))
-        frames = wire.Frames(wire.CONTROLLER_MESSAGES, wire.CONTROLLER_MAX)
+        frames = wire.PROTOCOL.of_daemon()
         (welcome,) = frames.feed(sock.recv(4096))
         packets.settimeout(60)
         packets.connect(path + ".fds")

@@ -110,7 +110,7 @@ def test_a_message_that_comes_byte_by_byte(place, working):
         for byte in HELLO + wire.frame(wire.List(5)):
             sock.sendall(bytes([byte]))
         messages = []
-        frames = wire.Frames(wire.CONTROLLER_MESSAGES, wire.CONTROLLER_MAX)
+        frames = wire.PROTOCOL.of_daemon()
         while len(messages) < 2:
             messages.extend(frames.feed(sock.recv(7)))
         assert isinstance(messages[0], wire.Welcome)
@@ -142,7 +142,7 @@ def test_a_descriptor_channel_without_a_token(place, working, packet):
 def test_a_token_serves_once_and_only_its_process(place, working):
     with stranger(place.socket) as sock:
         sock.sendall(HELLO)
-        frames = wire.Frames(wire.CONTROLLER_MESSAGES, wire.CONTROLLER_MAX)
+        frames = wire.PROTOCOL.of_daemon()
         (welcome,) = frames.feed(sock.recv(65536))
         with stranger(place.socket + ".fds", socket.SOCK_SEQPACKET) as first:
             first.send(welcome.token)

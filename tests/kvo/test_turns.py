@@ -100,7 +100,7 @@ def received(session, client):
     client.setsockopt(kernel.SOL_SOCKET, kernel.SO_RCVBUF, 1 << 22)
     session.sock.setsockopt(kernel.SOL_SOCKET, kernel.SO_SNDBUF, 1 << 22)
     session.sock.setblocking(False)
-    frames, messages = wire.Frames(wire.CONTROLLER_MESSAGES, wire.CONTROLLER_MAX), []
+    frames, messages = wire.PROTOCOL.of_daemon(), []
     while True:
         assert session.flush() is False
         client.setblocking(False)

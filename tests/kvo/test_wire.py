@@ -22,7 +22,7 @@ MESSAGES = [
 def test_a_stream_cut_anywhere_gives_the_same_messages():
     stream = b"".join(wire.frame(message) for message in MESSAGES)
     for size in (1, 2, 3, 7, 64, len(stream)):
-        frames = wire.Frames(wire.CLIENT_MESSAGES, wire.CLIENT_MAX)
+        frames = wire.PROTOCOL.of_client()
         got = []
         for start in range(0, len(stream), size):
             got.extend(frames.feed(stream[start : start + size]))
@@ -30,7 +30,7 @@ def test_a_stream_cut_anywhere_gives_the_same_messages():
 
 
 def test_an_error_comes_after_the_messages_before_it():
-    frames = wire.Frames(wire.CLIENT_MESSAGES, wire.CLIENT_MAX)
+    frames = wire.PROTOCOL.of_client()
     got = []
     with pytest.raises(errors.ProtocolError):
         for message in frames.feed(wire.frame(MESSAGES[0]) + b"\x01\0\0\0\xc1"):
@@ -46,7 +46,7 @@ def test_the_largest_client_message_fits():
 def test_a_revision_that_nobody_can_have_seen_is_no_message():
     """An observer's word moves its observable's revisions: not as far as it likes."""
     for last, good in ((2**62, True), (2**62 + 1, False), (-1, False)):
-        frames = wire.Frames(wire.CLIENT_MESSAGES, wire.CLIENT_MAX)
+        frames = wire.PROTOCOL.of_client()
         data = wire.frame(wire.Observe(1, 2, "n", "k", True, last, b"i" * 16, 0))
         if good:
             assert len(list(frames.feed(data))) == 1
@@ -65,8 +65,8 @@ def test_message_numbers_are_unique_and_errors_cross_the_wire():
     ]
     assert len(tags) == len(set(tags))
     for code, kind in wire.ERRORS.items():
-        assert wire.code_of(kind("x")) == code
-    assert wire.code_of(errors.InvalidKeyTypeError("x")) == "key"
+        assert wire.PROTOCOL.code_of(kind("x")) == code
+    assert wire.PROTOCOL.code_of(errors.InvalidKeyTypeError("x")) == "key"
 
 
 def test_every_error_is_in_the_one_tree_and_in_its_map():

@@ -11,7 +11,7 @@ from registry_harness import until
 
 from kvoshim import registry
 from kvoshim.errors import AccessDeniedError, KvoshimError, LimitError, ProtocolError, UnknownNameError
-from kvoshim.process.framing import Frames, frame
+from kvoshim.process.framing import frame
 from kvoshim.registry import seat, wire
 from kvoshim.registry.client.link import Link, LinkLost
 
@@ -22,7 +22,7 @@ class Raw:
     def __init__(self, greet=True):
         self.sock = seat.connect().sock
         self.sock.settimeout(30)
-        self.frames = Frames(wire.REGISTRY_MESSAGES, wire.REGISTRY_MAX, "test")
+        self.frames = wire.PROTOCOL.of_daemon()
         self.got = []
         if greet:
             self.say(wire.Hello(wire.VERSION, "raw"))
@@ -263,7 +263,7 @@ def test_a_registry_that_says_nonsense_is_left(stage):
     ours, theirs = socket.socketpair()
     link = object.__new__(Link)
     link.sock, link.waiting = ours, []
-    link._frames = Frames(wire.REGISTRY_MESSAGES, wire.REGISTRY_MAX, "test")
+    link._frames = wire.PROTOCOL.of_daemon()
     theirs.sendall(struct.pack("<I", 5) + b"hello")
     with pytest.raises(LinkLost):
         link.receive(30)
@@ -290,14 +290,14 @@ def test_a_stranger_without_the_cookie_gets_nothing(watched):
 
 def _messages(data):
     try:
-        return list(Frames(wire.REGISTRY_MESSAGES, wire.REGISTRY_MAX, "test").feed(data))
+        return list(wire.PROTOCOL.of_daemon().feed(data))
     except ProtocolError:
         return []
 
 
 def test_errors_cross_the_wire_as_what_they_are():
     for kind in (AccessDeniedError, LimitError, UnknownNameError):
-        assert wire.ERRORS[wire.code_of(kind("x"))] is kind
+        assert wire.ERRORS[wire.PROTOCOL.code_of(kind("x"))] is kind
 
 
 def test_an_entry_that_is_in_the_journal_before_it_is_in_force(stage):

@@ -22,7 +22,7 @@ def caller(uid, *groups):
 
 def refused(policy, who, name):
     try:
-        policy.check(who, name)
+        policy.check(who, "register", name)
     except AccessDeniedError as error:
         return str(error)
     return ""

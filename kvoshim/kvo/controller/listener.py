@@ -309,7 +309,7 @@ class Listener:
 def _refuse(sock: socket.socket, error: KvoshimError) -> None:
     """Closes a connection that is none of a client, with the reason."""
     try:
-        sock.send(wire.frame(wire.Failed(0, wire.code_of(error), str(error))))
+        sock.send(wire.frame(wire.PROTOCOL.failure(0, error)))
     except OSError:
         pass
     sock.close()

@@ -48,7 +48,7 @@ class Service:
             raise ProtocolError(f"{type(message).__name__} is not expected here")
         error = self._exceeded(session, message)
         if error is not None and hasattr(message, "request"):  # what has no answer is done, and the next one is waited with
-            session.send(wire.Failed(message.request, wire.code_of(error), str(error)))
+            session.send(wire.PROTOCOL.failure(message.request, error))
             raise error
         try:
             handler(self, session, message)
@@ -56,7 +56,7 @@ class Service:
             raise
         except KvoshimError as refusal:
             log.info("%s: %s refused: %s", session, type(message).__name__, refusal)
-            session.send(wire.Failed(message.request, wire.code_of(refusal), str(refusal)))
+            session.send(wire.PROTOCOL.failure(message.request, refusal))
         if error is not None:
             raise error
 
@@ -104,11 +104,11 @@ class Service:
                 for number in [one.number for one in session.registrations.values() if one.name == name]:
                     self.catalog.unregister(session, number)
                 self.catalog.unlink(session, name)
-            session.send(wire.Denied(name, action == "publish", wire.code_of(error), str(error)))
+            session.send(wire.Denied(name, action == "publish", wire.PROTOCOL.code_of(error), str(error)))
 
     def turn_away(self, session: Session, error: KvoshimError) -> None:
         """Ends a session, and lets its client know why."""
-        session.send(wire.Failed(0, wire.code_of(error), str(error)))
+        session.send(wire.PROTOCOL.failure(0, error))
         try:
             session.flush()
         except OSError:

@@ -61,7 +61,7 @@ class Session:
         self.names: set[str] = set()  # claimed or published
         self.given: dict[str, bytes] = {}  # name -> instance of the store it holds
         self.reported: list[int] = []  # what it has counted, by its last report
-        self._frames = wire.Frames(wire.CLIENT_MESSAGES, wire.CLIENT_MAX)
+        self._frames = wire.PROTOCOL.of_client()
         self._incoming: Iterator[wire.Message] = iter(())  # what was received and not looked at yet
         self._out: deque[bytes] = deque()
         self._out_size = 0

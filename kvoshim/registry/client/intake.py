@@ -138,7 +138,7 @@ class Intake:
                 if self._mirror is not None:
                     self._tell(self._mirror.settle())
         elif isinstance(message, wire.Failed):
-            error = wire.ERRORS.get(message.code, KvoshimError)(message.text)
+            error = wire.PROTOCOL.error(message.code, message.text)
             if not message.request:
                 log.error("the registry does not want this process: %s", error)
             self._finish(message.request, None, error)

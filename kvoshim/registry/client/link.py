@@ -13,7 +13,7 @@ import time
 from kvoshim import socket
 from kvoshim._store import Reader
 from kvoshim.errors import KvoshimError, ProtocolError, RegistryUnavailableError
-from kvoshim.process.framing import Frames, frame
+from kvoshim.process.framing import frame
 from kvoshim.registry import wire
 from kvoshim.registry.seat import Contact
 
@@ -35,7 +35,7 @@ class Link:
         self.reader: Reader | None = None
         self.waiting: list[wire.Message] = []  # received, and not looked at yet
         self._lock = threading.Lock()
-        self._frames = Frames(wire.REGISTRY_MESSAGES, wire.REGISTRY_MAX, f"version {wire.VERSION}")
+        self._frames = wire.PROTOCOL.of_daemon()
         try:
             self.sock.settimeout(HANDSHAKE_S)
             self._greet()
@@ -65,7 +65,7 @@ class Link:
                 messages = list(self._frames.feed(data))
             welcome, *self.waiting = messages
             if isinstance(welcome, wire.Failed):
-                raise wire.ERRORS.get(welcome.code, KvoshimError)(welcome.text)
+                raise wire.PROTOCOL.error(welcome.code, welcome.text)
             if not isinstance(welcome, wire.Welcome) or welcome.version != wire.VERSION or len(fds) != 1:
                 raise ProtocolError(f"it does not speak version {wire.VERSION}: {welcome!r:.200}")
             self.reach, self.settled = welcome.reach, welcome.settled

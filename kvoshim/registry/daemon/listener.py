@@ -55,9 +55,9 @@ class Listener:
             try:
                 policy.check_client(session.caller)
                 for entry in self.service.catalogue.held(session.number):
-                    policy.check(session.caller, entry.name)
+                    policy.check(session.caller, "register", entry.name)
             except AccessDeniedError as error:
-                session.send(wire.Failed(0, wire.code_of(error), str(error)))
+                session.send(wire.PROTOCOL.failure(0, error))
                 self.flush(session)
                 self.leave(session, str(error), logging.WARNING)
 
@@ -135,7 +135,7 @@ class Listener:
         except RateLimitError as error:
             self._pause(session, error)
         except (ProtocolError, KvoshimError) as error:
-            session.send(wire.Failed(0, wire.code_of(error), str(error)))
+            session.send(wire.PROTOCOL.failure(0, error))
             self.flush(session)
             self.leave(session, str(error), logging.WARNING)
         except OSError as error:

@@ -78,13 +78,13 @@ class Service:
         except KvoshimError as error:
             self.count["refusals"] += 1
             log.info("%s: refused: %s", session, error)
-            session.send(wire.Failed(getattr(message, "request", 0), wire.code_of(error), str(error)))
+            session.send(wire.PROTOCOL.failure(getattr(message, "request", 0), error))
             self._flush(session)
 
     # --- coming, changing, going ---------------------------------------------
 
     def _register(self, session: Session, message: wire.Register) -> None:
-        self.policy.check(session.caller, message.offer.name)
+        self.policy.check(session.caller, "register", message.offer.name)
         self._check_quota(session)
         former = self.ledger.former(message.offer.name, session.who, message.receipt)
         if former is not None:
@@ -116,7 +116,7 @@ class Service:
 
     def _update(self, session: Session, message: wire.Update) -> None:
         self._own(session, message.id)
-        self.policy.check(session.caller, self.catalogue.entry(message.id).name)
+        self.policy.check(session.caller, "register", self.catalogue.entry(message.id).name)
         self._publish(self.catalogue.update(message.id, message.offer), session, message.request)
 
     def _deregister(self, session: Session, message: wire.Deregister) -> None:
@@ -250,7 +250,7 @@ class Service:
         session.questions += 1
         self._questions[number] = session, message.request, asked
         error = NoAnswerError(f"the process has not answered for {_ANSWER_S:g} s")
-        self._loop.call_later(_ANSWER_S, self._answer, number, wire.Failed(message.request, wire.code_of(error), str(error)))
+        self._loop.call_later(_ANSWER_S, self._answer, number, wire.PROTOCOL.failure(message.request, error))
         if asked is not None:
             asked.send(wire.Asked(number, message.id, message.what))
             self._flush(asked)
@@ -258,7 +258,7 @@ class Service:
 
         def finish(text: str, error: KvoshimError | None) -> None:
             answer = wire.Answered(message.request, text)
-            self._answer(number, answer if error is None else wire.Failed(message.request, wire.code_of(error), str(error)))
+            self._answer(number, answer if error is None else wire.PROTOCOL.failure(message.request, error))
 
         try:
             self.outside.ask(message.id, message.what, finish)

@@ -13,7 +13,7 @@ from kvoshim import identity, socket
 from kvoshim.errors import KvoshimError, ProtocolError
 from kvoshim.process import Caller
 from kvoshim.process.bucket import Bucket
-from kvoshim.process.framing import Frames, frame
+from kvoshim.process.framing import frame
 from kvoshim.registry import wire
 from kvoshim.registry.catalogue import Who
 
@@ -43,7 +43,7 @@ class Session:
         self.questions = 0  # that it has asked others and that are not answered
         self.retry = None  # the call that tries to write again
         self._proof = proof
-        self._frames = Frames(wire.CLIENT_MESSAGES, wire.CLIENT_MAX, f"version {wire.VERSION}")
+        self._frames = wire.PROTOCOL.of_client()
         self._out: deque[bytes] = deque()
         self._out_size = 0
 
