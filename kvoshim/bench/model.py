@@ -146,7 +146,7 @@ class Preset:
 PRESETS = {
     "quick": Preset("quick", 0, 3, 0.1),
     "default": Preset("default", 1, 3, 0.2),
-    "full": Preset("full", 2, 3, 0.4),
+    "full": Preset("full", 2, 3, 0.25),
 }
 
 

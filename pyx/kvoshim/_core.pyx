@@ -54,7 +54,7 @@ cdef public ssize_t kvo_receive_buffer(int32_t ident, int fd, void *buffer, size
     cdef conn_t *c = conn_at(ident)
     cdef bint bell
     cdef size_t got
-    if ordinary(flags):
+    if ordinary(flags) and (not patience_of(c) or kvo_load32(&c.silent_receives)):
         got = receive_in_place(c, buffer, n, &bell)
         if got:
             return kvo_tell_received(c, fd, got) if bell else <ssize_t>got
@@ -120,7 +120,7 @@ cdef public ssize_t kvo_receive_longer(void *connection, int fd, void *buffer, s
     cdef ssize_t done
     cdef bint bell
     calm_down(c)
-    if not flags & ~MSG_NOSIGNAL and n and arrives_soon(c):
+    if not flags & ~MSG_NOSIGNAL and n and (be_patient(c) or arrives_soon(c)):
         done = <ssize_t>receive_in_place(c, buffer, n, &bell)
         if done:
             return kvo_tell_received(c, fd, <size_t>done) if bell else done
@@ -274,7 +274,7 @@ cdef public int kvo_socket_error(int32_t ident, int fd) noexcept nogil:
 
 cdef public void kvo_set_nonblock(int32_t ident, int on) noexcept nogil:
     cdef conn_t *c = conn_at(ident)
-    if c.header != NULL and state_of(c) != FREE:
+    if c.me != NULL and state_of(c) != FREE:
         if on:
             kvo_or32(&c.me.flags, KVO_NONBLOCK)
         else:

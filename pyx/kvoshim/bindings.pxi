@@ -154,7 +154,7 @@ def check_in(int fd):
     cdef stat_t info
     if ident < 0:
         c = conn_at(ident)
-        if c.header != NULL and (fstat(fd, &info) or c.me.inode != info.st_ino):
+        if c.me != NULL and (fstat(fd, &info) or c.me.inode != info.st_ino):
             c = life_forget(fd)
             if c != NULL:
                 dispose(c)
@@ -253,6 +253,8 @@ cdef ssize_t receive(Endpoint e, int32_t ident, msghdr *m, int flags) except -1:
     cdef int fd
     # What lies in the ring is taken without letting go of the interpreter.
     if m.msg_iovlen == 1 and m.msg_control == NULL:
+        if e.timeout != 0 and not flags & MSG_DONTWAIT:
+            be_patient(c)
         n = receive_at_once(c, e.fd, m.msg_iov.iov_base, m.msg_iov.iov_len, flags)
         if n:
             return n

@@ -6,7 +6,7 @@
 #               \________\______-> PLAIN                      \___________\______-> PLAIN
 #
 # Everything here is process-private memory; what two processes share is in layout.h.
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
 from kvoshim.layout cimport *
 from kvoshim.runtime cimport *
 
@@ -30,6 +30,7 @@ cdef struct spin_t:
     uint32_t period  # waits between two probes
     uint32_t crowd   # how often in a row long yields have cost more than was saved
     uint32_t queue   # the last spin that was worth it had yielded to others
+    uint32_t patience # between my message and the first look for the answer (spin.pxd); receiving only
     uint64_t saved   # ticks that spins have saved, less those that long yields have cost
     uint64_t later   # no spin before this time; 0: at any time
 
@@ -54,9 +55,9 @@ cdef struct conn_t:
     int32_t fds              # descriptors of this process that name it
     int32_t fd               # one of them
     int32_t role             # 0 client, 1 server: index of "me" in the header
-    header_t *header
     side_t *me
     side_t *peer
+    news_t *news             # mine; the peer's is the other of the pair (their_news)
     uint8_t *out             # ring I write
     uint8_t *inc             # ring I read
     uint64_t size            # bytes of each ring: private copy, checked at attach
@@ -98,6 +99,8 @@ cdef struct conn_t:
     uint64_t looked_ticks    # when the kernel was last asked on an empty, non-blocking receive
     spin_t receiving
     spin_t sending
+    uint32_t waited          # ticks for answers, with this patience
+    uint32_t waited_before   # and with the one before
     stash_t *stash           # ancillary records taken off the kernel socket, not delivered yet; oldest first
     uint32_t records_off     # how many have been taken off, ever
     uint32_t records_given   # and delivered
@@ -108,8 +111,7 @@ cdef struct conn_t:
     uint32_t reason          # why it is PLAIN
     int32_t peer_pid         # 0: not known
     uint8_t nonce[16]
-    char path[108]
-    uint8_t pad[8]           # to KVO_SLOT_BYTES, a power of two: each call finds its slot by a shift
+    char path[108]           # to KVO_SLOT_BYTES, a power of two: each call finds its slot by a shift
 
 
 cdef inline conn_t *conn_at(int32_t ident) noexcept nogil:
@@ -118,6 +120,15 @@ cdef inline conn_t *conn_at(int32_t ident) noexcept nogil:
 
 cdef inline int32_t ident_of(conn_t *c) noexcept nogil:
     return <int32_t>(FIRST_ID - (c - <conn_t *>kvo_process.slots))
+
+
+cdef inline header_t *header_of(const conn_t *c) noexcept nogil:
+    """Of the segment, where there is one: where me is not NULL."""
+    return <header_t *>(<uintptr_t>c.me & ~<uintptr_t>(KVO_HEADER_BYTES - 1))  # mapped at a page, which it fills
+
+
+cdef inline news_t *their_news(const conn_t *c) noexcept nogil:
+    return <news_t *>(<uintptr_t>c.news ^ sizeof(news_t))  # two halves of one line
 
 
 cdef inline int32_t table_get(uint32_t fd) noexcept nogil:
@@ -287,9 +298,9 @@ cdef inline bint in_vfork_child() noexcept nogil:
 
 
 cdef inline void conn_unmap(conn_t *c) noexcept nogil:
-    if c.header != NULL:
-        munmap(c.header, KVO_HEADER_BYTES + 2 * c.size)
-        c.header = NULL
+    if c.me != NULL:
+        munmap(header_of(c), KVO_HEADER_BYTES + 2 * c.size)
+        c.me = NULL
 
 
 cdef inline conn_t *conn_new(int fd, uint32_t state, int role) noexcept nogil:

@@ -43,7 +43,7 @@ cdef inline bint widen(int fd, size_t bytes, int *before) noexcept nogil:
 
 cdef inline bint resend(conn_t *c, int fd) noexcept nogil:
     """What the peer has left in my ring goes through the kernel. Under my send lock, my direction BACK. True: all of it."""
-    cdef uint64_t tail = kvo_load64(&c.me.tail), at = kvo_load64(&c.me.resent)
+    cdef uint64_t tail = kvo_load64(&c.news.tail), at = kvo_load64(&c.me.resent)
     cdef ssize_t left = ring_used(c, tail, at), n
     cdef size_t offset
     cdef int before = 0, why
@@ -69,7 +69,7 @@ cdef inline void send_through_kernel(conn_t *c, int fd) noexcept nogil:
     """My direction goes back, with what the peer has left in the ring. Under my send and bell locks."""
     if not kvo_load32(&c.me.flags) & KVO_BACK:
         kvo_store64(&c.me.resent, kvo_load64(&c.peer.head) if kvo_acquire32(&c.peer.flags) & KVO_LEFT
-                    else kvo_load64(&c.me.tail))
+                    else kvo_load64(&c.news.tail))
         kvo_or32(&c.me.flags, KVO_BACK)
         upset(c)
     rouse(c.me)
@@ -208,7 +208,7 @@ cdef inline bint demote(conn_t *c, int fd, int reason) noexcept nogil:
     if state_of(c) == LIVE and not departed(c) and side_lock(c, &c.me.recv_lock) == 0:
         if lead(c):
             # Only one end leaves; should both want to, the other follows: the bytes in its ring are its own to read.
-            if can_leave(c, fd) and kvo_cas32(&c.header.state, KVO_ATTACHED, KVO_PARTED):
+            if can_leave(c, fd) and kvo_cas32(&header_of(c).state, KVO_ATTACHED, KVO_PARTED):
                 leave(c, fd)
                 left = True
             unlead(c)

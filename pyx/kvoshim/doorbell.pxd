@@ -345,7 +345,7 @@ cdef inline bint settled(conn_t *c, int fd, uint32_t target, int mine) noexcept 
     cdef uint32_t limit
     if <int32_t>(target - kvo_load32(&c.me.drained)) <= 0:
         return True
-    if not switch_receiving(c) or (kvo_process.foreign_wait and kvo_load64(&c.peer.tail) != kvo_load64(&c.me.head)):
+    if not switch_receiving(c) or (kvo_process.foreign_wait and kvo_load64(&their_news(c).tail) != kvo_load64(&c.me.head)):
         return False
     limit = drainable(c, target, mine)
     return drain(c, fd, limit, target) and limit == target
@@ -356,11 +356,11 @@ cdef inline bint settle(conn_t *c, int fd) noexcept nogil:
     empty; False: look again."""
     cdef uint32_t target = kvo_load32(&c.me.rung)
     if kvo_load32(&c.me.wait) & KVO_WANT_DATA and target == kvo_load32(&c.me.drained):
-        return kvo_load64(&c.peer.tail) == kvo_load64(&c.me.head)
+        return kvo_load64(&their_news(c).tail) == kvo_load64(&c.me.head)
     want(c, KVO_WANT_DATA)
-    if kvo_load64(&c.peer.tail) != kvo_load64(&c.me.head):
+    if kvo_load64(&their_news(c).tail) != kvo_load64(&c.me.head):
         if alone(c):
             kvo_and32(&c.me.wait, ~KVO_WANT_DATA)
         return False
     settled(c, fd, target, -1)
-    return kvo_load64(&c.peer.tail) == kvo_load64(&c.me.head)
+    return kvo_load64(&their_news(c).tail) == kvo_load64(&c.me.head)

@@ -30,7 +30,7 @@ cdef inline uint32_t in_question(reg_t *r, conn_t *c, uint64_t tail, uint32_t fu
 
 cdef inline uint32_t due(reg_t *r, conn_t *c) noexcept nogil:
     """The events to report now, taken note of; 0: none."""
-    cdef uint64_t tail = kvo_load64(&c.peer.tail)
+    cdef uint64_t tail = kvo_load64(&their_news(c).tail)
     cdef uint32_t full = kvo_load32(&c.full)
     cdef uint32_t mask = in_question(r, c, tail, full)
     if mask == 0:
@@ -144,7 +144,7 @@ cdef inline bint hot_changed(set_t *s) noexcept nogil:
         at = r.next_hot
         if r.mode == RING:
             c = conn_at(r.ident)
-            tail = kvo_load64(&c.peer.tail)
+            tail = kvo_load64(&their_news(c).tail)
             if (tail != kvo_load64(&c.me.head) and not (r.events & EPOLLET and tail == r.tail_seen)
                     or kvo_load32(&c.peer.closing) != kvo_load32(&c.closing_seen)):
                 return True
@@ -266,7 +266,7 @@ cdef inline bint arm_hot(set_t *s, uint32_t idle) noexcept nogil:
             c = conn_at(r.ident)
             fenced(c, r.turn)
             # The same question as collect() will ask: a different one would go round in circles without sleeping.
-            quiet = in_question(r, c, kvo_load64(&c.peer.tail), kvo_load32(&c.full)) == 0
+            quiet = in_question(r, c, kvo_load64(&their_news(c).tail), kvo_load32(&c.full)) == 0
             if departed(c):
                 kvo_store32(&s.slices, 1)  # on its way back to the kernel; what it waits for there is not registered yet
             if not quiet:

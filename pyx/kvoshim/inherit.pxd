@@ -84,7 +84,7 @@ cdef inline bint inherit(int memfd, int fd) noexcept nogil:
         return False
     for i in range(kvo_acquire32(&kvo_process.slot_high)):
         c = (<conn_t *>kvo_process.slots) + i
-        if state_of(c) != FREE and c.header != NULL and c.me.inode == own.st_ino:
+        if state_of(c) != FREE and c.me != NULL and c.me.inode == own.st_ino:
             kvo_add32(<uint32_t *>&c.fds, 1)  # another name of a connection that is taken up already
             table_set(fd, ident_of(c))
             return True

@@ -6,46 +6,34 @@ from kvoshim.layout cimport *
 from kvoshim.runtime cimport memcpy
 
 cdef enum:
-    LATEST_LEAST = 8 # the lengths that fit; as two or four words, which overlap where the length is none of theirs
-    LATEST_MOST = 32
+    LATEST_LEAST = 8 # the lengths that fit, as two words that overlap where the length is not 16
+    LATEST_MOST = 16
 
 
-cdef inline void write_little(side_t *me, uint8_t *to, const uint8_t *source, size_t n, uint64_t end) noexcept nogil:
+cdef inline void write_little(news_t *mine, uint8_t *to, const uint8_t *source, size_t n, uint64_t end) noexcept nogil:
     """n bytes to their place in the ring and beside the tail; end is the tail to be. Under my send lock, before the tail is
     published."""
-    cdef uint64_t first, second, second_last, last
-    kvo_store64(&me.latest_is, 0)
+    cdef uint64_t first, last
+    kvo_store64(&mine.latest_is, 0)
     kvo_fence_before_stores()  # SYNC POINT latest: with any of the new words comes the 0, or what is behind it
     memcpy(&first, source, 8)
     memcpy(&last, source + n - 8, 8)
     memcpy(to, &first, 8)
     memcpy(to + n - 8, &last, 8)
-    kvo_store64(&me.latest[0], first)
-    kvo_store64(&me.latest[1], last)
-    if n > 16:
-        memcpy(&second, source + 8, 8)
-        memcpy(&second_last, source + n - 16, 8)
-        memcpy(to + 8, &second, 8)
-        memcpy(to + n - 16, &second_last, 8)
-        kvo_store64(&me.latest[2], second)
-        kvo_store64(&me.latest[3], second_last)
-    kvo_release64(&me.latest_is, end << 8 | n)
+    kvo_store64(&mine.latest[0], first)
+    kvo_store64(&mine.latest[1], last)
+    kvo_release64(&mine.latest_is, end << 8 | n)
 
 
-cdef inline bint read_little(const side_t *peer, uint8_t *to, size_t n, uint64_t end) noexcept nogil:
+cdef inline bint read_little(const news_t *theirs, uint8_t *to, size_t n, uint64_t end) noexcept nogil:
     """The n bytes before end, LATEST_LEAST to LATEST_MOST, from beside the tail. False: they do not lie there, or no longer;
     what has been written to `to` means nothing."""
     cdef uint64_t wanted = end << 8 | n, word
-    if kvo_acquire64(&peer.latest_is) != wanted:
+    if kvo_acquire64(&theirs.latest_is) != wanted:
         return False
-    word = kvo_load64(&peer.latest[0])
+    word = kvo_load64(&theirs.latest[0])
     memcpy(to, &word, 8)
-    word = kvo_load64(&peer.latest[1])
+    word = kvo_load64(&theirs.latest[1])
     memcpy(to + n - 8, &word, 8)
-    if n > 16:
-        word = kvo_load64(&peer.latest[2])
-        memcpy(to + 8, &word, 8)
-        word = kvo_load64(&peer.latest[3])
-        memcpy(to + n - 16, &word, 8)
     kvo_fence_after_loads()  # SYNC POINT latest
-    return kvo_load64(&peer.latest_is) == wanted
+    return kvo_load64(&theirs.latest_is) == wanted

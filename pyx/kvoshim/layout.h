@@ -10,6 +10,7 @@
  *   3  the latest small message beside the tail, what moves in lines of its own; put
  *   4  wait: KVO_WANT_FENCE and its turns
  *   5  promised
+ *   6  what both sides publish in one cache line: kvo_news
  */
 #pragma once
 #include <assert.h>
@@ -17,14 +18,14 @@
 #include <stdint.h>
 
 #define KVO_MAGIC 0x314d4948534f564bULL /* "KVOSHIM1", little endian */
-#define KVO_VERSION 5u
+#define KVO_VERSION 6u
 #define KVO_LINE 64
 #define KVO_HEADER_BYTES 4096
 #define KVO_NONCE_BYTES 16
 #define KVO_RECORDS 16u
 #define KVO_SLOTS 8u
 #define KVO_STAMPS 4u
-#define KVO_LATEST 4u
+#define KVO_LATEST 2u
 #define KVO_RING_MIN 4096u
 #define KVO_RING_MAX (64u << 20)
 
@@ -58,16 +59,13 @@ enum {
 /* One end of the connection. "Mine" is the end that the struct belongs to. What both sides touch while messages move has two
  * cache lines to itself, since processors fetch lines in pairs. */
 struct kvo_side {
-  /* 0: written by my senders, polled by the peer's receivers */
-  uint64_t tail;        /* bytes I have written into my outgoing ring, ever */
+  /* 0: written by my side now and then, looked at by the peer again and again */
   uint32_t flags;
   uint32_t closing;     /* a hint to look at the kernel socket: counts my processes' last close() */
   uint32_t records;     /* ancillary records I have sent: one byte each on the kernel socket, with what it carries */
   uint32_t cpu;         /* CPU + 1 on which I last waited */
-  uint64_t latest_is;   /* the message that `latest` holds: position behind it << 8 | its bytes; 0: none, or being written */
-  uint64_t latest[KVO_LATEST]; /* a small message that lies in the ring too: with it comes in one line what else takes two */
   uint64_t promised;    /* tail to be, once the piece of a long message is written for which there is room already */
-  uint64_t pad0[7];
+  uint64_t pad0[13];
   /* 128: written by my receivers, read by the peer's senders when the ring looks full */
   uint64_t head;        /* bytes I have consumed from my incoming ring, ever */
   uint64_t kernel_read; /* bytes of data I have read through the kernel */
@@ -104,6 +102,14 @@ struct kvo_side {
   uint32_t slot_floor[KVO_SLOTS];     /* rung when it armed: it needs no earlier bell */
 };
 
+/* What one side's senders publish and the peer's receivers poll. Both sides' lie in one cache line: an answer needs no transfer of
+ * its own if it is written where the request has just been read (ARCHITECTURE.md, "The latest message"). */
+struct kvo_news {
+  uint64_t tail;        /* bytes I have written into my outgoing ring, ever */
+  uint64_t latest_is;   /* the message that `latest` holds: position behind it << 8 | its bytes; 0: none, or being written */
+  uint64_t latest[KVO_LATEST]; /* a small message that lies in the ring too: with it comes in one line what else takes two */
+};
+
 struct kvo_header {
   uint64_t magic;
   uint32_t version;
@@ -112,8 +118,9 @@ struct kvo_header {
   uint64_t total_bytes;
   uint8_t nonce[KVO_NONCE_BYTES];
   uint32_t state;       /* KVO_OFFERED ... */
-  uint32_t pad[19];
-  struct kvo_side side[2]; /* 0: client, 1: server */
+  uint32_t pad[3];
+  struct kvo_news news[2]; /* 0: the client's, 1: the server's */
+  struct kvo_side side[2]; /* the same */
 };
 
 /* What the server sends over the rendezvous socket, with the segment's descriptor. */
@@ -127,14 +134,15 @@ struct kvo_offer {
 };
 
 #define KVO_AT(type, field, offset) static_assert(offsetof(type, field) == (offset), #type "." #field)
-KVO_AT(struct kvo_side, tail, 0);
-KVO_AT(struct kvo_side, flags, 8);
-KVO_AT(struct kvo_side, closing, 12);
-KVO_AT(struct kvo_side, records, 16);
-KVO_AT(struct kvo_side, cpu, 20);
-KVO_AT(struct kvo_side, latest_is, 24);
-KVO_AT(struct kvo_side, latest, 32);
-KVO_AT(struct kvo_side, promised, 64);
+KVO_AT(struct kvo_news, tail, 0);
+KVO_AT(struct kvo_news, latest_is, 8);
+KVO_AT(struct kvo_news, latest, 16);
+static_assert(2 * sizeof(struct kvo_news) == KVO_LINE, "kvo_news");
+KVO_AT(struct kvo_side, flags, 0);
+KVO_AT(struct kvo_side, closing, 4);
+KVO_AT(struct kvo_side, records, 8);
+KVO_AT(struct kvo_side, cpu, 12);
+KVO_AT(struct kvo_side, promised, 16);
 KVO_AT(struct kvo_side, head, 128);
 KVO_AT(struct kvo_side, kernel_read, 136);
 KVO_AT(struct kvo_side, stamps, 144);
@@ -167,6 +175,7 @@ KVO_AT(struct kvo_header, ring_bytes, 16);
 KVO_AT(struct kvo_header, total_bytes, 24);
 KVO_AT(struct kvo_header, nonce, 32);
 KVO_AT(struct kvo_header, state, 48);
+KVO_AT(struct kvo_header, news, 64);
 KVO_AT(struct kvo_header, side, 128);
 static_assert(sizeof(struct kvo_header) <= KVO_HEADER_BYTES, "kvo_header fits its page");
 static_assert(sizeof(struct kvo_offer) == 48, "kvo_offer");

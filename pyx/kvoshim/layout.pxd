@@ -11,12 +11,15 @@ cdef extern from "layout.h" nogil:
     const uint32_t KVO_CUT, KVO_SHUT_WR, KVO_SHUT_RD, KVO_NONBLOCK, KVO_EXPEDITED, KVO_LEFT, KVO_BACK, KVO_CLOSED, KVO_LEAVING
     const uint32_t KVO_WANT_DATA, KVO_WANT_SPACE, KVO_WANT_ROOM, KVO_WANT_FENCE, KVO_WANT_TURN
 
+    ctypedef struct news_t "struct kvo_news":
+        uint64_t tail, latest_is
+        uint64_t latest[2]
+
     ctypedef struct side_t "struct kvo_side":
-        uint64_t tail, cut, head, kernel_read, head_cache, kernel_sent, inode, tail_cache, resent, put
+        uint64_t cut, head, kernel_read, head_cache, kernel_sent, inode, tail_cache, resent, put
         uint32_t flags, closing, cpu, wait, rung, drained
         uint32_t send_lock, bell_lock, recv_lock, kernel_lock, reset_seen, records, records_taken, records_seen
-        uint64_t latest_is, promised
-        uint64_t latest[4]
+        uint64_t promised
         uint64_t stamps[4]
         uint64_t record_at[16]
         uint32_t record_bytes[16]
@@ -26,6 +29,7 @@ cdef extern from "layout.h" nogil:
         uint64_t magic, ring_bytes, total_bytes
         uint32_t version, header_bytes, state
         uint8_t nonce[16]
+        news_t news[2]
         side_t side[2]
 
     ctypedef struct offer_t "struct kvo_offer":

@@ -155,7 +155,7 @@ cdef inline int life_pair(int a, int b) noexcept nogil:
     name_connection(second, b"socketpair", 10)
     note_inode(first, a)
     note_inode(second, b)
-    kvo_release32(&first.header.state, KVO_ATTACHED)
+    kvo_release32(&header_of(first).state, KVO_ATTACHED)
     go_live(first, a)
     go_live(second, b)
     return 0
@@ -208,7 +208,7 @@ cdef inline void dispose(conn_t *c) noexcept nogil:
     if state_of(c) != LIVE and state_of(c) != PLAIN:
         decide(c, PLAIN)
     drop_memfd(c)
-    if c.header != NULL:
+    if c.me != NULL:
         if state_of(c) == LIVE and not kvo_load32(&c.shared):
             kvo_or32(&c.me.flags, KVO_CLOSED)
         kvo_add32(&c.me.closing, 1)

@@ -77,7 +77,7 @@ cdef inline bint withdraw(conn_t *c, int fd, int reason) noexcept nogil:
     signals = kvo_hold_signals()
     locked = own_lock(&c.lock)
     if state_of(c) == OFFERED:
-        plain = kvo_cas32(&c.header.state, KVO_OFFERED, KVO_WITHDRAWN)
+        plain = kvo_cas32(&header_of(c).state, KVO_OFFERED, KVO_WITHDRAWN)
     else:
         plain = state_of(c) == PENDING or state_of(c) == CANDIDATE or state_of(c) == MARKED
     if plain:
@@ -220,7 +220,7 @@ cdef inline void accept_offer(conn_t *c, int fd) noexcept nogil:
     c.me.kernel_sent = c.kernel_sent
     c.me.kernel_read = c.kernel_read
     # SYNC POINT attach: pairs with the acquire of state in refresh(). Only one of attach and withdraw can win.
-    if not kvo_cas32(&c.header.state, KVO_OFFERED, KVO_ATTACHED):
+    if not kvo_cas32(&header_of(c).state, KVO_OFFERED, KVO_ATTACHED):
         turn_plain(c, fd, KVO_WITHDRAWN_OFFER)
         return
     decide(c, OFFERED)
@@ -292,7 +292,7 @@ cdef inline void refresh(conn_t *c, int fd) noexcept nogil:
     cdef uint32_t state
     if state_of(c) == OFFERED:
         early_use()
-        state = kvo_acquire32(&c.header.state)  # SYNC POINT attach
+        state = kvo_acquire32(&header_of(c).state)  # SYNC POINT attach
         if state == KVO_ATTACHED or state == KVO_PARTED:
             saved = errno
             go_live(c, fd)

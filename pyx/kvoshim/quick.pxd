@@ -11,7 +11,7 @@ from kvoshim.connection cimport *
 from kvoshim.lock cimport alone, side_lock, side_unlock
 from kvoshim.latest cimport LATEST_LEAST, LATEST_MOST, read_little, write_little
 from kvoshim.ring cimport least, stamp
-from kvoshim.spin cimport spin_until
+from kvoshim.spin cimport answered, hold_off, patience_of, spin_until
 from kvoshim.receiving cimport tell_received
 from kvoshim.sending cimport LOOK_EVERY, tell_sent
 
@@ -101,13 +101,13 @@ cdef inline size_t send_in_place(conn_t *c, const void *buffer, size_t n, bint *
         side_unlock(&me.send_lock)
         return 0
     if n <= LATEST_MOST:
-        write_little(me, c.out + (tail & (c.size - 1)), <const uint8_t *>buffer, n, tail + n)
+        write_little(c.news, c.out + (tail & (c.size - 1)), <const uint8_t *>buffer, n, tail + n)
     else:
         copy_in_place(c.out + (tail & (c.size - 1)), <const uint8_t *>buffer, n)
     stamp(c, tail)
     kvo_sent(c.nonce)
     kvo_store64(&me.put, tail + n)
-    kvo_release64(&me.tail, tail + n)  # SYNC POINT ring-data: as in ring_write
+    kvo_release64(&c.news.tail, tail + n)  # SYNC POINT ring-data: as in ring_write
     side_unlock(&me.send_lock)
     kvo_light_fence()
     kvo_store32(&c.silent_receives, 0)
@@ -124,6 +124,7 @@ cdef inline size_t receive_in_place(conn_t *c, void *buffer, size_t n, bint *bel
     and whether tell_received() has something to do. 0: not this way."""
     cdef side_t *me
     cdef side_t *peer
+    cdef const news_t *theirs
     cdef uint64_t head, tail, known
     cdef bint done = False
     if not kvo_single_threaded() or not c.calm or kvo_nowhere(buffer):
@@ -135,18 +136,23 @@ cdef inline size_t receive_in_place(conn_t *c, void *buffer, size_t n, bint *bel
     head = kvo_load64(&me.head)
     known = kvo_load64(&me.tail_cache) - head
     if known - 1 >= c.size:  # nothing is known: tail_cache lies at the head, or behind it
-        tail = kvo_acquire64(&peer.tail)  # SYNC POINT ring-data
+        theirs = their_news(c)
+        tail = kvo_acquire64(&theirs.tail)  # SYNC POINT ring-data
         kvo_received(c.nonce)
         known = tail - head
         # One message, whole: no record stands before it, since who sends one does not write beside the tail.
-        if known <= n and known - LITTLE <= LATEST_MOST - LITTLE and read_little(peer, <uint8_t *>buffer, known, tail):
+        if known <= n and known - LITTLE <= LATEST_MOST - LITTLE and read_little(theirs, <uint8_t *>buffer, known, tail):
             done = True
         elif known <= c.size and kvo_acquire32(&peer.records) == kvo_load32(&me.records_taken):  # SYNC POINT record
             kvo_store64(&me.tail_cache, tail)  # no records: records_seen is the same
-    n = least(n, known)
-    if not c.calm or not done and (n - LITTLE > MUCH - LITTLE or (head & (c.size - 1)) > c.size - n
-                                   or kvo_load64(&me.tail_cache) - head != known
-                                   or kvo_load32(&me.records_seen) != kvo_load32(&me.records_taken)):
+        else:
+            side_unlock(&me.recv_lock)
+            return 0
+    elif kvo_load32(&me.records_seen) != kvo_load32(&me.records_taken):
+        side_unlock(&me.recv_lock)
+        return 0
+    n = known if done else least(n, known)
+    if not c.calm or not done and (n - LITTLE > MUCH - LITTLE or (head & (c.size - 1)) > c.size - n):
         side_unlock(&me.recv_lock)
         return 0
     if not done:
@@ -185,13 +191,13 @@ cdef inline size_t send_quickly(conn_t *c, const void *buffer, size_t n, bint *b
         side_unlock(&me.send_lock)
         return 0
     if n - LATEST_LEAST <= LATEST_MOST - LATEST_LEAST:
-        write_little(me, c.out + offset, <const uint8_t *>buffer, n, tail + n)
+        write_little(c.news, c.out + offset, <const uint8_t *>buffer, n, tail + n)
     else:
         memcpy(c.out + offset, buffer, n)
     stamp(c, tail)
     kvo_sent(c.nonce)
     kvo_store64(&me.put, tail + n)
-    kvo_release64(&me.tail, tail + n)  # SYNC POINT ring-data: as in ring_write
+    kvo_release64(&c.news.tail, tail + n)  # SYNC POINT ring-data: as in ring_write
     side_unlock(&me.send_lock)
     if mine & theirs & KVO_EXPEDITED:
         kvo_light_fence()
@@ -222,7 +228,7 @@ cdef inline size_t receive_quickly(conn_t *c, void *buffer, size_t n, bint *bell
     known = kvo_load64(&me.tail_cache) - head
     records = kvo_load32(&me.records_seen)
     if known > c.size or known < n:
-        known = kvo_acquire64(&peer.tail) - head  # SYNC POINT ring-data
+        known = kvo_acquire64(&their_news(c).tail) - head  # SYNC POINT ring-data
         kvo_received(c.nonce)
         records = kvo_acquire32(&peer.records)  # SYNC POINT record
         if known <= c.size and records == kvo_load32(&me.records_taken):  # none: then records_seen is the same
@@ -236,7 +242,7 @@ cdef inline size_t receive_quickly(conn_t *c, void *buffer, size_t n, bint *bell
         side_unlock(&me.recv_lock)
         return 0
     if not (fresh and n - LATEST_LEAST <= LATEST_MOST - LATEST_LEAST
-            and read_little(peer, <uint8_t *>buffer, n, head + n)):
+            and read_little(their_news(c), <uint8_t *>buffer, n, head + n)):
         memcpy(buffer, c.inc + offset, n)
     kvo_release64(&me.head, head + n)  # SYNC POINT ring-space: as in ring_read
     side_unlock(&me.recv_lock)
@@ -268,15 +274,30 @@ cdef inline ssize_t send_at_once(conn_t *c, int fd, const void *buffer, size_t n
     return <ssize_t>n
 
 
+cdef inline bint be_patient(conn_t *c) noexcept nogil:
+    """Before a receive that waits: the answer to what I have just sent is not looked for too early. True: it has come."""
+    cdef uint64_t head
+    if not patience_of(c) or kvo_load32(&c.silent_receives) or state_of(c) != LIVE or kvo_load32(&c.me.flags) & KVO_NONBLOCK:
+        return False
+    head = kvo_load64(&c.me.head)
+    if kvo_load64(&c.me.tail_cache) - head - 1 < c.size:  # something is known
+        return True
+    hold_off(c)
+    if kvo_load64(&their_news(c).tail) == head:
+        return False
+    answered(c, 0)
+    return True
+
+
 cdef inline bint arrives_soon(conn_t *c) noexcept nogil:
     """A receive that has found the ring empty spins here, where that pays, so that what comes goes the quick way too."""
     cdef uint64_t head
     if not kvo_single_threaded() or not c.calm:
         return False
     head = kvo_load64(&c.me.head)
-    if kvo_load64(&c.peer.tail) != head or kvo_load32(&c.me.flags) & KVO_NONBLOCK:
+    if kvo_load64(&their_news(c).tail) != head or kvo_load32(&c.me.flags) & KVO_NONBLOCK:
         return False
-    if spin_until(c, &c.receiving, &c.peer.tail, head):
+    if spin_until(c, &c.receiving, &their_news(c).tail, head):
         return True
     kvo_store32(&c.spun, 1)  # the long way need not do it again
     return False

@@ -91,13 +91,13 @@ cdef inline bint next_piece_comes(conn_t *c) noexcept nogil:
     """A piece of a long message has been read: lies the next one there, or is it being written? That takes the peer a microsecond,
     on a CPU of its own; to come back for it costs more."""
     cdef uint64_t head = kvo_load64(&c.me.head), start
-    if kvo_load64(&c.peer.tail) != head:
+    if kvo_load64(&their_news(c).tail) != head:
         return True
     if kvo_load64(&c.peer.promised) - head - 1 >= c.size or not elsewhere(c):
         return False
     start = kvo_ticks()
     while kvo_ticks() - start < 2 * kvo_process.pause_ticks:
-        if kvo_load64(&c.peer.tail) != head:
+        if kvo_load64(&their_news(c).tail) != head:
             return True
         kvo_relax()
     return False

@@ -5,7 +5,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from kvoshim.layout cimport *
 from kvoshim.runtime cimport *
 from kvoshim.clock cimport stamp_now
-from kvoshim.connection cimport bump, conn_t
+from kvoshim.connection cimport bump, conn_t, their_news
 
 cdef enum:
     PIECE = 16384  # bytes published at a time, so that the reader copies while the writer still writes
@@ -65,7 +65,7 @@ cdef inline ssize_t ring_used(conn_t *c, uint64_t tail, uint64_t head) noexcept 
 cdef inline ssize_t ring_readable(conn_t *c) noexcept nogil:
     """Bytes waiting, or -EPROTO."""
     # SYNC POINT ring-data: pairs with the release of tail in ring_write.
-    return ring_used(c, kvo_acquire64(&c.peer.tail), kvo_load64(&c.me.head))
+    return ring_used(c, kvo_acquire64(&their_news(c).tail), kvo_load64(&c.me.head))
 
 
 cdef inline ssize_t ring_promised(conn_t *c) noexcept nogil:
@@ -83,7 +83,7 @@ cdef inline ssize_t ring_promised(conn_t *c) noexcept nogil:
 cdef inline ssize_t ring_space(conn_t *c) noexcept nogil:
     """Free bytes, or -EPROTO."""
     # SYNC POINT ring-space: pairs with the release of head in ring_read.
-    cdef ssize_t used = ring_used(c, kvo_load64(&c.me.tail), kvo_acquire64(&c.peer.head))
+    cdef ssize_t used = ring_used(c, kvo_load64(&c.news.tail), kvo_acquire64(&c.peer.head))
     return used if used < 0 else <ssize_t>c.size - used
 
 
@@ -123,7 +123,7 @@ cdef inline ssize_t ring_write(conn_t *c, const iovec *iov, size_t skip, size_t 
     stamp(c, tail)
     kvo_sent(c.nonce)
     kvo_store64(&c.me.put, tail + n)  # before the tail: who dies between has sent the message, with the next one
-    kvo_release64(&c.me.tail, tail + n)  # SYNC POINT ring-data: the bytes before the new tail become visible
+    kvo_release64(&c.news.tail, tail + n)  # SYNC POINT ring-data: the bytes before the new tail become visible
     return <ssize_t>n
 
 
@@ -133,7 +133,7 @@ cdef inline ssize_t ring_look(conn_t *c, size_t want) noexcept nogil:
     cdef ssize_t used = ring_used(c, kvo_load64(&c.me.tail_cache), head)
     cdef uint64_t tail
     if used < 0 or <size_t>used < want:
-        tail = kvo_acquire64(&c.peer.tail)  # SYNC POINT ring-data
+        tail = kvo_acquire64(&their_news(c).tail)  # SYNC POINT ring-data
         kvo_received(c.nonce)
         used = ring_used(c, tail, head)
         if used >= 0:

@@ -56,7 +56,7 @@ cdef inline int sleep_on_socket(conn_t *c, int fd, int slot, ssize_t need, bint 
     """-EINPROGRESS: not possible now."""
     cdef uint32_t target = kvo_load32(&c.me.rung)
     # With no data waiting, data are waited for as well: then an old bell tells nobody anything, and may be drained.
-    cdef bint quiet = kvo_load64(&c.peer.tail) == kvo_load64(&c.me.head)
+    cdef bint quiet = kvo_load64(&their_news(c).tail) == kvo_load64(&c.me.head)
     want(c, KVO_WANT_SPACE | (KVO_WANT_DATA if quiet else 0))
     if not room_awaited(c, need):
         kvo_and32(&c.me.wait, ~KVO_WANT_SPACE)

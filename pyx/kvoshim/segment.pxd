@@ -23,10 +23,10 @@ cdef inline void segment_adopt(conn_t *c, header_t *header, uint64_t ring_bytes)
     c.size = ring_bytes
     c.me = &header.side[c.role]
     c.peer = &header.side[1 - c.role]
+    c.news = &header.news[c.role]
     c.out = rings + ring_bytes * c.role
     c.inc = rings + ring_bytes * (1 - c.role)
     kvo_store32(&c.closing_seen, kvo_load32(&c.peer.closing))
-    c.header = header
 
 
 cdef inline int segment_create(conn_t *c) noexcept nogil:

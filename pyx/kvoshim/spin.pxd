@@ -18,7 +18,9 @@
 #   * in a stream (I only receive, small messages, from another CPU), looking at once would take the peer's cache line from it for every message;
 #     three microseconds between two looks let it write a batch (measured: 8 million messages of 64 bytes a second
 #     when looking at once, 17 million so).
-#   * elsewhere: a microsecond of pauses, then pauses with sched_yield between, in case that CPU has other work. Which comes
+#   * elsewhere, an answer is not looked for at once: who looks too early takes the cache line away from the peer that is
+#     about to write into it, which costs two transfers. How long to wait is found out by trying a little more and a little less.
+#   * then: a microsecond of pauses, then pauses with sched_yield between, in case that CPU has other work. Which comes
 #     first, and without pauses, if the last message came while others had the CPU: they have their messages to answer too.
 from libc.stdint cimport uint32_t, uint64_t
 from kvoshim.layout cimport *
@@ -34,6 +36,13 @@ cdef enum:
     SAVED_MOST_US = 8000
     TRIAL_US = 1500     # what a new trial may spend; less than one yield to a hog
     LATER_MOST = 4      # doublings of the time between two trials
+    PATIENCE_MOST_NS = 400      # between my message and the first look for its answer
+    PATIENCE_STEP_NS = 10
+    PATIENCE_ROUND = 32         # answers of the client's with one patience; the server changes its own less often
+    PATIENCE_TICKS = 0xffff     # conn_t.receiving.patience: the ticks,
+    PATIENCE_LOOK = 1 << 16     # answers so far,
+    PATIENCE_LOOKS = 0x7fff0000
+    PATIENCE_LESS = 0x80000000  # and which way it goes next
 
 
 cdef inline bint spin_worth(spin_t *s, bint peer_slept) noexcept nogil:
@@ -89,6 +98,38 @@ cdef inline void spin_learn(spin_t *s, bint success) noexcept nogil:
             kvo_store32(&s.period, period * 2)
 
 
+cdef inline uint32_t patience_of(const conn_t *c) noexcept nogil:
+    return kvo_load32(&c.receiving.patience) & PATIENCE_TICKS
+
+
+cdef inline void hold_off(conn_t *c) noexcept nogil:
+    """Before I look for the answer to what I have just sent."""
+    cdef uint64_t start = kvo_ticks()
+    cdef uint32_t patience = patience_of(c)
+    while kvo_ticks() - start < patience:
+        pass
+
+
+cdef inline void answered(conn_t *c, uint64_t behind) noexcept nogil:
+    """The answer was there at the first look, or so many ticks behind it. A number of answers with one patience are compared with as many
+    before: where they took longer, the way to go is the other one."""
+    cdef uint32_t word = kvo_load32(&c.receiving.patience), ticks = word & PATIENCE_TICKS
+    cdef uint32_t waited = kvo_load32(&c.waited) + ticks + <uint32_t>behind, before = kvo_load32(&c.waited_before)
+    cdef uint32_t step = <uint32_t>(PATIENCE_STEP_NS * kvo_process.ticks_per_us // 1000)
+    cdef uint32_t less = word & PATIENCE_LESS
+    word += PATIENCE_LOOK
+    if (word & PATIENCE_LOOKS) >= (PATIENCE_ROUND + PATIENCE_ROUND * <uint32_t>c.role // 2) * PATIENCE_LOOK:
+        if waited > before + (before >> 5):
+            less ^= PATIENCE_LESS
+        if less and ticks <= step or not less and ticks + step > PATIENCE_MOST_NS * kvo_process.ticks_per_us // 1000:
+            less ^= PATIENCE_LESS
+        word = (ticks - step if less else ticks + step) & PATIENCE_TICKS | less
+        kvo_store32(&c.waited_before, waited)
+        waited = 0
+    kvo_store32(&c.waited, waited)
+    kvo_store32(&c.receiving.patience, word)
+
+
 cdef inline uint32_t note_cpu(conn_t *c) noexcept nogil:
     """Tells the peer where I wait. CPU + 1."""
     cdef uint32_t mine = <uint32_t>kvo_cpu() + 1
@@ -137,6 +178,8 @@ cdef inline bint spin_until(conn_t *c, spin_t *s, const uint64_t *word, uint64_t
                     break
                 kvo_relax()
             now = kvo_ticks()
+        if won and s == &c.receiving and not stream:
+            answered(c, now - start)
     while not won and now - start < kvo_process.spin_ticks:
         before = now
         sched_yield()

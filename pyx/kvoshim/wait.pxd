@@ -39,7 +39,7 @@ cdef inline bint unread_at_peer(conn_t *c) noexcept nogil:
     # gone means no more than that both directions are shut down; where an end has done that, the peer itself must say so.
     if not flags & KVO_CLOSED and (not is_set(&c.gone) or flags & both == both):
         return False
-    return (kvo_load64(&c.peer.head) != kvo_load64(&c.me.tail)
+    return (kvo_load64(&c.peer.head) != kvo_load64(&c.news.tail)
             or kvo_load64(&c.peer.kernel_read) < kvo_load64(&c.me.cut))
 
 
@@ -141,7 +141,7 @@ cdef inline int wait_data(conn_t *c, int fd, bint part_read) noexcept nogil:
     cdef sleeper_t s
     if kvo_load32(&c.spun):
         kvo_store32(&c.spun, 0)
-    elif spin_until(c, &c.receiving, &c.peer.tail, kvo_load64(&c.me.head)):
+    elif spin_until(c, &c.receiving, &their_news(c).tail, kvo_load64(&c.me.head)):
         return 0
     begin_sleep(&s, c, fd, 0, part_read)
     s.slot = slot_take(c, <uint32_t>kvo_tid())
@@ -158,7 +158,7 @@ cdef inline int sleep_for_data(void *about) noexcept nogil:
     cdef uint32_t target = kvo_load32(&c.me.rung)
     note_cpu(c)
     want(c, KVO_WANT_DATA)
-    if kvo_load64(&c.peer.tail) != kvo_load64(&c.me.head) or receive_ended(c) or departed(c):
+    if kvo_load64(&their_news(c).tail) != kvo_load64(&c.me.head) or receive_ended(c) or departed(c):
         if alone(c) and not kvo_process.foreign_wait:  # to those who wait unseen, "not armed" means that a bell lies there
             kvo_and32(&c.me.wait, ~KVO_WANT_DATA)
         return 0

@@ -14,7 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { START = 0, OVER = 0xffff, HEADER = 4096, SIDE = 768, SIDES = 128 };
+enum { START = 0, OVER = 0xffff, HEADER = 4096, MOVING = 64, END = 128 + 2 * 768 }; /* layout.h: from the news to the end of both sides */
 static uint64_t state;
 static struct sockaddr_un at = {.sun_family = AF_UNIX};
 
@@ -66,20 +66,20 @@ static uint64_t some_value(void) {
 }
 
 static void scribble(unsigned char *at_, size_t bytes, int fd) {
-  size_t word = below(2 * SIDE / 4);
+  size_t word = below((END - MOVING) / 4);
   uint64_t value = some_value();
   switch (below(6)) {
     case 0: /* everything */
       for (size_t i = 0; i + 8 <= bytes; i += 8) value = draw(), memcpy(at_ + i, &value, 8);
       break;
-    case 1: /* both sides */
-      for (size_t i = SIDES; i < SIDES + 2 * SIDE; i += 4) value = some_value(), memcpy(at_ + i, &value, 4);
+    case 1: /* what moves */
+      for (size_t i = MOVING; i < END; i += 4) value = some_value(), memcpy(at_ + i, &value, 4);
       break;
-    case 2: memcpy(at_ + SIDES + 4 * word / 8 * 8, &value, 8); break;
+    case 2: memcpy(at_ + MOVING + 4 * word / 8 * 8, &value, 8); break;
     case 3: /* a word, added to */
-      value = *(uint32_t *)(at_ + SIDES + 4 * word) + below(40000);
+      value = *(uint32_t *)(at_ + MOVING + 4 * word) + below(40000);
       /* fall through */
-    case 4: memcpy(at_ + SIDES + 4 * word, &value, 4); break;
+    case 4: memcpy(at_ + MOVING + 4 * word, &value, 4); break;
     default:
       for (uint64_t n = below(20); n; n--) syscall(SYS_sendto, fd, &value, 1 + below(8), MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
   }

@@ -116,8 +116,8 @@ def random_case(seed, seconds=1.0):
 LAYOUT = (HERE.parents[1] / "pyx/kvoshim/layout.h").read_text()
 LINE = 64
 SIDE_BYTES = LINE * int(re.search(r"sizeof\(struct kvo_side\) == (\d+) \* KVO_LINE", LAYOUT)[1])
-SIDES = int(re.search(r"KVO_AT\(struct kvo_header, side, (\d+)\)", LAYOUT)[1])
-WIDE = ("tail", "cut", "head", "kernel_read", "head_cache", "kernel_sent", "tail_cache", "put", "latest_is")  # 64 bits
+SIDES, NEWS = (int(re.search(rf"KVO_AT\(struct kvo_header, {name}, (\d+)\)", LAYOUT)[1]) for name in ("side", "news"))
+WIDE = ("cut", "head", "kernel_read", "head_cache", "kernel_sent", "tail_cache", "put", "promised")  # 64 bits
 SIDE = {name: (int(offset), "Q" if name in WIDE else "I")
         for name, offset in re.findall(r"KVO_AT\(struct kvo_side, (\w+), (\d+)\)", LAYOUT)}
 
@@ -136,7 +136,8 @@ def segments(pid):
             for number, name in enumerate(("client", "server")):
                 fields = (f"{key}={struct.unpack_from(kind, page, SIDES + SIDE_BYTES * number + offset)[0]}"
                           for key, (offset, kind) in SIDE.items())
-                lines.append(f"    {name}: " + " ".join(fields))
+                tail, latest_is = struct.unpack_from("QQ", page, NEWS + LINE // 2 * number)
+                lines.append(f"    {name}: tail={tail} latest_is={latest_is:#x} " + " ".join(fields))
     return "\n".join(lines)
 
 
