@@ -39,6 +39,7 @@ KvoshimError
   ProofError (ConnectionError)          the other end of a connection is not who it should be
   SeatLostError                         another process has become the registry
   NoAnswerError (TimeoutError)          a registered process does not answer
+  HostsError                            registries of other hosts cannot be linked
   DirectoryError                        the user's own directory for sockets is not to be trusted
   LaunchError                           a daemon did not come up or did not end well: a kind for each step (process/launch.py)
 """
@@ -211,6 +212,10 @@ class SeatLostError(KvoshimError):
 
 class NoAnswerError(KvoshimError, TimeoutError):
     """A registered process has not answered in time: it is busy, stopped, or its event loop is blocked."""
+
+
+class HostsError(KvoshimError):
+    """Registries of other hosts cannot be linked: a program, certificate or server is missing or of no use; the message names it."""
 
 
 class DirectoryError(KvoshimError):

@@ -18,6 +18,7 @@ PYTHON_LAYERS = [
     ["kvoshim.socket", "kvoshim.select", "kvoshim.selectors", "kvoshim.transport", "kvoshim.statistics", "kvoshim.elf"],
     ["kvoshim.patching", "kvoshim.doctor", "kvoshim.process"],
     ["kvoshim.registry"],
+    ["kvoshim.federation"],
     ["kvoshim.kvo"],
     ["kvoshim"],  # the package's own file: the names that users import
     ["kvoshim.demo", "kvoshim.bench", "kvoshim.cli", "kvoshim.__main__"],
@@ -40,6 +41,12 @@ PROCESS_ORDER = [
 # The files of the registry's seat, lowest first.
 SEAT_ORDER = [
     "hostwide", "patience", "portfile", "proof", "place", "scope", "policy", "holding", "finding", "explaining", "private", "__init__",
+]
+
+
+# The files of the bridge to other hosts, lowest first.
+FEDERATION_ORDER = [
+    "keys", "directory", "authority", "connecting", "server", "asking", "watcher", "writer", "bridge", "__main__", "__init__",
 ]
 
 
@@ -83,7 +90,8 @@ def test_python_imports_point_down():
     assert not wrong, wrong
 
 
-@pytest.mark.parametrize("package, order", [("kvoshim.process", PROCESS_ORDER), ("kvoshim.registry.seat", SEAT_ORDER)])
+@pytest.mark.parametrize("package, order", [("kvoshim.process", PROCESS_ORDER), ("kvoshim.registry.seat", SEAT_ORDER),
+                                            ("kvoshim.federation", FEDERATION_ORDER)])
 def test_imports_within_a_package_point_down(package, order):
     folder = ROOT.joinpath(*package.split("."))
     assert {path.stem for path in folder.glob("*.py")} == set(order)

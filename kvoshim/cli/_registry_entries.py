@@ -91,13 +91,13 @@ def _table(entries) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("name", "#", "state", "PID", "user", "program", "address", "version", "metadata", "reach", "since")
+    table = Table("name", "#", "state", "host", "PID", "user", "program", "address", "version", "metadata", "reach", "since")
     for entry in entries:
         state = ("owner" if entry.owner else "waiting") + (", stopped" if entry.suspect else "")
         since = datetime.datetime.fromtimestamp(entry.since)
         metadata = "\n".join(f"{key}={value}" for key, value in entry.metadata.items())
         table.add_row(
-            entry.name, str(entry.serial), state, str(entry.pid), str(entry.uid), entry.program, entry.address, entry.version,
+            entry.name, str(entry.serial), state, entry.host, str(entry.pid), str(entry.uid), entry.program, entry.address, entry.version,
             metadata, entry.reach, f"{since:%Y-%m-%d %H:%M:%S}",
         )  # fmt: skip
     # Names are other people's text: nothing in them is markup.
@@ -126,7 +126,7 @@ def _find(args: argparse.Namespace) -> int:
         _show(entries, True)
     else:
         for entry in entries:
-            print(entry.name, entry.serial, entry.pid, entry.address, sep="\t")
+            print(entry.name, entry.serial, entry.pid, entry.address, entry.host, sep="\t")
     return 0 if entries else 1
 
 
@@ -158,7 +158,7 @@ def _tell(event, as_json: bool) -> None:
         print(f"{moment}  -- that is all for now", flush=True)
         return
     state = "owner" if entry.owner else "waiting"
-    about = f"PID {entry.pid}, {state}{', stopped' if entry.suspect else ''}"
+    about = f"PID {entry.pid} on {entry.host}, {state}{', stopped' if entry.suspect else ''}"
     print(f"{moment}  {event.kind:8} {entry}  {entry.address}  ({about})", flush=True)
 
 

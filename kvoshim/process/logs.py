@@ -37,6 +37,8 @@ class Log:
         self._formatter = _Formatter()
         self._before = [(logger.level, logger.propagate) for logger in self._loggers]
         self._handler: logging.Handler | None = None
+        self._always: list = []
+        self._secrets: list = []
 
     def _open(self, file: str) -> logging.Handler:
         chosen = file or os.environ.get("KVOSHIM_LOG_FILE", "")
@@ -70,7 +72,13 @@ class Log:
 
     def mask(self, secrets: list) -> None:
         """Masks these in every line from now on."""
-        self._formatter.clean = Cleaner(secrets)
+        self._formatter.clean = Cleaner([*self._always, *secrets])
+        self._secrets = secrets
+
+    def mask_always(self, secrets: list) -> None:
+        """Masks these, too, whatever the configuration says: they come from elsewhere."""
+        self._always += secrets
+        self.mask(self._secrets)
 
     def clean(self, text: str) -> str:
         """A text as the log would show it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import functools
+import os
 import re
 from typing import Any
 
@@ -21,6 +22,7 @@ _SEMVER = re.compile(  # version 2.0.0 of the specification
     r"(\+[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?",
     re.ASCII,
 )
+_HOST = os.uname().nodename
 Metadata = dict[str, str | int | float | bool | None]
 
 
@@ -134,5 +136,5 @@ def _compiled(text: str):
 
 
 def order(entry: Entry) -> tuple:
-    """How entries are listed: by name, one's own group before what is outside, the owner first."""
-    return entry.name, entry.reach != "private", not entry.token, entry.serial, entry.id
+    """How entries are listed: by name, one's own group before what is outside, this host before others, the owner first."""
+    return entry.name, entry.reach != "private", entry.host != _HOST, entry.host, not entry.token, entry.serial, entry.id

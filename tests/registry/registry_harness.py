@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -41,9 +42,9 @@ def until(condition, what: str = "", timeout: float = WAIT_S):
 class Peer:
     """A process that does what it is told, one JSON line a command; its events (what its searches see) are collected."""
 
-    def __init__(self, environment: dict[str, str], *arguments: str) -> None:
+    def __init__(self, environment: dict[str, str], *arguments: str, prefix: Sequence[str] = ()) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-P", str(PEER), *arguments],
+            [*prefix, sys.executable, "-P", str(PEER), *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -113,7 +114,10 @@ class Peer:
 
 
 class Stage:
-    """A directory that every user may enter, with a home and a run directory of this user's, and all that runs there."""
+    """A directory that every user may enter, with a home and a run directory of this user's, and all that runs there. prefix: of the
+    words of all that is run."""
+
+    prefix: Sequence[str] = ()
 
     def __init__(self) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="kvo-reg-", dir="/tmp"))
@@ -146,7 +150,7 @@ class Stage:
 
     def peer(self, *arguments: str, user: int | None = None, **environment: str) -> Peer:
         """user: who it is to be, in place of this one."""
-        peer = Peer({**self.environment, **environment}, *arguments)
+        peer = Peer({**self.environment, **environment}, *arguments, prefix=self.prefix)
         self.peers.append(peer)
         if user is not None:
             peer.do("become", user)
@@ -155,7 +159,7 @@ class Stage:
     def serve(self, *options: str, **environment: str) -> subprocess.Popen:
         """Starts a registry in the foreground and waits until it serves."""
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "kvoshim", "registry", "serve", *options],
+            [*self.prefix, sys.executable, "-P", "-m", "kvoshim", "registry", "serve", *options],
             env={**self.environment, **environment},
             stderr=subprocess.PIPE,
             text=True,
@@ -168,7 +172,7 @@ class Stage:
     def kvoshim(self, *arguments: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess:
         """Runs the command line."""
         return subprocess.run(
-            [sys.executable, "-P", "-m", "kvoshim", *arguments],
+            [*self.prefix, sys.executable, "-P", "-m", "kvoshim", *arguments],
             env={**self.environment, **environment},
             text=True,
             capture_output=True,

@@ -15,14 +15,19 @@ from kvoshim.process.launch import AlreadyRunningError
 from kvoshim.process.process import Shutdown
 from kvoshim.registry import seat
 from kvoshim.registry.catalogue import Catalogue, local_host
+from kvoshim.registry.daemon import remote
+from kvoshim.registry.daemon.hosts import Here, Hosts
 from kvoshim.registry.daemon.ledger import Ledger
 from kvoshim.registry.daemon.listener import Listener
+from kvoshim.registry.daemon.neighbours import FACT
 from kvoshim.registry.daemon.outside import Outside
 from kvoshim.registry.daemon.policy import Policy
 from kvoshim.registry.daemon.service import Service
 from kvoshim.registry.daemon.settings import Settings
 from kvoshim.registry.daemon.shelf import Shelf
 from kvoshim.registry.daemon.suspects import Suspects
+from kvoshim.registry.seat.place import hurry
+from kvoshim.registry.seat.scope import host_name
 
 log = logging.getLogger("kvoshim.registry")
 
@@ -36,6 +41,7 @@ class RegistryProcess(process.Process[Settings]):
     name = "registry"
     configuration = Settings
     needs_file = False
+    secrets = ("hosts/cluster",)
     # The standard selector: here, where all mostly sleep, one that looks at rings for a while takes CPU from clients.
     loop_factory = staticmethod(lambda: process.Loop(selectors.DefaultSelector()))
 
@@ -79,10 +85,13 @@ class RegistryProcess(process.Process[Settings]):
             self._seat: seat.Seat | None = None
             self._listener: Listener | None = None
             self._outside: Outside | None = None
+            self._hosts: Hosts | None = None
             self._policy = policy
             return
         if old.limits.entries != settings.limits.entries:
             raise ValueError("limits/entries is only changed by a restart")
+        if old.hosts != settings.hosts:
+            raise ValueError("hosts is only changed by a restart")
         self._service.limits = settings.limits
         self._suspects.configure(settings.suspect_s)
         self._listener.enforce(policy)
@@ -112,8 +121,33 @@ class RegistryProcess(process.Process[Settings]):
         self._emptied()
         self._outside = Outside(self.loop, self._service) if scope.semi else None
         self._seat.announce()
+        self._open_hosts(scope)
         self._looking = self.loop.call_later(_LOOK_S, self._look)
         log.info("registry of PID %d serves %s, scope %s", os.getpid(), self._seat.address, scope.text)
+
+    def _open_hosts(self, scope: seat.Scope) -> None:
+        """Begins to look for other hosts' registries, or has an operator's cluster joined."""
+        settings = self.settings.hosts
+        if not settings.enabled or scope.private:
+            return
+        cluster = settings.cluster or remote.cluster(scope)
+        if cluster is None and scope.public:
+            return
+        if cluster is not None:
+            self.controller.log.mask_always([cluster.password, cluster.secret_token])
+            cluster = remote.for_scope(cluster, scope)
+        shared = next((place.directory for place in scope.places() if place.far), "")
+        here = Here(host_name(), shared, self._seat.directory)
+        self._hosts = Hosts(self.loop, self._service, settings, cluster, here, self._announce)
+        self.statistics.measure("entries-elsewhere", lambda: len(self._hosts) if self._hosts is not None else 0)
+
+    def _announce(self, addresses: tuple[str, ...]) -> None:
+        """Tells other hosts where this one's server is."""
+        try:
+            with hurry():
+                self._seat.announce({FACT: " ".join(addresses)} if addresses else {})
+        except RegistryPlaceError as error:
+            log.error("other hosts cannot be told where this one is: %s", error)
 
     def _measure(self) -> None:
         service = self._service
@@ -205,6 +239,9 @@ class RegistryProcess(process.Process[Settings]):
         if self._listener is not None:
             if self._outside is not None:
                 self._outside.close()
+            if self._hosts is not None:
+                self._hosts.close()
+                self._hosts = None
             self._suspects.close()
             self._drop_pidfds()
             self._listener.close()
@@ -231,6 +268,8 @@ class RegistryProcess(process.Process[Settings]):
             "searching": sum(session.watching for session in service.sessions.values()),
             "entries": len(service.catalogue),
             "outside": 0 if self._outside is None else len(self._outside),
+            "elsewhere": 0 if self._hosts is None else len(self._hosts),
+            "hosts": {} if self._hosts is None else self._hosts.status(),
             "settled": service.catalogue.settled,
             "awaited": len(self._ledger.expected),
             "without": dict(self._seat.unusable),

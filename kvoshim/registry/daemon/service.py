@@ -41,10 +41,11 @@ class Service:
         self.sessions: dict[int, Session] = {}
         self.count = {"registrations": 0, "deregistrations": 0, "deaths": 0, "questions": 0, "refusals": 0, "rounds": 0}
         self.occupied: Callable[[], None] = lambda: None  # called when there is an entry
+        self.published: Callable[[list[Outcome]], None] = lambda outcomes: None  # called with what has changed here
         self._loop = loop
         self._flush = flush
         self._parked: list[tuple[Session, wire.Register]] = []  # what is to be registered when all are back
-        self.outside = None  # of a semi-private registry (outside.py)
+        self.outside = None  # who asks those that are registered elsewhere: outside.py, hosts.py
         self._questions: dict[int, tuple[Session, int, Session | None]] = {}  # number -> who asks, its request, who is asked
         self._numbers = itertools.count(1)
         self._telling = None  # the call that tells of changes
@@ -166,6 +167,7 @@ class Service:
             (self.shelf.drop if outcome.gone else self.shelf.put)(outcome.entry)
         if outcomes:
             self.tell()
+            self.published(outcomes)
 
     def mirror(self, put: list[Entry], drop: list[Entry]) -> None:
         """Publishes what is another registry's, or takes it back."""
@@ -173,7 +175,8 @@ class Service:
             self.shelf.put(entry)
         for entry in drop:
             self.shelf.drop(entry)
-        self.tell()
+        if put or drop:
+            self.tell()
 
     # --- telling ---------------------------------------------
 
@@ -265,6 +268,12 @@ class Service:
         except KvoshimError as error:
             finish("", error)
 
+    def ask_inside(self, number: int, what: wire.What, finish: Callable[[str, KvoshimError | None], None]) -> None:
+        """Asks a process of this registry in the name of somebody elsewhere. UnknownNameError; LimitError."""
+        if number not in self.catalogue:
+            raise UnknownNameError(f"nothing is registered under number {number}")
+        self._ask(_Elsewhere(finish), wire.Ask(0, number, what))
+
     def _reply(self, session: Session, message: wire.Reply) -> None:
         question = self._questions.get(message.number)
         if question is not None and question[2] is session:  # else it is too late, or another's
@@ -277,3 +286,23 @@ class Service:
             if not asker.closed:
                 asker.send(answer)
                 self._flush(asker)
+
+
+class _Elsewhere:
+    """Stands for somebody who asks and is no client here."""
+
+    closed = False
+    retry = None
+    questions = 0
+
+    def __init__(self, finish: Callable[[str, KvoshimError | None], None]) -> None:
+        self._finish = finish
+
+    def send(self, message: wire.Message) -> None:
+        if isinstance(message, wire.Failed):
+            self._finish("", wire.PROTOCOL.error(message.code, message.text))
+        else:
+            self._finish(message.text, None)
+
+    def flush(self) -> bool:
+        return True

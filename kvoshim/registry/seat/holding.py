@@ -229,7 +229,7 @@ class Seat:
         for number, place in enumerate(list(self._held)):
             try:
                 reading = place.read()
-                if reading.record is None or reading.record.cookie != self._cookie.hex():
+                if reading.record is None or portfile.line(reading.record) != self._data:
                     self._write(place)
                 self.unusable.pop(place.directory, None)
             except RegistryPlaceError as error:
