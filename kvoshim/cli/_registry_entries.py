@@ -97,8 +97,8 @@ def _table(entries) -> None:
         since = datetime.datetime.fromtimestamp(entry.since)
         metadata = "\n".join(f"{key}={value}" for key, value in entry.metadata.items())
         table.add_row(
-            entry.name, str(entry.serial), state, entry.host, str(entry.pid), str(entry.uid), entry.program, entry.address, entry.version,
-            metadata, entry.reach, f"{since:%Y-%m-%d %H:%M:%S}",
+            entry.name, str(entry.serial), state, entry.host, str(entry.pid), str(entry.uid), entry.program, entry.address,
+            entry.version, metadata, entry.reach, f"{since:%Y-%m-%d %H:%M:%S}",
         )  # fmt: skip
     # Names are other people's text: nothing in them is markup.
     Console(markup=False, highlight=False, emoji=False).print(table if entries else "nothing is registered")

@@ -1,12 +1,12 @@
-"""The private certificates of a user's hosts: one authority for all, which lies in the home directory that they share, and a certificate
-of each host. Whoever can read them is the user; nobody else's certificate is accepted, by servers or by clients.
+"""The private certificates of a user's hosts: one authority for all, which lies in the home directory that they share, and a
+certificate of each host. Whoever can read them is the user; nobody else's certificate is accepted, by servers or by clients.
 
     ~/.kvoshim/hosts/authority.pem     the authority's key and certificate: made once, by whichever host comes first
     ~/.kvoshim/hosts/ca.pem            its certificate alone
     ~/.kvoshim/hosts/HOST.pem          key and certificate of a host
 
-Directory 0700, files 0600. They are valid for ever: hosts' clocks may be wrong by any amount, and a key that is to be changed is changed
-by removing the directory while no registry runs.
+Directory 0700, files 0600. They are valid for ever: hosts' clocks may be wrong by any amount, and a key that is to be changed is
+changed by removing the directory while no registry runs.
 """
 
 from __future__ import annotations

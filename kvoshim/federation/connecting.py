@@ -1,6 +1,6 @@
-"""Connections to NATS servers: to other hosts' with the user's certificates, or to an operator's cluster as it is configured. A server that
-is too old is refused at once, and a connection that is lost is not repaired but made anew by whoever needs it, with all that it carries:
-nats-py's own watcher takes up to 20 s to notice that its consumer is gone.
+"""Connections to NATS servers: to other hosts' with the user's certificates, or to an operator's cluster as it is configured. A server
+that is too old is refused at once. A connection that is lost is not repaired but made anew by whoever needs it, with all that it
+carries: nats-py's own watcher takes up to 20 s to notice that its consumer is gone.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Which other hosts there are, what is registered there, and which of them are silent: plain data, no input or output, no clock.
 
-Time is what the caller says, by this host's monotonic clock: when a lease was heard of here. No time of another host is looked at, so it
-does not matter what their clocks say. A host is silent when nothing has been heard of it for as long as its lease: its entries are
+Time is what the caller says, by this host's monotonic clock: when a lease was heard of here. No time of another host is looked at, so
+it does not matter what their clocks say. A host is silent when nothing has been heard of it for as long as its lease: its entries are
 hidden. They are forgotten when its lease has expired in the bucket.
 """
 

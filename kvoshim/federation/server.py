@@ -103,7 +103,8 @@ class Server:
         lines.append(f"jetstream {{ store_dir: {store}, max_memory_store: {_MEMORY}, max_file_store: 1048576 }}")
         own, authority = json.dumps(self._identity.own), json.dumps(self._identity.authority)
         # handshake_first: to those who cannot show a certificate it says nothing at all.
-        lines.append(f"tls {{ cert_file: {own}, key_file: {own}, ca_file: {authority}, verify: true, handshake_first: true, timeout: 5 }}")
+        certificates = f"cert_file: {own}, key_file: {own}, ca_file: {authority}, verify: true"
+        lines.append(f"tls {{ {certificates}, handshake_first: true, timeout: 5 }}")
         return "\n".join(lines) + "\n"
 
     async def start(self) -> None:

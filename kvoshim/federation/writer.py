@@ -1,9 +1,9 @@
 """What is registered here, told to one other host's server, or to the operator's cluster.
 
-A session begins with a new epoch: all entries are written under it, then the lease names it, and watchers change over at once. From then
-on each change is written when it happens, and the lease is renewed three times before it would expire. It is renewed as a comparison:
-if the lease is not the one that was written last, it has expired there meanwhile and the entries are forgotten, or somebody else has
-written it; then a new session begins. That takes no clock, and no agreement about one.
+A session begins with a new epoch: all entries are written under it, then the lease names it, and watchers change over at once. From
+then on each change is written when it happens, and the lease is renewed three times before it would expire. It is renewed as a
+comparison: if the lease is not the one that was written last, it has expired there meanwhile and the entries are forgotten, or somebody
+else has written it; then a new session begins. That takes no clock, and no agreement about one.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class Local:
 
 
 class Writer:
-    """Runs until it is cancelled. servers: where to connect to; they may change. name: of the other host, for people. told(): the state
-    has changed."""
+    """Runs until it is cancelled. servers: where to connect to; they may change. name: of the other host, for people. told(): the
+    state has changed. own_bucket: whether whoever is there makes the bucket."""
 
     def __init__(
         self, name: str, servers: Sequence[str], local: Local, host: str, lease: float, connector: Connector,

@@ -32,7 +32,8 @@ def test_list_and_find(stage):
         entries = json.loads(stage.kvoshim("registry", "list", "--json").stdout)
         assert [(entry["name"], entry["serial"], entry["owner"]) for entry in entries] == [("engine", 1, True), ("engine", 2, False)]
         assert entries[0]["metadata"] == {"zone": "a"} and entries[0]["pid"] == os.getpid()
-        assert stage.kvoshim("registry", "find", "eng*", "--owner").stdout == f"engine\t1\t{os.getpid()}\t/run/e\t{os.uname().nodename}\n"
+        found = stage.kvoshim("registry", "find", "eng*", "--owner").stdout
+        assert found == f"engine\t1\t{os.getpid()}\t/run/e\t{os.uname().nodename}\n"
         assert len(json.loads(stage.kvoshim("registry", "find", "engine", "--json").stdout)) == 2
     done = stage.kvoshim("registry", "find", "engine", check=False)
     assert (done.returncode, done.stdout) == (1, "")

@@ -3,8 +3,8 @@
 The bridge (kvoshim/federation) is started when the port file of another host appears, or at once where an operator's own cluster is
 named; a single host has none. All that may wait for a network is there; here, a pair of sockets is read and written without waiting.
 
-What comes from other hosts is in the store beside what is registered here. When the bridge dies, it stays for as long as a host's lease
-is, and another bridge is started.
+What comes from other hosts is in the store beside what is registered here. When the bridge dies, it stays for as long as a host's
+lease is, and another bridge is started.
 """
 
 from __future__ import annotations

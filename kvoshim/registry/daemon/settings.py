@@ -68,8 +68,8 @@ class Cluster(process.Section, frozen=True, kw_only=True):
 
 
 class HostsSettings(process.Section, frozen=True, kw_only=True):
-    """The registry across hosts. enabled: whether this host takes part. lease_s: how long a host's entries stay when nothing is heard of
-    it. poll_s: between looks which other hosts there are. listen: ADDRESS or ADDRESS:PORT of this host's server. advertise: the
+    """The registry across hosts. enabled: whether this host takes part. lease_s: how long a host's entries stay when nothing is heard
+    of it. poll_s: between looks which other hosts there are. listen: ADDRESS or ADDRESS:PORT of this host's server. advertise:
     ADDRESS:PORT or ADDRESS that others are told (default: those of its interfaces). server: the program."""
 
     enabled: bool = True
