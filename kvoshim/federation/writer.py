@@ -2,8 +2,8 @@
 
 A session begins with a new epoch: all entries are written under it, then the lease names it, and watchers change over at once. From
 then on each change is written when it happens, and the lease is renewed three times before it would expire. It is renewed as a
-comparison: if the lease is not the one that was written last, it has expired there meanwhile and the entries are forgotten, or somebody
-else has written it; then a new session begins. That takes no clock, and no agreement about one.
+comparison: if the lease is not the one that was written last, it has expired there meanwhile and the entries are forgotten, or
+somebody else has written it; then a new session begins. That takes no clock, and no agreement about one.
 """
 
 from __future__ import annotations

@@ -102,12 +102,13 @@ class Sync(Message, tag=8):
 
 class Welcome(Message, tag=32):
     """Answers Hello, with the store's descriptor. settled: False: those who were registered with the registry before are still
-    coming back."""
+    coming back. whole: False: what is registered on other hosts is still being told."""
 
     version: int
     pid: int
     reach: str
     settled: bool
+    whole: bool = True
 
 
 class Registered(Message, tag=33):
@@ -162,8 +163,12 @@ class Lost(Message, tag=41):
     gone: bool
 
 
+class Whole(Message, tag=42):
+    """The store has what is registered on other hosts, too, as far as they can be heard."""
+
+
 CLIENT_MESSAGES = Hello | Register | Update | Deregister | Watch | Ask | Reply | Sync
-REGISTRY_MESSAGES = Welcome | Registered | Done | Failed | Changed | Settled | Asked | Answered | Owned | Lost
+REGISTRY_MESSAGES = Welcome | Registered | Done | Failed | Changed | Settled | Asked | Answered | Owned | Lost | Whole
 
 ERRORS: dict[str, type[errors.KvoshimError]] = {
     "entry": errors.InvalidEntryError,

@@ -137,6 +137,12 @@ class Intake:
                     self.link.settled = True
                 if self._mirror is not None:
                     self._tell(self._mirror.settle())
+        elif isinstance(message, wire.Whole):
+            with self._lock:
+                if self.link is not None:
+                    self.link.whole = True
+                if self._mirror is not None:
+                    self._tell(self._mirror.complete())
         elif isinstance(message, wire.Failed):
             error = wire.PROTOCOL.error(message.code, message.text)
             if not message.request:

@@ -68,7 +68,7 @@ class Link:
                 raise wire.PROTOCOL.error(welcome.code, welcome.text)
             if not isinstance(welcome, wire.Welcome) or welcome.version != wire.VERSION or len(fds) != 1:
                 raise ProtocolError(f"it does not speak version {wire.VERSION}: {welcome!r:.200}")
-            self.reach, self.settled = welcome.reach, welcome.settled
+            self.reach, self.settled, self.whole = welcome.reach, welcome.settled, welcome.whole
             self.reader = Reader(fds[0])
         finally:
             for fd in fds:

@@ -1,8 +1,8 @@
 """What the registry's store says, kept in this process: finding is a look at one number of the store and into a dict. The store's
 journal tells what is new.
 
-When the registry has died, its successor's store fills again as the living come back. Until it says that all have, what is
-not in it yet still counts: no search sees somebody go who was there all the time.
+When the registry has died, its successor's store fills again as the living come back, and as other hosts are heard. Until it says that
+all have, or are, what is not in it yet still counts: no search sees somebody go who was there all the time.
 """
 
 from __future__ import annotations
@@ -41,26 +41,41 @@ class Mirror:
         self._names: dict[str, dict[int, Entry]] = {}
         self._taken: dict[str, int] = {}  # revisions that the whole had already, by key
         self._unconfirmed: set[int] = set()  # of entries from the store before
+        self._settled = self._whole = True
         self._host = os.uname().nodename
         self._reader = reader
         self.rebase(reader, settled)
 
-    def rebase(self, reader: Reader, settled: bool) -> list[Event]:
-        """Goes on with another registry's store."""
+    def rebase(self, reader: Reader, settled: bool, whole: bool = True) -> list[Event]:
+        """Goes on with another registry's store. settled, whole: as in wire.Welcome."""
         if self._reader is not reader:
             self._reader.close()
         self._reader = reader
         self._unconfirmed = set(self.entries)
+        self._settled, self._whole = settled, whole
         return self._take_all() + (self.settle() if settled else [])
 
     def close(self) -> None:
         self._reader.close()
 
     def settle(self) -> list[Event]:
-        """The store has all that there is."""
-        events = self.catch_up() + [event for number in self._unconfirmed for event in self._remove(number)]
-        self._unconfirmed.clear()
-        return events
+        """The store has all that there is on this host."""
+        self._settled = True
+        return self.catch_up() + self._give_up()
+
+    def complete(self) -> list[Event]:
+        """The store has all that there is on other hosts."""
+        self._whole = True
+        return self.catch_up() + self._give_up()
+
+    def _give_up(self) -> list[Event]:
+        """What has not come back is gone, where all have."""
+        gone = [
+            number for number in self._unconfirmed
+            if (self._settled if self.entries[number].host == self._host else self._whole)
+        ]  # fmt: skip
+        self._unconfirmed.difference_update(gone)
+        return [event for number in gone for event in self._remove(number)]
 
     def _take_all(self) -> list[Event]:
         """The whole store. The journal is read on from the revision before, since what is written meanwhile may be missing here;

@@ -89,7 +89,7 @@ class Succession:
         with self._lock:
             self.link = link
             if self._mirror is not None:
-                self._tell(self._mirror.rebase(link.reader, link.settled))
+                self._tell(self._mirror.rebase(link.reader, link.settled, link.whole))
             pending = list(self._calls.items())
             former, self._registrations = self._registrations, {}
         self.counts["reconnections"] += 1

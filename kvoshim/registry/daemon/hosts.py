@@ -81,6 +81,8 @@ class Hosts:
         }
         service.outside = self
         service.published = self._published
+        service.whole = False
+        self._completion = loop.call_later(settings.lease_s, self._complete)  # who is not heard by then is out
         self._neighbours: Neighbours | None = None
         if cluster is not None:
             self._begin()
@@ -93,6 +95,8 @@ class Hosts:
 
     def _found(self, peers: Found) -> None:
         self._peers = peers
+        if not peers:
+            self._complete()
         log.info("the hosts beside this one: %s", ", ".join(peers) or "none")
         if self._end is not None:
             self._end.cancel()
@@ -172,7 +176,7 @@ class Hosts:
     def close(self) -> None:
         if self._neighbours is not None:
             self._neighbours.close()
-        for call in (self._start, self._end, self._expiry):
+        for call in (self._start, self._end, self._expiry, self._completion):
             if call is not None:
                 call.cancel()
         if self._bridge is not None:
@@ -208,6 +212,8 @@ class Hosts:
         self._service.mirror(put, drop)
 
     def _on_whole(self, message: bridging.Whole) -> None:
+        if self._cluster is not None:
+            self._complete()
         if self._expiry is None:
             return
         self._expiry.cancel()
@@ -224,6 +230,13 @@ class Hosts:
 
     def _on_state(self, message: bridging.State) -> None:
         self._state = message
+        if all(message.hosts.get(name) == "here" for name, servers in self._peers.items() if servers):
+            self._complete()
+
+    def _complete(self) -> None:
+        """All other hosts have told what is registered there, or are silent."""
+        self._completion.cancel()
+        self._service.complete()
 
     # --- what is registered here ---------------------------------------------
 

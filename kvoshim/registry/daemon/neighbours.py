@@ -42,12 +42,12 @@ class Neighbours:
         threading.Thread(target=self._run, name="kvoshim-hosts", daemon=True).start()
 
     def _run(self) -> None:
-        before: Found = {}
+        before: Found | None = None
         while not self._closed.is_set():
             try:
                 found = look(*self._where)
             except OSError:
-                found = before  # nothing is known of any change
+                found = before or {}  # nothing is known of any change
             if found != before and not self._closed.is_set():
                 before = found
                 self._told(found)

@@ -45,6 +45,7 @@ class Service:
         self._loop = loop
         self._flush = flush
         self._parked: list[tuple[Session, wire.Register]] = []  # what is to be registered when all are back
+        self.whole = True  # what is registered on other hosts is in the store, as far as it is known (hosts.py)
         self.outside = None  # who asks those that are registered elsewhere: outside.py, hosts.py
         self._questions: dict[int, tuple[Session, int, Session | None]] = {}  # number -> who asks, its request, who is asked
         self._numbers = itertools.count(1)
@@ -68,7 +69,8 @@ class Service:
             if message.version != wire.VERSION:
                 raise ProtocolError(f"it speaks version {message.version}, not {wire.VERSION}")
             catalogue = self.catalogue
-            session.welcome(message, wire.Welcome(wire.VERSION, os.getpid(), catalogue.reach, catalogue.settled), self.shelf.fd)
+            welcome = wire.Welcome(wire.VERSION, os.getpid(), catalogue.reach, catalogue.settled, self.whole)
+            session.welcome(message, welcome, self.shelf.fd)
             return
         if not session.greeted:
             raise ProtocolError("it does not begin with Hello")
@@ -229,15 +231,24 @@ class Service:
             log.warning("PID %d was registered before and has not come back", pid)
         self.ledger.expected.clear()
         self._publish(self.catalogue.settle())
-        settled = frame(wire.Settled())
-        for session in list(self.sessions.values()):
-            if session.greeted:
-                session.put(settled)
-                self._flush(session)
+        self._tell_all(wire.Settled())
         parked, self._parked = self._parked, []
         for session, message in parked:
             if not session.closed:
                 self.handle(session, message)
+
+    def complete(self) -> None:
+        """What is registered on other hosts is in the store."""
+        if not self.whole:
+            self.whole = True
+            self._tell_all(wire.Whole())
+
+    def _tell_all(self, message: wire.Message) -> None:
+        data = frame(message)
+        for session in list(self.sessions.values()):
+            if session.greeted:
+                session.put(data)
+                self._flush(session)
 
     # --- questions ---------------------------------------------
 
