@@ -137,7 +137,7 @@ class Bridge:
         if begin.cluster is not None:
             self._add_writer(_CLUSTER, servers, own_bucket=False)
         watcher = Watcher(
-            servers, self._connector, directory, begin.reach, self._tell, self._whole, self._asked.attach,
+            begin.host, servers, self._connector, directory, begin.reach, self._tell, self._whole, self._asked.attach,
             lambda text: self._log(logging.WARNING, text),
         )  # fmt: skip
         self._spawn(watcher.run())

@@ -6,6 +6,7 @@ carries: nats-py's own watcher takes up to 20 s to notice that its consumer is g
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import Sequence
 
@@ -67,10 +68,8 @@ class Connection:
 
 
 async def _close(client: Client) -> None:
-    try:
+    with contextlib.suppress(Exception):  # whatever it is: the connection is at its end
         await asyncio.wait_for(client.close(), CONNECT_S)
-    except FAILURES:
-        pass
 
 
 class Connector:
@@ -82,20 +81,29 @@ class Connector:
         self._identity = identity
         self._cluster = cluster
         self.timeout = max(1.0, lease / 3)
-        self.bucket = cluster.bucket if cluster is not None else "kvoshim-registry"
         self.replicas = cluster.replicas if cluster is not None else 1
 
-    async def connect(self, servers: Sequence[str]) -> Connection:
-        """To the first of these that answers: HOST:PORT, or as an operator names them. One of FAILURES."""
+    async def connect(self, servers: Sequence[str], host: str) -> Connection:
+        """To a host's server, at the first of these addresses that answers: HOST:PORT, or as an operator names them. Often some of a
+        host's addresses cannot be reached from another one, so they are tried at once. One of FAILURES."""
         failure: BaseException = HostsError("no address is known")
-        for server in servers:
-            try:
-                return await self._connect(server)
-            except FAILURES as error:
-                failure = error
-        raise failure
+        tries = [asyncio.create_task(self._connect(server, host)) for server in servers]
+        chosen = None
+        try:
+            for one in asyncio.as_completed(tries):
+                try:
+                    chosen = await one
+                    return chosen
+                except FAILURES as error:
+                    failure = error
+            raise failure
+        finally:
+            for one in tries:
+                if one.done() and not one.cancelled() and one.exception() is None and one.result() is not chosen:
+                    await one.result().close()
+                one.cancel()
 
-    async def _connect(self, server: str) -> Connection:
+    async def _connect(self, server: str, host: str) -> Connection:
         closed = asyncio.Event()
         client = Client()
 
@@ -123,7 +131,8 @@ class Connector:
         if (version.major, version.minor) < _OLDEST:
             await _close(client)
             raise HostsError(f"the nats-server at {server} is of version {version.major}.{version.minor}; 2.11 or later is needed")
-        return Connection(client, closed, self.timeout, self.bucket)
+        bucket = keys.bucket(host) if self._cluster is None else self._cluster.bucket
+        return Connection(client, closed, self.timeout, bucket)
 
     def _options(self, server: str) -> dict:
         cluster = self._cluster

@@ -9,6 +9,7 @@ anew all that it has, and is in force from the moment when its lease names it: s
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import Annotated
 
@@ -38,6 +39,13 @@ VERSION = 1
 
 def token(host: str) -> str:
     return host.encode("utf-8", "surrogateescape").hex()
+
+
+def bucket(host: str) -> str:
+    """The bucket of a host's own server. Its name says whose: who connects to another host by mistake, since two networks use the same
+    addresses, finds no such bucket there."""
+    name = token(host)
+    return f"kvoshim-{name if len(name) <= 128 else hashlib.sha256(name.encode()).hexdigest()}"
 
 
 def lease_key(host: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import nats.errors
 from nats.js.kv import KeyValue
@@ -20,14 +20,16 @@ _BACKOFF_S = (0.05, 1.0)
 
 
 class Watcher:
-    """Runs until it is cancelled. tell(change): what is to be told. whole(): all that there is has been told. attach(connection): for
-    what else a connection to this server is good for. trouble(text): for the log."""
+    """Runs until it is cancelled. host, servers: whose bucket, and where. tell(change): what is to be told. whole(): all that there is
+    has been told. attach(connection): what else such a connection is good for. trouble(text): for the log."""
 
     def __init__(
-        self, servers: Sequence[str], connector: Connector, directory: Directory, reach: str, tell: Callable[[Change], None],
-        whole: Callable[[], None], attach, trouble: Callable[[str], None],
+        self, host: str, servers: Sequence[str], connector: Connector, directory: Directory, reach: str,
+        tell: Callable[[Change], None], whole: Callable[[], None], attach: Callable[[Connection], Awaitable[None]],
+        trouble: Callable[[str], None],
     ) -> None:  # fmt: skip
-        self.servers = servers
+        self._host = host
+        self._servers = servers
         self._connector = connector
         self._directory = directory
         self._reach = reach
@@ -46,7 +48,7 @@ class Watcher:
                 self._well = False
                 try:
                     await self._session()
-                except FAILURES as error:
+                except Exception as error:  # as in writer.py
                     if (text := words(error)) != said or self._well:
                         said = text
                         self._trouble(f"other hosts cannot be heard for now: {text}")
@@ -57,7 +59,7 @@ class Watcher:
                 self._timer.cancel()
 
     async def _session(self) -> None:
-        connection = await self._connector.connect(self.servers)
+        connection = await self._connector.connect(self._servers, self._host)
         watch = None
         try:
             bucket = await connection.open_bucket(self._connector.replicas)

@@ -18,7 +18,7 @@ import nats.js.errors
 
 from kvoshim.errors import HostsError
 from kvoshim.federation import keys
-from kvoshim.federation.connecting import FAILURES, Connection, Connector, words
+from kvoshim.federation.connecting import Connection, Connector, words
 from kvoshim.registry.entry import Entry
 
 _BATCH = 128  # writes under way at a time
@@ -77,7 +77,7 @@ class Writer:
             while not self._leaving:
                 try:
                     await self._session()
-                except FAILURES as error:
+                except Exception as error:  # nats-py has accidents of its own when a connection dies under it
                     well = not self.state
                     self._say(words(error))
                     pause = _BACKOFF_S[0] if well else min(2 * pause, _BACKOFF_S[1])
@@ -93,7 +93,7 @@ class Writer:
 
     async def _session(self) -> None:
         await self._local.ready.wait()
-        connection = await self._connector.connect(self.servers)
+        connection = await self._connector.connect(self.servers, self.name)
         try:
             if self._opens:
                 await connection.open_bucket(self._connector.replicas)

@@ -174,6 +174,11 @@ def test_keys():
         assert keys.parse(wrong) is None
 
 
+def test_a_bucket_says_whose_it_is():
+    names = [keys.bucket(name) for name in ("a", "b", "häst", "h" * 64, "h" * 65, "g" * 65)]
+    assert len(set(names)) == 6 and all(len(name) < 150 and name.replace("-", "").isalnum() for name in names)
+
+
 def test_what_no_registry_can_have_admitted_is_no_entry():
     good = entry(5, metadata={"a": 1})
     assert keys.decode_entry(5, keys.encode_entry(good), "host") == msgspec.structs.replace(good, reach="host")
