@@ -34,5 +34,5 @@ VARIABLES = (
     Variable("KVOSHIM_REGISTRY", "user", "which registry: user, host, private:DIR or semi-private:DIR; `kvoshim registry private` "
              "sets it for its children"),
     Variable("KVOSHIM_REGISTRY_CONFIG", "/etc/kvoshim/registry.json", "the global file that says where the registry of all users of a "
-             "host is"),
+             "host is, and which remote registries it shows"),
 )

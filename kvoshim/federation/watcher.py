@@ -17,6 +17,7 @@ from kvoshim.federation.connecting import FAILURES, Connection, Connector, words
 from kvoshim.federation.directory import Change, Directory
 
 _BACKOFF_S = (0.05, 1.0)
+_HEARING_S = 0.05
 
 
 class Watcher:
@@ -130,6 +131,10 @@ class Watcher:
             self._timer = asyncio.get_running_loop().call_at(deadline, self._due)
 
     def _due(self) -> None:
+        """A bridge that was held up takes in what has come meanwhile, before it judges others."""
+        self._timer = asyncio.get_running_loop().call_later(_HEARING_S, self._judge)
+
+    def _judge(self) -> None:
         self._timer = None
         change = self._directory.pass_time(asyncio.get_running_loop().time())
         if change:

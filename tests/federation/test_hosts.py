@@ -162,6 +162,23 @@ def test_bridges_and_servers_that_are_killed_are_started_again(world):
     assert b.seen("removed") == []
 
 
+def test_a_bridge_that_stands_still_holds_up_nobody(world):
+    """More is registered meanwhile than the sockets between registry and bridge hold."""
+    alpha, beta = world.two(lease=30)
+    a, b = alpha.peer(), beta.peer()
+    b.do("register", "there", {})
+    a.do("watch", "*")
+    until(lambda: names(a) == [("there", "beta")])
+    bridge = alpha.status()["bridge"]
+    os.kill(bridge, signal.SIGSTOP)
+    for number in range(150):
+        a.do("register", f"n{number}", {"metadata": {"much": "x" * 4000}})
+    assert len(names(a)) == 151
+    os.kill(bridge, signal.SIGCONT)
+    until(lambda: len(names(b)) == 151)
+    assert not a.seen("removed")
+
+
 def test_processes_of_other_hosts_answer(world):
     alpha, beta = world.two()
     a, b = alpha.peer(), beta.peer()
