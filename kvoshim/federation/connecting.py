@@ -24,6 +24,7 @@ from kvoshim.registry.daemon.settings import Cluster
 
 _OLDEST = (2, 11)  # expiry of single keys, with a marker for those who watch
 CONNECT_S = 2.0
+_CLOSE_S = 0.5  # for what is still to be sent; over a link that is cut it never is
 _MARKER_S = 60  # that the marker of an expired key stays
 _NAME_IN_USE = 10058  # JetStream's code: there is a stream of that name with another configuration
 FAILURES = (OSError, TimeoutError, nats.errors.Error, HostsError, ValueError)
@@ -69,7 +70,7 @@ class Connection:
 
 async def _close(client: Client) -> None:
     with contextlib.suppress(Exception):  # whatever it is: the connection is at its end
-        await asyncio.wait_for(client.close(), CONNECT_S)
+        await asyncio.wait_for(client.close(), _CLOSE_S)
 
 
 class Connector:
