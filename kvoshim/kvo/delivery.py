@@ -52,6 +52,7 @@ class Delivery(Teller):
         self.name = target if isinstance(target, str) else ""
         self.selector = selector
         self.callback: Callable[[Change], object] | weakref.WeakMethod = callback
+        self._weak = isinstance(callback, weakref.ref)
         # An enum's operators are slow: once is enough.
         self._new, self._old = Options.NEW in options, Options.OLD in options
         self._initial, self._prior = Options.INITIAL in options, Options.PRIOR in options
@@ -158,7 +159,7 @@ class Delivery(Teller):
         if not self.client.forked:  # else the gate may be held for ever, by a thread that this process never had
             with self._gate:
                 pass
-        self.callback = _nobody  # whoever keeps the token does not keep what the callback belongs to
+        self.callback, self._weak = _nobody, False  # whoever keeps the token does not keep what the callback belongs to
         self.group.discard(self)
         self.client.forget(self)
 

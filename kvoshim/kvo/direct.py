@@ -128,7 +128,7 @@ class Direct:
                 if key is None:
                     watch.everything[number] = not observation.every
                 else:
-                    watch.by_key.setdefault(key, Group()).numbers[number] = None
+                    watch.by_key.setdefault(key, Group()).add(number, observation)
             self._looks.valid = False
 
     def remove(self, observation: Observation) -> None:
@@ -140,7 +140,7 @@ class Direct:
                 watch.everything.pop(number, None)
                 group = watch.by_key.get(key)
                 if group is not None:
-                    group.numbers.pop(number, None)
+                    group.remove(number)
                     if not group.numbers:
                         watch.by_key.pop(key, None)
             if not watch.everything and not watch.by_key:
@@ -151,8 +151,12 @@ class Direct:
         """Another store has the name, or its owner has ended."""
         watch = self._watches.get(name)
         if watch is not None:
-            watch.keys.clear()
+            watch.forget()
             watch.rung = False
+        self._looks.valid = False
+
+    def dropped(self) -> None:
+        """A store is no longer one of the client's."""
         self._looks.valid = False
 
     def renew(self) -> Looks:
@@ -161,7 +165,7 @@ class Direct:
             self._looks = looks = Looks()  # first: it may become invalid meanwhile
             found = [(watch, self._client.handles.get(name)) for name, watch in list(self._watches.items())]
             found = [(watch, handle) for watch, handle in found if handle is not None and handle.live]
-            looks.hold([watch for watch, _ in found], [handle.ring for _, handle in found])
+            looks.hold([watch for watch, _ in found], [handle for _, handle in found])
         return self._looks
 
     def look(self) -> None:

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from kvoshim import identity
+from kvoshim._delivery import Known
 from kvoshim._monitor import Monitor
 
 
-@dataclass(eq=False)
-class Handle:
+class Handle(Known):
     """Replaced by another when a successor publishes the name."""
 
-    name: str
-    pid: int
-    start: int
-    instance: bytes
-    live: bool
-    reader: Monitor
-    discarded: bool = False  # its owner wants its values forgotten
-    ring: Monitor = field(init=False)
+    discarded = False  # its owner wants its values forgotten
 
-    def __post_init__(self) -> None:
-        self.reader.ended = not self.live
-        self.ring = self.reader  # its dirty ring
+    def __init__(self, name: str, pid: int, start: int, instance: bytes, live: bool, reader: Monitor) -> None:
+        self.name, self.pid, self.start, self.instance, self.live, self.reader = name, pid, start, instance, live, reader
+        self.ring = reader
+        self.reader.ended = not live
 
     def owner_ended(self) -> bool:
         """Whether the owner has closed the store or died, as far as can be seen without a controller."""

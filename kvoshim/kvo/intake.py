@@ -235,6 +235,7 @@ class Intake:
         for target in [target for target, known in self.handles.items() if known is handle]:
             del self.handles[target]
         self._suspects.discard(handle)
+        self.direct.dropped()
 
     def _deny(self, name: str, publish: bool, error: KvoshimError) -> None:
         """The controller no longer admits this process to a name."""

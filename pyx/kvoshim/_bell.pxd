@@ -34,10 +34,13 @@ cdef class Sleeper:
     cdef unsigned generation     # of forks, at birth
     cdef readonly int fd         # of the page
     cdef readonly int bell       # the socket; -1: none
-    cdef uint32_t score, period, tick, crowd, calm, wasted
+    cdef uint32_t score, pause, crowd, calm, wasted
     cdef bint slept              # the last wait() has asked the kernel
+    cdef bint noisy              # the bell has not been silenced since it was rung last
 
+    cpdef bint silence(self) noexcept
     cdef bint worth(self) noexcept
+    cdef void learn(self, bint short) noexcept
     cdef bint spin(self, list stores, int spin_us) except -1
     cpdef bint written(self, list stores) except -1
     cpdef int wait(self, list stores, int link, double timeout, int spin_us) except -1

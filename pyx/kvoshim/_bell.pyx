@@ -40,8 +40,8 @@ LINK, STORES, BROKEN = FOUND_LINK, FOUND_STORES, FOUND_BROKEN
 
 cdef enum:
     SCORE = 64           # of 256: how often spins were worth it, from which on waits begin with one
-    PROBE_LONGEST = 64   # waits between two probes, at most
-    CROWDED_SHORTEST = 64   # waits before the next probe, after the first yield that took long; doubled with each
+    WAKING_NS = 20000    # that being woken takes about: a sleep that was shorter than a spin and this would have been one
+    CROWDED_SHORTEST = 64   # waits before the next spin, after the first yield that took long; doubled with each
     CROWDED_MOST = 7        # times
     CALM = 65536            # spins that make good for all of them
     WASTED_MOST = 64     # rings in a row with nothing to see, before they are held up
@@ -109,7 +109,6 @@ cdef class Sleeper:
         self.page.layout = KVO_LAYOUT
         self.page.header_size = sizeof(kvob_page)
         self.page.magic = KVOB_MAGIC
-        self.period = 16
 
     def __dealloc__(self):
         # In a forked child the mapping is gone, and its address may be another's by now.
@@ -143,25 +142,28 @@ cdef class Sleeper:
                 return True
         return False
 
-    def silence(self) -> bool:
+    cpdef bint silence(self) noexcept:
         """Takes what the bell was rung with; False if nobody can ring it any more."""
         cdef char rings[512]
         cdef ssize_t got
+        self.noisy = False
         if self.bell < 0:
             return True
         got = recv(self.bell, rings, sizeof(rings), 0x40)  # MSG_DONTWAIT; more than that is left for the next time
-        return got > 0 or got < 0 and errno in (EAGAIN, EINTR)
+        return got > 0 or got < 0 and (errno == EAGAIN or errno == EINTR)
 
     cpdef int wait(self, list stores, int link, double timeout, int spin_us) except -1:
         """Sleeps until one of the stores is written to, or the descriptor `link` (-1: none) is readable, or the time is over
         (negative: never), or a signal has come. Returns what there is: LINK, STORES, BROKEN (nobody can ring any more)."""
         cdef pollfd fds[2]
         cdef int found = 0, milliseconds, count
-        cdef bint spinning
+        cdef uint64_t begun
         self.slept = False
+        if self.noisy and not self.silence():
+            return FOUND_BROKEN
         if self.written(stores):
             return FOUND_STORES
-        if timeout != 0 and stores and spin_us and self.worth() and self.spin(stores, spin_us):
+        if timeout != 0 and spin_us and stores and self.worth() and self.spin(stores, spin_us):
             return FOUND_STORES
         fall_asleep(&self.page.epoch)
         if self.written(stores):
@@ -175,34 +177,39 @@ cdef class Sleeper:
         fds[0].revents = fds[1].revents = 0
         self.slept = True
         milliseconds = -1 if timeout < 0 else <int> min(timeout * 1000 + 0.999, <double> 1e9)
+        begun = now_ns()
         with nogil:
             count = poll(fds, 2, milliseconds)
         wake_up(&self.page.epoch)
-        if count > 0 and fds[1].revents and not self.silence():
-            found |= FOUND_BROKEN
         if count > 0 and fds[0].revents:
             found |= FOUND_LINK
         if self.written(stores):
-            found |= FOUND_STORES
             self.wasted = 0
-        elif count > 0 and fds[1].revents and not found:
+            self.learn(now_ns() - begun < <uint64_t> spin_us * 1000 + WAKING_NS)
+            if fds[1].revents == POLLIN and not found:
+                # What was written first: the bell is silenced before the next sleep.
+                self.noisy = True
+                return FOUND_STORES
+            found |= FOUND_STORES
+        if count > 0 and fds[1].revents and not self.silence():
+            found |= FOUND_BROKEN
+        if count > 0 and fds[1].revents and not found:
             self.wasted += 1
         return found
 
     # --- spinning ---------------------------------------------
-    # Whether it is worth it is learned as for connections (spin.pxd): from how often it was. The code is not theirs: that one
-    # measures in ticks of the process table (kvo_process), which this module does not have, and what it saves up for long yields is
-    # meant for one peer that answers. Here many owners write when they like, a yield that takes long is judged by itself, and
-    # pauses are counted in waits, not in time.
+    # Whether it is worth it is learned from how long sleeps last: one that ends at once need not have been. So nobody spins in vain
+    # to find out. Connections have to (spin.pxd): their sleeps are not all seen. Here many owners write when they like, a yield
+    # that takes long is judged by itself, and pauses are counted in waits, not in time.
 
     cdef bint worth(self) noexcept:
-        if self.score >= SCORE:
-            return True
-        self.tick += 1
-        if self.tick < self.period:
+        if self.pause:
+            self.pause -= 1
             return False
-        self.tick = 0
-        return True
+        return self.score >= SCORE
+
+    cdef void learn(self, bint short) noexcept:
+        self.score = self.score + ((256 - self.score) >> 2) if short else self.score >> 1
 
     cdef bint spin(self, list stores, int spin_us) except -1:
         """Looks at the dirty rings for at most so long; True as soon as there is something."""
@@ -231,16 +238,14 @@ cdef class Sleeper:
             free(heads)
             free(tails)
         if crowded:
-            self.score, self.tick, self.period, self.calm = 0, 0, CROWDED_SHORTEST << self.crowd, 0
+            self.score, self.pause, self.calm = 0, CROWDED_SHORTEST << self.crowd, 0
             self.crowd = min(self.crowd + 1, CROWDED_MOST)
-        elif found:
-            self.score, self.period, self.calm = self.score + ((256 - self.score) >> 2), 16, self.calm + 1
+            return False
+        self.learn(found)
+        if found:
+            self.calm += 1
             if self.calm == CALM:
                 self.crowd = 0
-        else:
-            self.score >>= 1
-            if self.period < PROBE_LONGEST:
-                self.period *= 2
         return found
 
 

@@ -1,11 +1,22 @@
 """The hot part of an observation: from what was found of a key to the callback. kvoshim/kvo/delivery.py has the rest."""
 from cpython.pythread cimport PyThread_type_lock
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
+from kvoshim._monitor cimport Monitor
 from kvoshim._store cimport Found
+cimport cython
 
 cdef enum:
     BUCKETS = 26
+
+
+cdef class Known:
+    """An observable as this process sees it: what delivering needs of it. kvoshim.kvo.handle has the rest."""
+    cdef public str name
+    cdef public bytes instance        # of the store
+    cdef public bint live
+    cdef public object reader         # of the store
+    cdef public Monitor ring          # the same, for the short way: with its dirty ring
 
 
 cdef class Counts:
@@ -14,28 +25,30 @@ cdef class Counts:
     cdef public uint64_t missed       # changes that are lost (mode every)
     cdef public uint64_t latency_us
     cdef uint64_t counted[BUCKETS]
-    cdef void note(self, uint64_t written_ns) noexcept
+    cdef void note(self, uint64_t written_ns, uint64_t now) noexcept
 
 
 cdef class Gate:
-    cdef PyThread_type_lock lock
+    cdef PyThread_type_lock lock      # for waiting only: locked as long as somebody is inside and nobody was called
     cdef unsigned long holder         # thread; valid while depth > 0
     cdef unsigned depth
+    cdef unsigned waiting             # threads
     cdef int enter(self) except -1
     cdef int leave(self) except -1
     cpdef bint enter_at_once(self) noexcept
 
 
+@cython.no_gc  # nobody outside gets one, so none is part of a cycle
+@cython.freelist(4)
 cdef class Reading:
-    cdef Found found                  # None: each has to look for itself
-    cdef bytes instance               # of the store; None: it is not live
-    cdef double now
-    cdef dict told                    # number of merged changes -> Change
-
-
-cdef class Group:
-    cdef readonly dict numbers        # of the registrations, in order
-    cdef tuple place                  # (handle, slot) that was looked at last
+    cdef bint good                    # what follows was found; else each has to look for itself
+    cdef str key
+    cdef object value
+    cdef uint64_t revision, count, changed, wall, monotonic
+    cdef bytes instance               # of the store
+    cdef uint64_t now                 # by CLOCK_MONOTONIC
+    cdef object change                # what was told last of it, and how many changes were merged into that
+    cdef uint64_t merged
 
 
 cdef class Run:
@@ -80,6 +93,8 @@ cdef class Teller:
     cdef public bint _several         # changes are of more than one key
     cdef public bint _path
     cdef public object _one           # the one key that it is about, if there is one; else None
+    cdef Seen only                    # what was seen of it
+    cdef public bint _weak            # the callback is a weak reference
 
     cdef bint tell(self, Reading reading) except -1
     cdef int take(self, Found found, str kind, bint more) except -1
@@ -90,4 +105,11 @@ cdef class Teller:
     cdef int run(self, change) except -1
 
 
+cdef class Group:
+    cdef readonly dict numbers        # registration -> its Teller, in order
+    cdef Teller one                   # if there is a single one
+    cdef tuple place                  # (handle, slot) that was looked at last
+
+
 cpdef int dispatch(dict todo, list runs, dict fresh, dict observations, dict handles) except -1
+cdef bint deliver(Group group, Known handle, uint32_t slot, uint64_t binding, dict todo, list runs) except -1

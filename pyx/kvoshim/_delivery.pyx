@@ -3,11 +3,10 @@ from cpython.object cimport PyObject
 from cpython.pythread cimport (
     NOWAIT_LOCK, PY_LOCK_ACQUIRED, PY_LOCK_INTR, PyLockStatus, PyThread_acquire_lock, PyThread_allocate_lock,
     PyThread_free_lock, PyThread_get_thread_ident, PyThread_release_lock)
-from cpython.weakref cimport PyWeakref_Check
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
-from kvoshim._store cimport Found
+from kvoshim._store cimport Found, brief
 
 import datetime
 import logging
@@ -48,19 +47,26 @@ cdef object usual(str name, str key, str kind, value, uint64_t revision, uint64_
     return PyObject_Vectorcall(Change, given, 0, FIELDS)
 
 
+cdef uint64_t now_ns() noexcept nogil:
+    cdef timespec moment
+    clock_gettime(CLOCK_MONOTONIC, &moment)
+    return <uint64_t> moment.tv_sec * 1000000000 + <uint64_t> moment.tv_nsec
+
+
+cdef class Known:
+    pass
+
+
 cdef class Counts:
     """What a process counts of its deliveries, where changes are taken in; totals that never fall."""
 
     def took(self, uint64_t written_ns) -> None:
         """A change that was written at that moment (CLOCK_MONOTONIC) has been delivered just now."""
-        self.note(written_ns)
+        self.note(written_ns, now_ns())
 
-    cdef void note(self, uint64_t written_ns) noexcept:
-        cdef timespec moment
-        cdef uint64_t now, took
+    cdef void note(self, uint64_t written_ns, uint64_t now) noexcept:
+        cdef uint64_t took
         cdef int bucket = 0
-        clock_gettime(CLOCK_MONOTONIC, &moment)
-        now = <uint64_t> moment.tv_sec * 1000000000 + <uint64_t> moment.tv_nsec
         if now < written_ns:  # the moment stands in another process's memory
             return
         took = (now - written_ns) // 1000
@@ -78,12 +84,12 @@ cdef class Counts:
 
 
 cdef class Gate:
-    """A lock that its holder may take again, as threading.RLock, but at no cost where nobody waits. What it has is used under
-    the GIL."""
+    """A lock that its holder may take again, as threading.RLock, but at no cost where nobody waits: what it has is used under the
+    GIL, and the lock of the system is only for those who have to wait. Whoever leaves calls one of them, who looks again."""
 
     def __cinit__(self):
         self.lock = PyThread_allocate_lock()
-        if self.lock == NULL:
+        if self.lock == NULL or not PyThread_acquire_lock(self.lock, NOWAIT_LOCK):
             raise MemoryError()
 
     def __dealloc__(self):
@@ -91,23 +97,21 @@ cdef class Gate:
             PyThread_free_lock(self.lock)
 
     cdef int enter(self) except -1:
-        cdef PyLockStatus got = PY_LOCK_ACQUIRED
-        if self.enter_at_once():
-            return 0
-        while True:
+        cdef PyLockStatus got
+        while not self.enter_at_once():
+            self.waiting += 1
             with nogil:
                 got = PyThread_acquire_lock_timed(self.lock, -1, 1)
-            if got != PY_LOCK_INTR:
-                break
-            PyErr_CheckSignals()
-        self.holder, self.depth = PyThread_get_thread_ident(), 1
+            self.waiting -= 1
+            if got == PY_LOCK_INTR:
+                PyErr_CheckSignals()
         return 0
 
     cdef int leave(self) except -1:
         if not self.depth or self.holder != PyThread_get_thread_ident():
             raise RuntimeError("a gate is left by whoever has entered it")
         self.depth -= 1
-        if not self.depth:
+        if not self.depth and self.waiting:
             PyThread_release_lock(self.lock)
         return 0
 
@@ -120,12 +124,10 @@ cdef class Gate:
     cpdef bint enter_at_once(self) noexcept:
         """Enters if nobody else is inside."""
         cdef unsigned long me = PyThread_get_thread_ident()
-        if self.depth and self.holder == me:
-            self.depth += 1
-            return True
-        if not PyThread_acquire_lock(self.lock, NOWAIT_LOCK):
+        if self.depth and self.holder != me:
             return False
-        self.holder, self.depth = me, 1
+        self.holder = me
+        self.depth += 1
         return True
 
 
@@ -148,33 +150,33 @@ cdef class Teller:
 
     cdef bint tell(self, Reading reading) except -1:
         """Tells a plain observation of the next value of its key. False: refresh() has to see to it."""
-        cdef Found found = reading.found
         cdef Seen seen
         cdef uint64_t merged
         self._gate.enter()
         try:
-            seen = self._seen.get(found.key)
+            seen = self.only
+            if seen is None:
+                seen = self.only = self._seen.get(self._one)
             if (self.closed or seen is None or not seen.present or seen.failed or self._again or self._first is not None
-                    or not self.live or self.instance != reading.instance):
+                    or not self.live or self.instance is not reading.instance and self.instance != reading.instance):
                 return False
-            if found.revision <= seen.revision:
+            if reading.revision <= seen.revision:
                 return True
-            if seen.count == 0 or found.count <= seen.count or found.changed <= seen.count:
+            if seen.count == 0 or reading.count <= seen.count or reading.changed <= seen.count:
                 return False
-            merged = found.count - seen.count - 1
-            seen.revision, seen.count, seen.value = found.revision, found.count, found.value
-            seen.wall, seen.monotonic = found.wall_ns, found.monotonic_ns
-            self.progress = reading.now
-            if not reading.told:
-                self._counts.note(found.monotonic_ns)
-            change = reading.told.get(merged)
-            if change is None:
-                change = reading.told[merged] = usual(
-                    self.name, found.key, "setting", found.value, found.revision, merged, 0, found.wall_ns, found.monotonic_ns,
-                    self._pid)
+            merged = reading.count - seen.count - 1
+            seen.revision, seen.count, seen.value = reading.revision, reading.count, reading.value
+            seen.wall, seen.monotonic = reading.wall, reading.monotonic
+            self.progress = <double> reading.now / 1e9
+            if reading.change is None:
+                self._counts.note(reading.monotonic, reading.now)
+            if reading.change is None or reading.merged != merged:
+                reading.merged = merged
+                reading.change = usual(self.name, reading.key, "setting", reading.value, reading.revision, merged, 0, reading.wall,
+                                       reading.monotonic, self._pid)
             self._counts.delivered += 1
             self._counts.merged += merged
-            self.pass_on(change, found.revision, False)
+            self.pass_on(reading.change, reading.revision, False)
             return True
         finally:
             self._gate.leave()
@@ -321,7 +323,7 @@ cdef class Teller:
         if self.closed:  # a callback may have closed it just now
             return 0
         callback = self.callback
-        if PyWeakref_Check(callback):
+        if self._weak:
             callback = callback()
             if callback is None:
                 self.close()
@@ -334,21 +336,21 @@ cdef class Teller:
         return 0
 
 
-cdef Reading read(handle, key):
+cdef Reading read(Known handle, key):
     """What refresh() would find of a plain observation's key."""
     cdef Reading reading = Reading.__new__(Reading)
-    cdef timespec moment
-    clock_gettime(CLOCK_MONOTONIC, &moment)
-    reading.now = <double> moment.tv_sec + <double> moment.tv_nsec / 1e9
-    reading.told = {}
+    cdef Found found
+    reading.now = now_ns()
+    reading.key = key
     try:
-        reading.found = handle.reader.read(key)
+        found = handle.reader.read(key)
     except KvoshimError:
         return reading
-    if not handle.live or reading.found.state != "set" or type(reading.found.value) not in SHARED:
-        reading.found = None
-    else:
-        reading.instance = handle.instance
+    if handle.live and found.state == "set" and type(found.value) in SHARED:
+        reading.good = True
+        reading.value, reading.instance = found.value, handle.instance
+        reading.revision, reading.count, reading.changed = found.revision, found.count, found.changed
+        reading.wall, reading.monotonic = found.wall_ns, found.monotonic_ns
     return reading
 
 
@@ -357,7 +359,15 @@ cdef class Group:
 
     def __cinit__(self):
         self.numbers = {}
-        self.place = None, None
+
+    def add(self, number, Teller observation):
+        self.numbers[number] = observation
+        self.one = observation if len(self.numbers) == 1 else None
+
+    def remove(self, number):
+        """An unknown one is no error."""
+        self.numbers.pop(number, None)
+        self.one = next(iter(self.numbers.values())) if len(self.numbers) == 1 else None
 
 
 cdef class Run:
@@ -373,6 +383,7 @@ cdef class Run:
 
 cdef int refresh(number, slot, Group group, dict fresh, dict observations, dict handles) except -1:
     cdef Teller observation = observations.get(number)
+    cdef Known handle
     cdef Reading reading
     cdef tuple place
     if observation is None:
@@ -387,16 +398,54 @@ cdef int refresh(number, slot, Group group, dict fresh, dict observations, dict 
         if group is None:
             place = handle, slot
         else:
-            if handle is not group.place[0] or slot != group.place[1]:
+            if group.place is None or handle is not group.place[0] or slot != group.place[1]:
                 group.place = handle, slot
             place = group.place
         reading = fresh.get(place)
         if reading is None:
             reading = fresh[place] = read(handle, observation._one)
-        if reading.found is not None and reading.found.key == observation._one and observation.tell(reading):
+        if reading.good and reading.key == observation._one and observation.tell(reading):
             return 0
     observation.refresh(handle, slot)
     return 0
+
+
+cdef bint deliver(Group group, Known handle, uint32_t slot, uint64_t binding, dict todo, list runs) except -1:
+    """Delivers the value of a slot to those who observe its key, if that is the usual thing to do: they are plain observations, and
+    it is a value. False if not; what is left is in `todo` then, or nothing was done."""
+    cdef brief found
+    cdef Teller observation
+    cdef Run run
+    cdef Reading reading = Reading.__new__(Reading)
+    if not handle.live:
+        return False
+    try:
+        reading.value = handle.ring.glance(slot, binding, &found)
+    except KvoshimError:
+        return False
+    if found.count == 0 or len(group.numbers) > 1 and type(reading.value) not in SHARED:
+        return False
+    reading.good, reading.instance, reading.now = True, handle.instance, now_ns()
+    reading.revision, reading.count, reading.changed = found.revision, found.count, found.changed
+    reading.wall, reading.monotonic = found.wall, found.monotonic
+    if group.one is not None:
+        reading.key = group.one._one
+        return group.one.denied is None and group.one.plain and group.one.tell(reading)
+    run = Run.__new__(Run)
+    run.numbers, run.slot = list(group.numbers), slot
+    tellers = list(group.numbers.values())
+    runs.append(run)
+    try:
+        while run.done < len(run.numbers):
+            observation = tellers[run.done]
+            run.done += 1
+            reading.key = observation._one
+            if observation.denied is not None or not observation.plain or not observation.tell(reading):
+                todo[run.numbers[run.done - 1], slot] = None
+    finally:
+        runs.remove(run)
+        run.put_back(todo)
+    return True
 
 
 cpdef int dispatch(dict todo, list runs, dict fresh, dict observations, dict handles) except -1:

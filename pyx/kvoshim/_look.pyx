@@ -1,11 +1,12 @@
 """What a client does whenever observables wake it: looks at their dirty rings, and delivers. From one sleep to the next without
 the interpreter, but for callbacks: where many processes are woken at a time, each has its memory to fetch from afar.
 kvoshim/kvo/direct.py has the rest."""
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint32_t, uint64_t
 
 from kvoshim._bell cimport Sleeper
-from kvoshim._delivery cimport Group, dispatch
+from kvoshim._delivery cimport Group, Known, deliver, dispatch
 from kvoshim._monitor cimport Monitor
+from kvoshim.store_protocol cimport ring_head
 
 import logging
 
@@ -24,9 +25,18 @@ cdef class Watch:
     cdef readonly dict everything  # registrations of all keys -> whether the slot matters to them
     cdef readonly dict keys        # slot -> the observed key that it stood for last
     cdef public bint rung          # the observable rings this client
+    cdef Known handle
+    cdef Group spot                # the observed key that was written last, its slot and the slot's binding
+    cdef uint32_t slot
+    cdef uint64_t binding
 
     def __cinit__(self):
         self.by_key, self.everything, self.keys = {}, {}, {}
+
+    def forget(self) -> None:
+        """Another store has the name."""
+        self.keys.clear()
+        self.spot = None
 
     def numbers(self) -> list[int]:
         return [*self.everything, *(number for group in list(self.by_key.values()) for number in list(group.numbers))]
@@ -34,7 +44,9 @@ cdef class Watch:
     cdef int written(self, Monitor reader, list slots, dict todo) except -1:
         """Notes what has to be looked at."""
         cdef Group group
+        cdef uint64_t binding
         for slot in slots:
+            binding = reader.bindings[<uint32_t> slot]
             key = reader.key_of(<uint32_t> slot)
             before = self.keys.get(slot)
             if before is not None and before != key:  # the slot was given to another key
@@ -47,6 +59,8 @@ cdef class Watch:
                 if before is None or before != key:
                     self.keys[slot] = key
                 todo[group, slot] = None
+                if not self.everything and binding:
+                    self.spot, self.slot, self.binding = group, slot, binding
             if self.everything:
                 for number, precise in list(self.everything.items()):
                     todo[number, slot if precise else None] = None
@@ -62,8 +76,35 @@ cdef class Looks:
     def __cinit__(self):
         self.watches, self.stores, self.valid = [], [], True
 
-    def hold(self, list watches, list stores):
-        self.watches, self.stores = watches, stores
+    def hold(self, list watches, list handles):
+        cdef Watch watch
+        for watch, handle in zip(watches, handles):
+            watch.handle = handle
+        self.watches, self.stores = watches, [handle.ring for handle in handles]
+
+    cpdef bint at_once(self, dict todo, list runs) except -1:
+        """Delivers what is in the dirty rings, if that is the usual: one key was written, the same as the last time, and those who
+        observe it want its new value. The short way: where many processes are woken at a time, each page that one touches
+        is fetched from afar. False if there is more to do, in `todo` or for look()."""
+        cdef Watch watch
+        cdef Monitor store
+        cdef Group group
+        cdef Py_ssize_t place
+        cdef bint all = True
+        for place in range(len(self.stores)):
+            store = self.stores[place]
+            if store.base == NULL or ring_head(store.header) == store.tail:
+                continue
+            watch = self.watches[place]
+            group = watch.spot
+            if group is None or not group.numbers or watch.everything or not store.only(watch.slot, watch.binding):
+                all = False
+                continue
+            if not deliver(group, watch.handle, watch.slot, watch.binding, todo, runs):
+                todo[group, watch.slot] = None
+            if todo or not self.valid:  # left to do, or by what a callback has done
+                return False
+        return all
 
     cpdef int look(self, dict todo, dict fresh) except -1:
         """Takes what is in the dirty rings."""
@@ -92,11 +133,13 @@ def listen(Sleeper sleeper not None, Looks looks not None, int link, int spin_us
     cdef int found, busy = 0
     while looks.valid and busy < LOOKS:
         found = sleeper.wait(looks.stores, link, -1.0, spin_us)
+        busy = 0 if sleeper.slept else busy + 1
+        if found == WRITTEN and not todo and not runs and looks.at_once(todo, runs):
+            continue
         if found & WRITTEN:
             looks.look(todo, fresh)
         if found != WRITTEN:
             return found
         fresh.clear()
         dispatch(todo, runs, fresh, observations, handles)
-        busy = 0 if sleeper.slept else busy + 1
     return 0

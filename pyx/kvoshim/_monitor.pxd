@@ -26,3 +26,4 @@ cdef class Monitor(Reader):
     cdef void take(self, uint32_t number) noexcept
     cpdef uint32_t slots_used(self) noexcept
     cpdef list drain(self)
+    cdef bint only(self, uint32_t number, uint64_t binding) noexcept

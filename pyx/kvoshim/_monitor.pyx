@@ -8,6 +8,7 @@ from kvoshim.store_protocol cimport KVOS_TOLD, in_force, kvo_acquire64, kvo_load
 
 cdef enum:
     AT_ONCE = 4096  # slots that one call compares
+    FEW = 1024      # entries of the dirty ring that are looked at one by one
 
 
 cdef class Monitor(Reader):
@@ -210,6 +211,23 @@ cdef class Monitor(Reader):
             return None
         self.tail = head
         return slots
+
+    cdef bint only(self, uint32_t number, uint64_t binding) noexcept:
+        """Takes what is in the dirty ring, if it is about this slot alone and that stands for the key of this binding. Else it
+        leaves everything to drain()."""
+        cdef uint64_t head = ring_head(self.header)
+        cdef uint64_t i
+        if (number >= self.slot_count or head - self.tail >= min(<uint64_t> self.ring_count, FEW)
+                or kvo_acquire64(&self.slots[number].binding) != binding):
+            return False
+        for i in range(self.tail, head):
+            if kvo_load32(&self.ring[i & (self.ring_count - 1)]) & ~KVOS_TOLD != number:
+                return False
+        # Were entries overwritten while they were read?
+        if ring_head(self.header) - self.tail >= self.ring_count:
+            return False
+        self.tail = head
+        return True
 
     def slot_version(self, uint32_t number) -> int:
         """How often the slot was written, up to what is in force."""

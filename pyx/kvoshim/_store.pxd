@@ -26,6 +26,10 @@ cdef class Found:
     cdef readonly object reason    # of 'removed': 'deleted', 'purged', 'expired', 'owner-died'
 
 
+cdef struct brief:               # a value's record, without the value
+    uint64_t revision, count, changed, wall, monotonic  # as Found has them; count 0: there is no value
+
+
 cdef class Segment:
     cdef char *base
     cdef size_t mapped
@@ -65,6 +69,7 @@ cdef class Segment:
     cdef object value(self, uint32_t type, const char *data, size_t length, object big)
     cdef int reason(self, const kvos_record *record) noexcept
     cdef Found found(self, key, uint32_t number, kvos_record *record, object big, uint64_t count, bint values)
+    cdef object glance(self, uint32_t number, uint64_t binding, brief *told)
 
 
 cdef class Reader(Segment):

@@ -318,6 +318,22 @@ cdef class Segment:
         except CorruptStoreError as error:
             return _corrupt(key, self.find(key), error)
 
+    cdef object glance(self, uint32_t number, uint64_t binding, brief *told):
+        """The value of a slot if it stands for the key of this binding and has one; told.count is 0 if not. As get(), with no
+        object made but the value."""
+        cdef kvos_record record
+        cdef uint64_t count = 0
+        told.count = 0
+        self.usable()
+        big = self.fetch(number, binding, &record, &count, NEWEST, False)
+        if record.type == STALE or record.type == KVO_UNSET or self.reason(&record) >= 0:
+            return None
+        value = self.value(record.type, <const char *> record.value, record.length, big)
+        told.revision, told.count = record.revision, count
+        told.changed = count - min(count, <uint64_t> (record.type >> KVO_SAME_SHIFT))
+        told.wall, told.monotonic = record.wall_ns, record.monotonic_ns
+        return value
+
     def view(self, key) -> View:
         """A NumPy array or bytes where they lie, without a copy. UnknownKeyError, InvalidValueError for other values."""
         return view_of(self, key)

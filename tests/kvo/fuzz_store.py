@@ -130,7 +130,7 @@ def watch(one: Observation) -> Watch:
         if key is None:
             made.everything[number] = not one.every
         else:
-            made.by_key.setdefault(key, Group()).numbers[number] = None
+            made.by_key.setdefault(key, Group()).add(number, one)
     return made
 
 
@@ -315,7 +315,9 @@ class Stores:
     def _look(self) -> None:
         """What a client does that was rung."""
         todo, fresh, looks = {}, {}, Looks()
-        looks.hold([self.watch], [self.handle.ring])
+        looks.hold([self.watch], [self.handle])
+        if looks.at_once(todo, []):
+            return
         looks.look(todo, fresh)
         observations = dict.fromkeys(self.observation.numbers, self.observation)
         dispatch(todo, [], fresh, observations, {"store": self.handle})
