@@ -336,21 +336,30 @@ cdef class Teller:
         return 0
 
 
-cdef Reading read(Known handle, key):
-    """What refresh() would find of a plain observation's key."""
-    cdef Reading reading = Reading.__new__(Reading)
-    cdef Found found
+cdef int glance(Known handle, Py_ssize_t slot, uint64_t binding, Reading reading, bint shared) except -1:
+    """Reads a slot for plain observations of its key; `reading` is good if there is a value. shared: for more than one of them."""
+    cdef brief found
     reading.now = now_ns()
-    reading.key = key
+    if slot < 0 or not handle.live:
+        return 0
     try:
-        found = handle.reader.read(key)
+        value = handle.ring.glance(<uint32_t> slot, binding, &found)
     except KvoshimError:
-        return reading
-    if handle.live and found.state == "set" and type(found.value) in SHARED:
+        return 0  # each finds out for itself
+    if found.count and (not shared or type(value) in SHARED):
         reading.good = True
-        reading.value, reading.instance = found.value, handle.instance
+        reading.value, reading.instance = value, handle.instance
         reading.revision, reading.count, reading.changed = found.revision, found.count, found.changed
-        reading.wall, reading.monotonic = found.wall_ns, found.monotonic_ns
+        reading.wall, reading.monotonic = found.wall, found.monotonic
+    return 0
+
+
+cdef Reading read(Known handle, key):
+    """What refresh() would find of a plain observation's key, if that is known already."""
+    cdef Reading reading = Reading.__new__(Reading)
+    cdef Py_ssize_t slot = handle.ring.find(key)
+    reading.key = key
+    glance(handle, slot, handle.ring.bindings[slot] if slot >= 0 else 0, reading, True)
     return reading
 
 
@@ -413,21 +422,12 @@ cdef int refresh(number, slot, Group group, dict fresh, dict observations, dict 
 cdef bint deliver(Group group, Known handle, uint32_t slot, uint64_t binding, dict todo, list runs) except -1:
     """Delivers the value of a slot to those who observe its key, if that is the usual thing to do: they are plain observations, and
     it is a value. False if not; what is left is in `todo` then, or nothing was done."""
-    cdef brief found
     cdef Teller observation
     cdef Run run
     cdef Reading reading = Reading.__new__(Reading)
-    if not handle.live:
+    glance(handle, slot, binding, reading, group.one is None)
+    if not reading.good:
         return False
-    try:
-        reading.value = handle.ring.glance(slot, binding, &found)
-    except KvoshimError:
-        return False
-    if found.count == 0 or len(group.numbers) > 1 and type(reading.value) not in SHARED:
-        return False
-    reading.good, reading.instance, reading.now = True, handle.instance, now_ns()
-    reading.revision, reading.count, reading.changed = found.revision, found.count, found.changed
-    reading.wall, reading.monotonic = found.wall, found.monotonic
     if group.one is not None:
         reading.key = group.one._one
         return group.one.denied is None and group.one.plain and group.one.tell(reading)

@@ -286,6 +286,10 @@ cdef class TableWriter(Table):
 
     # --- rows ---------------------------------------------
 
+    def row_ns(self, uint32_t number) -> int:
+        """When a registration was made, by the wall clock."""
+        return self.row_array[number].registered_ns if number < self.row_count else 0
+
     def add_row(self, int observer_pid, uint64_t observer_start, str name, key,
                 uint64_t registered_ns) -> int:
         """Notes a registration; returns the row's number. LimitError if the table is full."""

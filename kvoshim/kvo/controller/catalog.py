@@ -28,6 +28,7 @@ from kvoshim.errors import (
     UnknownNameError,
 )
 from kvoshim.kvo import wire
+from kvoshim.kvo.controller import members
 from kvoshim.kvo.controller.entries import Registration, Store
 from kvoshim.kvo.controller.links import Links
 from kvoshim.kvo.controller.metrics import Counts
@@ -247,8 +248,7 @@ class Catalog(Registering, Monitoring):
     @staticmethod
     def _registrations(store: Store) -> Iterable[Registration]:
         yield from store.everything
-        for registrations in store.by_key.values():
-            yield from registrations
+        yield from members.all_of(store.by_key)
 
     def close(self) -> None:
         """Releases all stores."""
@@ -301,7 +301,7 @@ class Catalog(Registering, Monitoring):
             store = self.stores.get(name)
             registrations = self._waiting.get(name, ()) if store is None else self._registrations(store)
             observers = [
-                wire.Observation(registration.session.pid, registration.key, registration.since)
+                wire.Observation(registration.session.pid, registration.key, self.table.row_ns(registration.row) / 1e9)
                 for registration in registrations
             ]
             if store is None:

@@ -251,7 +251,11 @@ class ControllerProcess(process.Process[Settings]):
 
     def disarm(self) -> None:
         self._table.disarm()
-        self._still_the_one()  # before anything is done: it may have been stopped in its sleep
+        # What was written first, it is what clients wait for. To tell one's own clients does no harm, whoever is the one by now;
+        # all else waits for the look whether this is still the one: it may have been stopped in its sleep.
+        if self._catalog.look_all():
+            self._listener.flush()
+        self._still_the_one()
 
     def _plan(self) -> None:
         """Sees to it that the loop wakes when there will be something to do, and not otherwise."""

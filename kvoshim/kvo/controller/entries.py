@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from kvoshim._monitor import Monitor
+from kvoshim.kvo.controller.members import Members
 from kvoshim.kvo.keys import Sieve
 
 if TYPE_CHECKING:
@@ -24,8 +25,7 @@ class Registration:
     number: int
     name: str
     key: str | None
-    row: int
-    since: float
+    row: int  # its place in the registration table, which has the time as well
     direct: bool = False  # rather from the observable itself
     sieve: Sieve | None = None  # of a pattern: the keys that it may be about
     store: Store | None = None
@@ -46,7 +46,7 @@ class Store:
     base: int = 0  # its revision when it was published, and what it was raised by since
     ended: float = 0.0
     everything: set[Registration] = field(default_factory=set)  # registrations of all keys
-    by_key: dict[str, set[Registration]] = field(default_factory=dict)
+    by_key: Members = field(default_factory=dict)
     bound: dict[int, str] = field(default_factory=dict)  # slot -> observed key
     slots: dict[str, int] = field(default_factory=dict)  # and back
     missing: set[str] = field(default_factory=set)  # observed keys that have no slot

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 from kvoshim._bell import Bell
 from kvoshim._table import TableWriter
 from kvoshim.kvo import wire
+from kvoshim.kvo.controller import members
+from kvoshim.kvo.controller.members import Members
 
 if TYPE_CHECKING:
     from kvoshim.kvo.controller.entries import Registration, Store
@@ -71,11 +73,16 @@ class Link:
     confirmed: bool = False  # the owner rings
     everything: set[Registration] = field(default_factory=set)
     sifted: set[Registration] = field(default_factory=set)  # of patterns
-    by_key: dict[str, set[Registration]] = field(default_factory=dict)
+    by_key: Members = field(default_factory=dict)
 
     @property
     def registrations(self) -> list[Registration]:
-        return [*self.everything, *self.sifted, *(one for registrations in self.by_key.values() for one in registrations)]
+        return [*self.everything, *self.sifted, *members.all_of(self.by_key)]
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there is a registration."""
+        return bool(self.by_key or self.everything or self.sifted)
 
 
 class Links:
@@ -107,7 +114,7 @@ class Links:
         elif registration.key is None:
             link.everything.add(registration)
         else:
-            link.by_key.setdefault(registration.key, set()).add(registration)
+            members.add(link.by_key, registration.key, registration)
             self.bind(link, registration.key)
         self.flags(link)
 
@@ -124,11 +131,9 @@ class Links:
                 if registration.sieve.lets(sifted):
                     self._table.set_linked(link.row, slot, self._wanted(link, sifted))
         if key in link.by_key:
-            link.by_key[key].discard(registration)
-            if not link.by_key[key]:
-                del link.by_key[key]
-                if key in link.store.slots:
-                    self._table.set_linked(link.row, link.store.slots[key], self._wanted(link, key))
+            members.discard(link.by_key, key, registration)
+            if key not in link.by_key and key in link.store.slots:
+                self._table.set_linked(link.row, link.store.slots[key], self._wanted(link, key))
         self.flags(link)
 
     @staticmethod
@@ -202,7 +207,7 @@ class Links:
 
     def _close_one_unused(self) -> None:
         for link in self._links.values():
-            if not link.registrations:
+            if not link.wanted:
                 self.close(link)
                 return
 
@@ -246,12 +251,12 @@ class Links:
     def ring(store: Store) -> None:
         """Rings all that sleep, in the owner's place: a ring may have been lost with a process that was stopped."""
         for link in store.links.values():
-            if link.confirmed and link.session.ear is not None and link.registrations:
+            if link.confirmed and link.session.ear is not None and link.wanted:
                 link.session.ear.bell.ring()
 
     @staticmethod
     def look(store: Store) -> None:
         """Lets all compare: something may not have been announced."""
         for link in store.links.values():
-            if link.confirmed and link.registrations:
+            if link.confirmed and link.wanted:
                 link.session.let_look(store.name)

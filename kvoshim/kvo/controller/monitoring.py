@@ -7,6 +7,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
+from kvoshim.kvo.controller import members
 from kvoshim.kvo.controller.entries import Registration, Store
 
 _TURN_S = 0.0005  # of looking at one store, before the others and all clients have their turn
@@ -95,7 +96,7 @@ class Monitoring:
     def _look_at(self, store: Store, slot: int, version: int | None) -> None:
         key = self._settle(store, slot)
         if version is not None:
-            self._notify(store.by_key.get(key, ()), slot, version)
+            self._notify(members.of(store.by_key, key), slot, version)
             self._notify(_sifted(store.everything, key) if store.sieves else store.everything, slot, version)
 
     def _settle(self, store: Store, slot: int) -> str | None:
@@ -106,7 +107,7 @@ class Monitoring:
             self._unbind(store, slot)
             store.missing.add(old)
             self._tell_owner(store)
-            self._notify(store.by_key[old], slot, store.monitor.slot_version(slot), all_of_them=True)
+            self._notify(members.of(store.by_key, old), slot, store.monitor.slot_version(slot), all_of_them=True)
             if (other := store.monitor.slot_of(old)) >= 0:
                 store.todo.append((other, None))
         if key in store.missing:
@@ -134,7 +135,7 @@ class Monitoring:
         self.table.set_told(store.number, slot, key in store.told)
         self.table.set_observed(store.number, slot, True)
         self._tell_owner(store)
-        self._notify(store.by_key[key], slot, store.monitor.name_slot(slot, True), all_of_them=True)
+        self._notify(members.of(store.by_key, key), slot, store.monitor.name_slot(slot, True), all_of_them=True)
         for link in store.links.values():
             if key in link.by_key:
                 self.links.flags(link)

@@ -8,6 +8,7 @@ import time
 from kvoshim._values import check_key
 from kvoshim.errors import DeliveryError, LimitError, UnknownNameError
 from kvoshim.kvo import wire
+from kvoshim.kvo.controller import members
 from kvoshim.kvo.controller.entries import Registration, Store
 from kvoshim.kvo.controller.links import Link
 from kvoshim.kvo.controller.session import Session
@@ -35,10 +36,9 @@ class Registering:
         if len(session.registrations) >= self.limits.registrations_per_client:
             raise LimitError(f"a client may observe {self.limits.registrations_per_client} keys at a time")
         session.account.admit_registration(self.limits.per_user)
-        now = time.time()
-        name = name if store is None else store.name  # the same object for all
-        row = self.table.add_row(session.pid, session.start, name, message.key, int(now * 1e9))
-        registration = Registration(session, message.registration, name, message.key, row, now, bool(message.direct), sieve)
+        name, key = (name, message.key) if store is None else (store.name, self._known(store, message.key))
+        row = self.table.add_row(session.pid, session.start, name, key, time.time_ns())
+        registration = Registration(session, message.registration, name, key, row, bool(message.direct), sieve)
         session.registrations[message.registration] = registration
         self.counts.registered += 1
         if 0 < message.last < wire.REVISION_MAX and (store is None or store.monitor.instance != message.instance):
@@ -58,6 +58,13 @@ class Registering:
             "" if store else ", which is not there yet",
         )
         return registration
+
+    @staticmethod
+    def _known(store: Store, key: str | None) -> str | None:
+        """The key as its store is known to have it: one text for all that is noted of it."""
+        slot = -1 if key is None else store.monitor.slot_of(key)
+        known = store.monitor.key_of(slot) if slot >= 0 else None
+        return known if known == key else key
 
     def unregister(self, session: Session, number: int) -> None:
         """Ends a registration; an unknown one is no error."""
@@ -82,10 +89,8 @@ class Registering:
             if not store.sieves:
                 store.keys = {}
         else:
-            registrations = store.by_key[key]
-            registrations.discard(registration)
-            if not registrations:
-                del store.by_key[key]
+            members.discard(store.by_key, key, registration)
+            if key not in store.by_key:
                 store.missing.discard(key)
                 if key in store.slots:
                     self._unbind(store, store.slots[key])
@@ -108,9 +113,8 @@ class Registering:
                     store.monitor.rediscover()
         else:
             if registration.key not in store.by_key:
-                store.by_key[registration.key] = set()
                 store.missing.add(registration.key)
-            store.by_key[registration.key].add(registration)
+            members.add(store.by_key, registration.key, registration)
         if registration.direct and self.direct:
             self.links.join(registration, store)
         self._tell(registration, registration.link is None or not registration.link.confirmed)

@@ -1,4 +1,4 @@
-"""The controller's end of one client: bytes in and out, who it is, what it was given."""
+"""The notification manager's end of one client: bytes in and out, who it is, what it was given, what it has to be told."""
 
 from __future__ import annotations
 
