@@ -36,7 +36,7 @@ class Options(enum.Flag):
         return found
 
 
-class Change(msgspec.Struct, frozen=True, kw_only=True):
+class Change(msgspec.Struct, frozen=True):
     """One change of one key, or of the observable as a whole.
 
     kind:
@@ -61,6 +61,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     same by CLOCK_MONOTONIC. pid: of the observable's process. more: another change of the same revision follows.
     """
 
+    # The core gives all of them by place (pyx/kvoshim/_delivery.pyx, usual()): a test looks that it knows the order.
     target: str
     key: str | None
     kind: str

@@ -16,7 +16,7 @@ import msgspec
 from kvoshim.errors import KvoshimError
 
 cdef extern from "Python.h":
-    object PyObject_Vectorcall(object called, PyObject *const *arguments, size_t positional, object names)
+    object PyObject_Vectorcall(object called, PyObject *const *arguments, size_t positional, PyObject *names)
 
 cdef extern from "pythread.h" nogil:
     PyLockStatus PyThread_acquire_lock_timed(PyThread_type_lock lock, long long microseconds, int interruptible)
@@ -33,18 +33,27 @@ def introduce(change, how_they_differ):
     Change, difference = change, how_they_differ
 
 
-cdef tuple FIELDS = ("target", "key", "kind", "new", "revision", "merged", "missed", "timestamp", "monotonic_ns", "pid")
+cdef object NO_MORE = False
+cdef long last_pid = -1
+cdef object last_process = -1  # the same as an object: it is nearly always the one before
 
 
 cdef object usual(str name, str key, str kind, value, uint64_t revision, uint64_t merged, uint64_t missed, uint64_t wall,
                   uint64_t monotonic, long pid):
-    """A change without anything that is rare. Called as the interpreter would, with no tuple of names to be made each time."""
-    cdef object number = revision, merges = merged, misses = missed, moment = wall / 1e9, tick = monotonic, process = pid
-    cdef PyObject *given[10]
-    given[0], given[1], given[2], given[3] = <PyObject *> name, <PyObject *> key, <PyObject *> kind, <PyObject *> value
-    given[4], given[5], given[6] = <PyObject *> number, <PyObject *> merges, <PyObject *> misses
-    given[7], given[8], given[9] = <PyObject *> moment, <PyObject *> tick, <PyObject *> process
-    return PyObject_Vectorcall(Change, given, 0, FIELDS)
+    """A change without anything that is rare. Its fields in their order: names would have to be looked for, each time."""
+    global last_pid, last_process
+    cdef object number = revision, merges = merged, misses = missed, moment = wall / 1e9, tick = monotonic
+    cdef object process
+    cdef PyObject *given[15]
+    if pid != last_pid:
+        last_pid, last_process = pid, pid
+    process = last_process
+    given[0], given[1], given[2] = <PyObject *> name, <PyObject *> key, <PyObject *> kind
+    given[3], given[4], given[5] = <PyObject *> value, <PyObject *> None, <PyObject *> number
+    given[6], given[7], given[8] = <PyObject *> merges, <PyObject *> misses, <PyObject *> moment
+    given[9], given[10], given[11] = <PyObject *> None, <PyObject *> None, <PyObject *> None
+    given[12], given[13], given[14] = <PyObject *> tick, <PyObject *> process, <PyObject *> NO_MORE
+    return PyObject_Vectorcall(Change, given, 15, NULL)
 
 
 cdef uint64_t now_ns() noexcept nogil:

@@ -101,7 +101,7 @@ LEFT_OUT = {
     "rules for single keys": "a store is one piece of memory, which a process may map or not: what fewer may read has a name of its own",
     "an observation that ends when its token is forgotten": "most callbacks are wanted as long as their observer is there; `weak=True` and `with` are "
         "for the others",
-    "a mirror on another host": "the layer above speaks with other hosts, with what this one offers to every program",
+    "a mirror on another host": "it would be a program of its own, above this layer: an observer here and an observable there, with `since` to go on from. None is part of this",
 }
 
 

@@ -30,7 +30,7 @@ import psutil
 import soak_clients as clients
 from kvo_harness import Place, until
 
-import kvoshim.kvo  # before another user, who may not read this Python's files, is anybody here
+import kvoshim.kvo  # noqa: F401 - before another user, who may not read this Python's files, is anybody here
 from kvoshim import statistics
 
 OBSERVABLES, OBSERVERS = 8, 50

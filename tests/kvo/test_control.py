@@ -9,7 +9,7 @@ import pytest
 from kvo_harness import WAIT_S, until
 
 import kvoshim
-from kvoshim.errors import ControlError, LimitError
+from kvoshim.errors import ControlError, LimitError, NameInUseError
 from kvoshim.process import ControlClient
 
 
@@ -133,3 +133,17 @@ def test_the_pid_file_names_the_controller(place):
         assert lock.read() == f"{controller.pid}\n"
     done = place.kvoshim("controller", check=False)
     assert done.returncode == 3 and f"PID {controller.pid}" in done.stderr
+
+
+def test_the_log_tells_of_registrations_notifications_and_refusals(place):
+    place.controller()
+    with kvoshim.Observable("engine") as engine, kvoshim.Observer() as observer:
+        changes = []
+        observer.observe("engine", "rpm", changes.append, delivery="controller")
+        engine["rpm"] = 1
+        until(lambda: changes)
+        until(lambda: "is told of 1 changes" in place.log_text())
+        with pytest.raises(NameInUseError):
+            kvoshim.Observable("engine")
+        log = place.log_text()
+        assert "publishes 'engine'" in log and "observes 'rpm' of 'engine'" in log and "Claim refused" in log

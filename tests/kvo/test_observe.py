@@ -1,5 +1,6 @@
 """Observation in one process and between two: what is delivered, in which order, and when no longer."""
 
+import os
 import threading
 import time
 
@@ -31,6 +32,8 @@ def test_the_initial_value_comes_first_then_changes(engine, observer):
     assert (second.kind, second.new, second.revision, second.old) == ("setting", 2, 2, None)
     assert abs(second.timestamp - time.time()) < 60
     assert 0 < second.monotonic_ns <= time.monotonic_ns()
+    assert (second.target, second.key, second.merged, second.missed, second.pid) == ("engine", "rpm", 0, 0, os.getpid())
+    assert (second.reason, second.indexes, second.error, second.more) == (None, None, None, False)
 
 
 def test_without_initial_only_what_is_set_after_observe_is_delivered(engine, observer):

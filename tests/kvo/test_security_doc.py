@@ -27,6 +27,7 @@ def test_the_tests_of_each_row_exist(row):
     assert len(row) == 3 and len(row[1]) > 40
     tests = re.findall(r"`(test_\w+\.py)::([\w*]+)`", row[2])
     assert tests and row[2].count("`") == 2 * len(tests)
+    assert [Path(link).name for link in re.findall(r"`\]\((\.\./tests/kvo/test_\w+\.py)\)", row[2])] == [file for file, _ in tests]
     for file, function in tests:
         names = re.findall(r"^(?:async )?def (test_\w+)", (HERE / file).read_text(), re.M)
         assert fnmatch.filter(names, function), f"{file} has no {function}"

@@ -181,7 +181,7 @@ def channel(dice: random.Random, count: int) -> str:
         place.close()
 
 
-def main(inputs: str = "3400000", seed: str = "", *parts: str) -> int:
+def main(inputs: str = "10000000", seed: str = "", *parts: str) -> int:
     """Each of the parts (default: all three) for so many inputs. AssertionError if something does not hold."""
     count, number = int(inputs), int(seed) if seed else time.time_ns() % 1_000_000
     print(f"seed {number}", flush=True)

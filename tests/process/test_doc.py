@@ -77,6 +77,8 @@ def test_the_tests_that_it_names_are_there():
     text = DOC.read_text()
     rows = text[text.index("| what is promised |") :].partition("\n\n")[0].splitlines()[2:]
     assert len(rows) > 10
+    for link in re.findall(r"\]\(([^)#]+)\)", "\n".join(rows)):
+        assert (DOC.parent / link).exists(), link
     for row in rows:
         named = re.findall(r"`([\w/]+)(\.py)?`", row.split("|")[2])
         for file in (name for name, ending in named if ending):

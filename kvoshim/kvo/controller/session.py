@@ -193,6 +193,8 @@ class Session:
             changes = list(itertools.islice(self.pending, _NOTIFY_MAX))
             if changes:
                 self.send(wire.Notify([(*change, self.pending.pop(change)) for change in changes]))
+                if log.isEnabledFor(logging.DEBUG):
+                    log.debug("%s is told of %d changes", self, len(changes))
 
     def process_ended(self) -> bool:
         """Whether the client's process is dead, even if a descendant still holds its connection open."""
