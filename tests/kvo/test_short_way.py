@@ -139,15 +139,16 @@ def test_a_callback_that_raises_and_one_that_is_no_more(engine, observer, told, 
     def refuse(change):
         raise RuntimeError("a callback's own trouble")
 
-    owner = Owner()
-    token = observer.observe("engine", "k", owner.take, weak=True)
-    until(lambda: owner.told)
-    warm(engine, "k", told, owner.told)
+    owners = [Owner()]
+    weakly = owners[0].told
+    token = observer.observe("engine", "k", owners[0].take, weak=True)
+    until(lambda: weakly)
+    warm(engine, "k", told, weakly)
     told.then = refuse
     engine["k"] = "raises"
-    until(lambda: owner.told[-1].new == "raises" and "a callback's own trouble" in caplog.text)
+    until(lambda: weakly[-1].new == "raises" and "a callback's own trouble" in caplog.text)
     told.then = lambda change: None
-    del owner
+    owners.clear()
     engine["k"] = "collected"
     until(lambda: told[-1].new == "collected" and token.closed)
     warm(engine, "k", told)
