@@ -8,7 +8,7 @@ KvoshimError
   ValueTooLargeError (ValueError)       a value longer than the store admits
   UnknownKeyError (KeyError)            the observable has no such key
   DeliveryError                         changes cannot be delivered in the way that was asked for
-  ConflictError                         a key has another revision than was expected
+  ConflictError                         a key or a service has another revision than was expected
   ExpiredViewError                      the bytes that a view shows were overwritten
   UnknownNameError (LookupError)        no observable of that name, or of that process
     AmbiguousTargetError                the process has several observables
@@ -40,6 +40,13 @@ KvoshimError
   SeatLostError                         another process has become the registry
   NoAnswerError (TimeoutError)          a registered process does not answer
   HostsError                            registries of other hosts cannot be linked
+  InvalidServiceError (ValueError)      a service, a name, a value or a change of it that is not valid
+  UnknownServiceError (LookupError)     the repository has no such service, instance, group, property or snapshot
+  RepositoryError                       the repository of services cannot be used
+    ReadOnlyRepositoryError             it is open for reading only; the message says why
+    StorageError (OSError)              a transaction could not be made durable, and has not happened
+    DamagedRepositoryError              what is on the disk is not what was written
+    RepositoryUnavailableError (ConnectionError)   no configd answers
   DirectoryError                        the user's own directory for sockets is not to be trusted
   LaunchError                           a daemon did not come up or did not end well: a kind for each step (process/launch.py)
 """
@@ -81,7 +88,7 @@ class DeliveryError(KvoshimError):
 
 
 class ConflictError(KvoshimError):
-    """A key has changed since: it has another revision than the transaction expects."""
+    """A key or a service has changed since: it has another revision than the transaction expects."""
 
 
 class ExpiredViewError(KvoshimError):
@@ -216,6 +223,34 @@ class NoAnswerError(KvoshimError, TimeoutError):
 
 class HostsError(KvoshimError):
     """Registries of other hosts cannot be linked: a program, certificate or server is missing or of no use; the message names it."""
+
+
+class InvalidServiceError(KvoshimError, ValueError):
+    """A name, a value, a definition or a change of services is not valid; the message names it and says what would be."""
+
+
+class UnknownServiceError(KvoshimError, LookupError):
+    """The repository has no service, instance, group, property or snapshot of this name."""
+
+
+class RepositoryError(KvoshimError):
+    """The repository of services cannot be used in this way."""
+
+
+class ReadOnlyRepositoryError(RepositoryError):
+    """The repository serves what is known good, for reading only: its storage is damaged. The message says what and what to do."""
+
+
+class StorageError(RepositoryError, OSError):
+    """The disk has refused to keep a transaction: it has not happened."""
+
+
+class DamagedRepositoryError(RepositoryError):
+    """A file of the repository is not as it was written; the message names file and place."""
+
+
+class RepositoryUnavailableError(RepositoryError, ConnectionError):
+    """No configd answers at its socket, or it has ended before it has answered."""
 
 
 class DirectoryError(KvoshimError):

@@ -1,0 +1,1 @@
+"""Services that stay alive: a transactional repository of their configuration, and what starts and restarts them (docs/services.md)."""

@@ -1,0 +1,1 @@
+"""The repository of services: transactions, their journal, and the daemon that owns both."""
