@@ -1,0 +1,217 @@
+"""Whatever happens to the process or the disk, at whatever moment: the repository opens with exactly what was acknowledged."""
+
+import errno
+import itertools
+import os
+from collections import Counter
+from random import Random
+
+import histories
+import pytest
+from memorydisk import MemoryDisk
+
+from kvoshim.errors import KvoshimError, ReadOnlyRepositoryError, StorageError
+from kvoshim.services.configd.disk import Disk
+from kvoshim.services.configd.engine import Engine
+from kvoshim.services.configd.files import kept
+from kvoshim.services.configd.storage import Storage
+from kvoshim.services.core.model import Repository
+from kvoshim.services.core.operations import keeps_nothing, transact
+
+WHERE, VOLATILE = "/repository", "/run"
+SEEDS = range(64)
+
+
+def opened(disk: Disk, boot: str = "one") -> Engine:
+    return Engine(Storage.open(disk, WHERE, now=1.0, volatile=VOLATILE, epoch=boot), itertools.count(2).__next__)
+
+
+def durable(repository: Repository) -> tuple:
+    """What must survive a loss of power."""
+    return repository.revision, {name: kept(service) for name, service in repository.services.items()}
+
+
+def whole(repository: Repository) -> tuple:
+    """What must survive the process."""
+    return repository.revision, repository.services
+
+
+class Acknowledged:
+    """What a repository may hold: what was acknowledged, or with the commit under way, of which its reports may be missing still."""
+
+    def __init__(self, repository: Repository) -> None:
+        self.states = [repository]
+
+    def under_way(self, engine: Engine) -> None:
+        entries = [entry for entry, _ in engine._waiting]
+        states = [self.states[0]]
+        for wanted in (lambda operations: not keeps_nothing(operations), lambda operations: True):
+            state = self.states[0]
+            for entry in entries:
+                if entry.operations and wanted(entry.operations):
+                    state = transact(state, entry.operations, taken=entry.taken)[0]
+            states.append(state)
+        self.states = states
+
+    def commit(self, engine: Engine) -> None:
+        self.states = [engine.repository]
+
+
+def steps(engine: Engine, random: Random, acknowledged: Acknowledged, batches: int):
+    """Commits of one to four transactions, and everything else that a daemon does in between; yields after each."""
+    for _ in range(batches):
+        for _ in range(random.choice((1, 1, 2, 4))):
+            try:
+                engine.add(histories.transaction(random))
+            except ReadOnlyRepositoryError:
+                return
+            except KvoshimError:
+                continue
+        if len(engine):
+            acknowledged.under_way(engine)
+            try:
+                engine.commit()
+            except StorageError:
+                if not engine.storage.reason:
+                    acknowledged.states = acknowledged.states[:1]
+                yield False
+            else:
+                acknowledged.commit(engine)
+        if random.random() < 0.12:
+            try:
+                engine.checkpoint()
+            except StorageError:
+                pass
+        if random.random() < 0.1:
+            try:
+                engine.backup_imports()
+            except OSError:
+                pass
+        yield True
+
+
+def check(disk: MemoryDisk, acknowledged: list[Repository], boot: str, look, note: str) -> Engine:
+    engine = opened(disk, boot)
+    assert not engine.storage.reason, (note, engine.storage.reason)
+    assert look(engine.repository) in [look(state) for state in acknowledged], note
+    return engine
+
+
+class CrashPoints:
+    """Tries, before every change that a process makes to its disk, what follows if it ends there."""
+
+    def __init__(self, random: Random, acknowledged: Acknowledged, count: Counter, depth: int = 0) -> None:
+        self.random, self.acknowledged, self.count, self.depth = random, acknowledged, count, depth
+
+    def attach(self, disk: MemoryDisk) -> MemoryDisk:
+        disk.before = lambda what, detail=None: self.point(disk, what, detail)
+        return disk
+
+    def point(self, disk: MemoryDisk, what: str, detail) -> None:
+        states = list(self.acknowledged.states)
+        note = f"{what} {sum(self.count.values())}"
+        killed = disk.copy()
+        if what == "write" and self.random.random() < 0.5:  # the process ends within it
+            inode, offset, data = detail
+            number = next(number for number, one in disk.inodes.items() if one is inode)
+            killed.inodes[number].apply((offset, data[: self.random.randrange(len(data) + 1)]))
+        self.count["killed"] += 1
+        self._again(killed, states, "one", whole, note + " killed")
+        self.count["power"] += 1
+        self._again(killed.without_power(self.random), states, "two", durable, note + " without power")
+
+    def _again(self, disk: MemoryDisk, states: list[Repository], boot: str, look, note: str) -> None:
+        if self.depth == 0 and self.random.random() < 0.05:  # and it ends once more while it recovers
+            fate = Acknowledged(states[0])
+            fate.states = states
+            CrashPoints(self.random, fate, self.count, depth=1).attach(disk)
+        engine = check(disk, states, boot, look, note)
+        disk.before = lambda what, detail=None: None
+        if self.random.random() < 0.1:  # it can go on
+            after = Acknowledged(engine.repository)
+            for _ in steps(engine, self.random, after, 3):
+                pass
+            check(disk.copy(), [engine.repository], boot, whole, note + ", later")
+            check(disk.without_power(self.random), [engine.repository], "three", durable, note + ", later without power")
+
+
+def test_at_least_5000_crash_points(capsys):
+    count: Counter = Counter()
+    for seed in SEEDS:
+        random = Random(seed)
+        acknowledged = Acknowledged(Repository())
+        disk = CrashPoints(random, acknowledged, count).attach(MemoryDisk())
+        engine = opened(disk)
+        for _ in range(12):
+            for _ in steps(engine, random, acknowledged, 1):
+                pass
+            if random.random() < 0.08:  # in between it ends in order, and begins again
+                engine.storage.close()
+                engine = opened(disk)
+        assert engine.repository.revision
+    with capsys.disabled():
+        print(f"\n{count['killed']} crash points, as many with loss of power")
+    assert count["killed"] >= 5000 and count["power"] >= 5000
+
+
+@pytest.mark.parametrize("often", [0.03, 0.2])
+def test_a_disk_that_refuses_loses_nothing_and_keeps_nothing_that_was_refused(often):
+    outcomes: Counter = Counter()
+    for seed in range(120):
+        random = Random(1000 + seed)
+        disk = MemoryDisk()
+        engine = opened(disk)
+        acknowledged = Acknowledged(engine.repository)
+
+        def refuse(what, detail=None, random=random):
+            if random.random() >= often:
+                return
+            if what == "write":  # full, in the midst of it
+                inode, offset, data = detail
+                inode.apply((offset, data[: random.randrange(len(data))]))
+            elif what == "sync":  # the pages count as clean now, whatever has become of them
+                detail.durable = disk._after_loss(detail, random)
+                detail.pending = []
+            raise OSError(random.choice((errno.ENOSPC, errno.EIO)), "injected")
+
+        disk.before = refuse
+        for done in steps(engine, random, acknowledged, 15):
+            outcomes["kept" if done else "refused"] += 1
+            assert engine.repository in acknowledged.states
+        outcomes["read-only"] += bool(engine.storage.reason)
+        disk.before = lambda what, detail=None: None
+        check(disk.copy(), acknowledged.states, "two", durable, f"{seed} again")
+        check(disk.without_power(random), acknowledged.states, "three", durable, f"{seed} without power")
+    assert min(outcomes.values()) > 5, outcomes
+
+
+def test_the_test_sees_a_repository_that_does_not_sync():
+    """The check itself works: without fsync, something is lost."""
+
+    class Careless(MemoryDisk):
+        def sync(self, handle):
+            pass
+
+    lost = 0
+    for seed in range(30):
+        random = Random(seed)
+        disk = Careless()
+        engine = opened(disk)
+        acknowledged = Acknowledged(engine.repository)
+        for _ in steps(engine, random, acknowledged, 8):
+            pass
+        try:
+            check(disk.without_power(random), acknowledged.states, "two", durable, "")
+        except AssertionError:
+            lost += 1
+    assert lost > 10
+
+
+def test_every_effect_goes_through_the_disk():
+    """What the crash points stand on: nothing else in the package opens, writes or renames."""
+    folder = os.path.dirname(__import__("kvoshim.services.configd.disk").services.configd.disk.__file__)
+    for name in ("journal", "files", "backups", "volatile", "recovery", "storage", "engine", "schema"):
+        with open(os.path.join(folder, f"{name}.py")) as file:
+            text = file.read()
+        for word in ("os.open", " open(", "os.rename", "os.unlink", "os.mkdir", "fsync", "Path("):
+            assert word not in text.replace("def open(", ""), (name, word)
