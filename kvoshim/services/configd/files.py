@@ -93,24 +93,28 @@ def read_index(disk: Disk, directory: str) -> Index:
     return index
 
 
-def raw(disk: Disk, directory: str, filed: Filed) -> msgspec.Raw:
-    """A service as it is in its file. DamagedRepositoryError; OSError."""
+def raw(disk: Disk, directory: str, filed: Filed, edited: bool = False) -> msgspec.Raw:
+    """A service as it is in its file. edited: even if that has been edited. DamagedRepositoryError; OSError."""
     path = os.path.join(directory, SERVICES, filed.file)
     try:
         data = disk.read(path)
     except FileNotFoundError:
         raise DamagedRepositoryError(f"{path} is missing") from None
-    if hashlib.sha256(data).hexdigest() != filed.sha256:
+    if not edited and hashlib.sha256(data).hexdigest() != filed.sha256:
         raise DamagedRepositoryError(f"{path} is not as it was written (if somebody has edited it: --adopt takes it over)")
     return msgspec.Raw(data)
 
 
-def read(disk: Disk, directory: str, index: Index, schema: Schema) -> Checkpoint:
-    """All files of an index. DamagedRepositoryError names every file that is not as it was written. OSError."""
+def read(disk: Disk, directory: str, index: Index, schema: Schema, edited: list[str] | None = None) -> Checkpoint:
+    """All files of an index. DamagedRepositoryError names every file that is not as it was written; with `edited`, such a file counts,
+    and its service is put there. OSError."""
     values, wrong = {}, []
     for name, filed in index.services.items():
         try:
-            values[name] = schema.service(raw(disk, directory, filed), index.schema, filed.file)
+            data = raw(disk, directory, filed, edited is not None)
+            values[name] = schema.service(data, index.schema, filed.file)
+            if edited is not None and hashlib.sha256(data).hexdigest() != filed.sha256:
+                edited.append(name)
         except DamagedRepositoryError as error:
             wrong.append(str(error))
     if wrong:

@@ -176,13 +176,13 @@ class Journal:
 
     @classmethod
     def reopen(cls, disk: Disk, path: str, contents: Contents, durable: bool = True) -> Journal:
-        """Goes on with one behind what was read of it; what is torn there is cut off. OSError."""
+        """Goes on with one behind what was read of it, which is on the disk then; what is torn there is cut off. OSError."""
         handle = disk.open(path)
         try:
             if contents.torn:
                 disk.truncate(handle, contents.good)
-                if durable:
-                    disk.sync(handle)
+            if durable:
+                disk.sync(handle)
         except BaseException:
             disk.close(handle)
             raise

@@ -53,11 +53,13 @@ class Found:
     migrated: int = 0
 
 
-def recover(disk: Disk, directory: str, schema: Schema, volatile: Volatile | None) -> Found:
-    """RepositoryError if it is of a version that there is no way from, and there is no backup either. OSError."""
+def recover(disk: Disk, directory: str, schema: Schema, volatile: Volatile | None, edited: list[str] | None = None) -> Found:
+    """edited: files that were edited count, and their services are put there.
+
+    RepositoryError if it is of a version that there is no way from, and there is no backup either. OSError."""
     found = Found()
     try:
-        _recover(disk, directory, schema, volatile, found)
+        _recover(disk, directory, schema, volatile, found, edited)
     except (DamagedRepositoryError, OSError) as error:
         found.reason = str(error)
         backup = backups.newest(disk, directory, schema)
@@ -70,7 +72,9 @@ def recover(disk: Disk, directory: str, schema: Schema, volatile: Volatile | Non
     return found
 
 
-def _recover(disk: Disk, directory: str, schema: Schema, volatile: Volatile | None, found: Found) -> None:
+def _recover(
+    disk: Disk, directory: str, schema: Schema, volatile: Volatile | None, found: Found, edited: list[str] | None
+) -> None:  # fmt: skip
     numbers = journals(disk, directory)
     try:
         index = files.read_index(disk, directory)
@@ -80,7 +84,7 @@ def _recover(disk: Disk, directory: str, schema: Schema, volatile: Volatile | No
         return
     schema.check(index.schema, os.path.join(directory, files.INDEX))
     found.migrated = index.schema if index.schema != schema.version else 0
-    found.checkpoint = files.read(disk, directory, index, schema)
+    found.checkpoint = files.read(disk, directory, index, schema, edited)
     found.repository = Repository(revision=index.revision, pulse=index.pulse, services=found.checkpoint.values)
     entries = _entries(disk, directory, schema, [number for number in numbers if number >= index.journal], index, found)
     _replay(entries, volatile, schema, found)

@@ -88,6 +88,9 @@ class Storage:
             self._checkpoint = files.write(disk, directory, self.repository, 1, self._schema, None)
             return
         self._number = found.number
+        # What was found is what a process that was killed had written: not all of it need be on the disk.
+        disk.sync_directory(os.path.join(directory, files.SERVICES))
+        disk.sync_directory(directory)
         if found.migrated:
             self._keep_old_version(found, now)
             self.repository = replace(self.repository, revision=self.repository.revision + 1, pulse=self.repository.pulse + 1)

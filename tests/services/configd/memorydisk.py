@@ -140,7 +140,7 @@ class MemoryDisk(Disk):
 
     def remove(self, path: str) -> None:
         self.before("remove")
-        self.cached[path]  # KeyError: a bug
+        self.read(path)
         self._name(path, None)
 
     def sync_directory(self, path: str) -> None:

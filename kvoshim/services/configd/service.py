@@ -1,0 +1,158 @@
+"""What configd does with what its clients say.
+
+Transactions that arrive in one turn of the loop are kept together, with one sync. Their clients hear Done only then, and so does
+everybody who watches.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+
+from kvoshim.errors import KvoshimError, LimitError, ProtocolError, RateLimitError, StorageError
+from kvoshim.process.framing import frame
+from kvoshim.services.configd import wire
+from kvoshim.services.configd.engine import Done, Engine
+from kvoshim.services.configd.policy import Policy
+from kvoshim.services.configd.session import Session
+from kvoshim.services.configd.settings import Limits
+from kvoshim.services.core import model
+from kvoshim.services.core.operations import AnyOperation, Create, Event, Import
+
+log = logging.getLogger("kvoshim.configd")
+
+_TOGETHER_MAX = 1000  # transactions that are kept with one sync
+
+
+class Service:
+    """changed(events): told of what has been kept."""
+
+    def __init__(self, loop, engine: Engine, policy: Policy, limits: Limits, changed: Callable[[tuple[Event, ...]], None]) -> None:
+        self.engine = engine
+        self.policy = policy
+        self.limits = limits
+        self.sessions: dict[int, Session] = {}
+        self.count = {"transactions": 0, "refusals": 0, "syncs": 0, "events": 0}
+        self.flush: Callable[[Session], None] = lambda session: None
+        self._loop = loop
+        self._changed = changed
+        self._waiting: list[tuple[Session, int]] = []  # whose transactions the engine holds, in its order
+        self._due = None
+        self._handlers = {wire.Read: self._read, wire.Transact: self._transact, wire.Watch: self._watch}
+
+    def handle(self, session: Session, message: wire.Message) -> None:
+        """ProtocolError, RateLimitError: this client is not to be read on, or not for a while."""
+        if isinstance(message, wire.Hello):
+            if message.version != wire.VERSION:
+                raise ProtocolError(f"it speaks version {message.version}, not {wire.VERSION}")
+            session.program = message.program if message.program.isprintable() else "?"
+            session.greeted = True
+            storage = self.engine.storage
+            session.send(wire.Welcome(wire.VERSION, os.getpid(), self.engine.repository.revision, storage.reason))
+            self.flush(session)
+            return
+        if not session.greeted:
+            raise ProtocolError("it does not begin with Hello")
+        try:
+            self._handlers[type(message)](session, message)
+        except (ProtocolError, RateLimitError):
+            raise
+        except KvoshimError as error:
+            self._refuse(session, message.request, error)
+
+    def _refuse(self, session: Session, request: int, error: KvoshimError) -> None:
+        self.count["refusals"] += 1
+        log.info("%s: refused: %s", session, error)
+        session.send(wire.PROTOCOL.failure(request, error))
+        self.flush(session)
+
+    # --- reading ---------------------------------------------
+
+    def _visible(self, session: Session, names) -> dict[str, model.Service]:
+        services = self.engine.repository.services
+        return {
+            name: services[name] for name in names if name in services and self.policy.allows(session.caller, "read", name)
+        }  # fmt: skip
+
+    def _read(self, session: Session, message: wire.Read) -> None:
+        repository = self.engine.repository
+        services = self._visible(session, message.services or repository.services)
+        session.send(wire.Here(message.request, repository.revision, repository.pulse, services))
+        self.flush(session)
+
+    def _watch(self, session: Session, message: wire.Watch) -> None:
+        session.watching = message.on
+        repository = self.engine.repository
+        services = self._visible(session, repository.services) if message.on else {}
+        session.send(wire.Here(message.request, repository.revision, repository.pulse, services))
+        self.flush(session)
+
+    # --- changing ---------------------------------------------
+
+    def _transact(self, session: Session, message: wire.Transact) -> None:
+        self.policy.check_operations(session.caller, message.operations)
+        self._check_room(message.operations)
+        self.engine.add(message.operations, message.expected)
+        self._waiting.append((session, message.request))
+        if len(self._waiting) >= _TOGETHER_MAX:
+            self._keep()
+        elif self._due is None:
+            self._due = self._loop.call_soon(self._keep)
+
+    def _check_room(self, operations: tuple[AnyOperation, ...]) -> None:
+        services = self.engine.repository.services
+        new = {one.service if isinstance(one, Import) else one.target for one in operations if isinstance(one, Import | Create)}
+        if len(services) + sum(name.partition(":")[0] not in services for name in new) > self.limits.services:
+            raise LimitError(f"the repository may have {self.limits.services} services")
+
+    def _keep(self) -> None:
+        """What has come in this turn is kept, and everybody told."""
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
+            return
+        self.count["syncs"] += 1
+        before = self.engine.repository.services
+        try:
+            kept = self.engine.commit()
+        except StorageError as error:
+            log.error("%s", error)
+            for session, request in waiting:
+                self._refuse(session, request, error)
+            return
+        self.count["transactions"] += len(kept)
+        for (session, request), done in zip(waiting, kept, strict=True):
+            session.send(wire.Done(request, done.revision, done.pulse, done.events))
+            self.flush(session)
+        self._tell(before, kept)
+
+    def _tell(self, before: dict[str, model.Service], kept: list[Done]) -> None:
+        events = tuple(event for done in kept for event in done.events)
+        if not events:
+            return
+        self.count["events"] += len(events)
+        repository = self.engine.repository
+        names = {event.target.partition(":")[0] for event in events}
+        services = {name: repository.services.get(name) for name in sorted(names)}
+        whole = None
+        for session in list(self.sessions.values()):
+            if not session.watching:
+                continue
+            seen = {name for name in names if self.policy.allows(session.caller, "read", name)}
+            if seen == names:
+                whole = whole or frame(wire.Happened(repository.revision, repository.pulse, events, services))
+                session.put(whole)
+            elif seen:
+                session.send(
+                    wire.Happened(
+                        repository.revision,
+                        repository.pulse,
+                        tuple(event for event in events if event.target.partition(":")[0] in seen),
+                        {name: services[name] for name in services if name in seen},
+                    )
+                )
+            self.flush(session)
+        self._changed(events)
