@@ -33,6 +33,8 @@ VARIABLES = (
     Variable("KVOSHIM_CONTROLLER", "", "socket path of the observation controller, instead of the user's own"),
     Variable("KVOSHIM_REGISTRY", "user", "which registry: user, host, private:DIR or semi-private:DIR; `kvoshim registry private` "
              "sets it for its children"),
+    Variable("KVOSHIM_SERVICES", "", "directory of the repository of services, instead of the user's own"),
+    Variable("XDG_STATE_HOME", "~/.local/state", "the repository of services is below it, in kvoshim/services"),
     Variable("KVOSHIM_REGISTRY_CONFIG", "/etc/kvoshim/registry.json", "the global file that says where the registry of all users of a "
              "host is, and which remote registries it shows"),
 )

@@ -20,6 +20,7 @@ PYTHON_LAYERS = [
     ["kvoshim.registry"],
     ["kvoshim.federation"],
     ["kvoshim.kvo"],
+    ["kvoshim.services.core"],
     ["kvoshim.services"],
     ["kvoshim"],  # the package's own file: the names that users import
     ["kvoshim.demo", "kvoshim.bench", "kvoshim.cli", "kvoshim.__main__"],

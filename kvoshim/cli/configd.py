@@ -12,8 +12,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     from kvoshim.services.configd.daemon import ConfigdProcess
 
     parser.description = (
-        "Runs the repository of services in the foreground until SIGINT or SIGTERM. `kvoshim ctl configd` speaks to it. With --verify, "
-        "--restore or --adopt it looks after the files of one that does not run."
+        "Runs the repository of services in the foreground until SIGINT or SIGTERM. `kvoshim ctl configd` speaks to it. With "
+        "--verify, --restore or --adopt it looks after the files of one that does not run."
     )
     process.add_options(ConfigdProcess, parser)
     tools = parser.add_mutually_exclusive_group()

@@ -1,1 +1,3 @@
-"""Services that stay alive: a transactional repository of their configuration, and what starts and restarts them (docs/services.md)."""
+"""Services that stay alive: a transactional repository of their configuration, and what starts and restarts them.
+
+See docs/services.md."""

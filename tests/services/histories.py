@@ -59,7 +59,8 @@ def operation(random: Random) -> o.AnyOperation:
         case 13:
             return random.choice((o.Create, o.Create, o.Delete))(target=one)
         case 14:
-            return random.choice((o.Withdraw(service=random.choice(SERVICES), layer=layer), o.DropSnapshot(target=one, snapshot="mine")))
+            withdraw = o.Withdraw(service=random.choice(SERVICES), layer=layer)
+            return random.choice((withdraw, o.DropSnapshot(target=one, snapshot="mine")))
         case 15:
             template = Template(properties={"port": PropertyTemplate("int", minimum=0)}, open=True)
             return o.PutTemplate(target=one, name="config", template=template, layer=layer)

@@ -60,7 +60,7 @@ def listed(disk: Disk, directory: str) -> list[Named]:
 
 def contents(repository: Repository, schema: Schema, taken: float) -> Backup:
     services = {name: msgspec.Raw(msgspec.json.encode(kept(service))) for name, service in repository.services.items()}
-    return Backup(schema=schema.version, revision=repository.revision, taken=taken, services=services)
+    return Backup(schema=schema.version, revision=repository.revision, taken=float(taken), services=services)
 
 
 def write(disk: Disk, directory: str, kind: Kind, backup: Backup) -> str:

@@ -62,8 +62,9 @@ class Client:
         except RepositoryUnavailableError:
             pass  # it may have said why
         deadline = time.monotonic() + self.timeout
-        while not (messages := self._receive(deadline)):
-            pass
+        messages = self._receive(deadline)
+        if not messages:
+            raise RepositoryUnavailableError(f"configd at {self.path} has not answered for {self.timeout:g} s")
         welcome, *rest = messages
         if isinstance(welcome, wire.Failed):
             raise wire.PROTOCOL.error(welcome.code, welcome.text)

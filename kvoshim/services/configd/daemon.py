@@ -7,11 +7,12 @@ import logging
 import os
 import resource
 import selectors
+import threading
 import time
 from typing import Any
 
 from kvoshim import process
-from kvoshim.errors import ControlError, StorageError
+from kvoshim.errors import ControlError, RepositoryError, StorageError
 from kvoshim.process import Arguments, Caller, NoArguments, command
 from kvoshim.process.process import Shutdown
 from kvoshim.services.configd import backups, place
@@ -22,7 +23,7 @@ from kvoshim.services.configd.policy import Policy
 from kvoshim.services.configd.publisher import Publisher
 from kvoshim.services.configd.service import Service
 from kvoshim.services.configd.settings import Settings
-from kvoshim.services.configd.storage import Storage
+from kvoshim.services.configd.storage import Job, Storage
 from kvoshim.services.core.model import Repository
 from kvoshim.services.core.operations import Event
 
@@ -56,13 +57,12 @@ class ConfigdProcess(process.Process[Settings]):
     def paths(cls, arguments: argparse.Namespace) -> tuple[str, str]:
         directory = place.repository_directory(arguments.directory)
         volatile = place.volatile_directory(directory)  # makes the user's directory for sockets, too
-        os.makedirs(volatile, 0o700, exist_ok=True)
-        control, pid = place.beside(directory, "configd.ctl"), os.path.join(volatile, "configd.pid")
-        try:
-            os.makedirs(os.path.dirname(control), 0o700, exist_ok=True)
-        except OSError:
-            pass  # the socket cannot be bound then, and says so
-        return control, pid
+        for path in (volatile, directory):
+            try:
+                os.makedirs(path, 0o700, exist_ok=True)
+            except OSError:
+                pass  # what cannot be bound or locked there says so
+        return place.beside(directory, "configd.ctl"), os.path.join(volatile, "configd.pid")
 
     # --- life ---------------------------------------------
 
@@ -76,7 +76,7 @@ class ConfigdProcess(process.Process[Settings]):
             self._engine: Engine | None = None
             self._listener: Listener | None = None
             self._publisher: Publisher | None = None
-            self._timers: list[Any] = []
+            self._writing: threading.Thread | None = None  # a checkpoint's files
             self._policy = policy
             return
         if policy.for_others != self._policy.for_others or settings.publish != old.publish:
@@ -133,11 +133,38 @@ class ConfigdProcess(process.Process[Settings]):
             self.loop.call_soon(self._checkpoint)
 
     def _checkpoint(self) -> None:
+        """Brings the files up to date, on a thread of its own: each takes a sync, and the loop has others to serve."""
+        if self._writing is not None or self._engine is None:
+            return
         try:
-            for path in self._engine.checkpoint():
-                log.warning("somebody has edited a file of an earlier revision: it is kept as %s and not in force", path)
-            self._checkpoint_at = self.settings.checkpoint_bytes
+            job = self._engine.storage.begin_checkpoint(self._engine.repository)
         except StorageError as error:
+            log.error("%s", error)
+            return
+        self._checkpoint_at = self.settings.checkpoint_bytes
+        if job is not None:
+            self._job, self._written = job, None
+            self._writing = threading.Thread(target=self._write, args=(self._engine.storage, job), name="checkpoint")
+            self._writing.start()
+
+    def _write(self, storage: Storage, job: Job) -> None:
+        try:
+            self._written = storage.write_checkpoint(job)
+        except Exception as error:
+            self._written = error
+        self.loop.call_soon_threadsafe(self._end_checkpoint)
+
+    def _end_checkpoint(self) -> None:
+        if self._writing is None:
+            return
+        self._writing.join()
+        self._writing, written = None, self._written
+        try:
+            if isinstance(written, Exception):
+                raise written
+            for path in self._engine.storage.end_checkpoint(self._job, written):
+                log.warning("somebody has edited a file of an earlier revision: it is kept as %s and not in force", path)
+        except RepositoryError as error:
             log.error("%s", error)
 
     def _backup_imports(self) -> None:
@@ -153,23 +180,26 @@ class ConfigdProcess(process.Process[Settings]):
         if self._listener is not None:
             self._listener.close()
             self._listener = None
-        if self._engine is not None:
-            self._backup_imports()
-            if how != "now":
-                self._checkpoint()
-            self._engine.storage.close()
-            self._engine = None
         if self._publisher is not None:
             self._publisher.close()
             self._publisher = None
+        if self._engine is not None:
+            self._backup_imports()
+            self._end_checkpoint()
+            if how != "now":
+                self._checkpoint()
+                self._end_checkpoint()
+            self._engine.storage.close()
+            self._engine = None
 
     # --- for the world ---------------------------------------------
 
     @command("checkpoint", access="write", brief="Brings the files of services up to date.", returns="{revision}")
     def checkpoint(self, arguments: NoArguments, caller: Caller) -> dict[str, Any]:
+        self._end_checkpoint()
         try:
             self._engine.checkpoint()
-        except StorageError as error:
+        except RepositoryError as error:
             raise ControlError(str(error)) from None
         return {"revision": self._engine.repository.revision}
 

@@ -17,7 +17,8 @@ from kvoshim.services.configd.journal import Entry
 from kvoshim.services.configd.recovery import without_expectations
 from kvoshim.services.configd.storage import Storage
 from kvoshim.services.core.model import Repository
-from kvoshim.services.core.operations import AnyOperation, Event, Import, keeps_nothing, transact
+from kvoshim.services.core.operations import AnyOperation, Event, Import, keeps_nothing
+from kvoshim.services.core.transacting import transact
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Engine:
         """ConflictError, InvalidServiceError, UnknownServiceError, ReadOnlyRepositoryError: nothing waits."""
         if not keeps_nothing(operations):
             self.storage.check_writable()
-        taken = self._clock()
+        taken = float(self._clock())
         ahead, events = transact(self._ahead, operations, taken=taken, expected=expected)
         entry = Entry(ahead.pulse, ahead.revision, taken, without_expectations(operations))
         self._waiting.append((entry, Done(ahead.revision, ahead.pulse, events)))

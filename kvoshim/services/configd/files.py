@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from dataclasses import dataclass
 
 import msgspec
@@ -27,6 +28,7 @@ from kvoshim.services.core.model import Repository, Service
 
 INDEX = "index.json"
 SERVICES = "services"
+_FILE = re.compile(r".+@\d+\.json")
 
 
 class Filed(msgspec.Struct, frozen=True):
@@ -160,7 +162,7 @@ def sweep(disk: Disk, directory: str, index: Index, before: Index | None = None)
     known = {} if before is None else {one.file: one.sha256 for one in before.services.values()}
     edited = []
     for name in disk.names(folder):
-        if name in named or not name.endswith(".json"):
+        if name in named or not _FILE.fullmatch(name):  # what somebody has put there stays
             continue
         path = os.path.join(folder, name)
         if name in known and hashlib.sha256(disk.read(path)).hexdigest() != known[name]:

@@ -199,7 +199,8 @@ class Journal:
                 self._disk.sync(self._handle)
         except OSError as error:
             self._take_back(error)
-            raise StorageError(f"the transaction has not happened, {self.path} cannot be written: {error.strerror or error}") from error
+            why = error.strerror or error
+            raise StorageError(f"the transaction has not happened, {self.path} cannot be written: {why}") from error
         self.size += len(data)
         self._chain = checksum
         if self._durable:

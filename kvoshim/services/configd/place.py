@@ -20,9 +20,14 @@ def repository_directory(chosen: str | os.PathLike[str] = "") -> str:
 
 
 def beside(directory: str, name: str) -> str:
-    """A socket or PID file of the repository in this directory: in the directory, or for the user's own repository in the user's
-    directory for sockets."""
-    return os.path.join(private_path() if directory == default_directory() else directory, name)
+    """A socket of the repository in this directory: in the directory; for the user's own repository, and where the directory cannot be
+    written, in the user's directory for sockets. ConfigurationError."""
+    if directory == default_directory():
+        return os.path.join(private_path(), name)
+    path = os.path.join(directory, name)
+    if os.path.isdir(directory) and not os.path.exists(path) and not os.access(directory, os.W_OK):
+        return os.path.join(volatile_directory(directory), name)
+    return path
 
 
 def socket_path(directory: str) -> str:

@@ -23,7 +23,8 @@ from kvoshim.services.configd.disk import Disk
 from kvoshim.services.configd.schema import Schema
 from kvoshim.services.configd.volatile import Volatile, with_state
 from kvoshim.services.core.model import Repository
-from kvoshim.services.core.operations import AnyOperation, Expect, keeps_nothing, transact
+from kvoshim.services.core.operations import AnyOperation, Expect, keeps_nothing
+from kvoshim.services.core.transacting import transact
 
 _JOURNAL = re.compile(r"journal-(\d{6,})")
 _NEVER = 1 << 63

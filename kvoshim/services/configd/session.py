@@ -13,7 +13,7 @@ from kvoshim.process.framing import frame
 from kvoshim.services.configd import wire
 
 _READ_SIZE = 1 << 16
-_OUT_MAX = 2 * wire.CONFIGD_MAX  # bytes that a client may leave unread before it is given up
+_OUT_MAX = 64 << 20  # bytes that a client may leave unread, beside one message, before it is given up
 
 
 class Session:
@@ -63,7 +63,7 @@ class Session:
             try:
                 sent = self.sock.send(data)
             except (BlockingIOError, InterruptedError):
-                if self._out_size > _OUT_MAX:
+                if self._out_size - len(data) > _OUT_MAX:
                     raise ConnectionError(f"{self._out_size} bytes were not read") from None
                 return False
             self._out_size -= sent

@@ -9,17 +9,27 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from msgspec.structs import replace
 
 from kvoshim.errors import ReadOnlyRepositoryError, RepositoryError, StorageError
-from kvoshim.services.configd import backups, files, journal, recovery
+from kvoshim.services.configd import backups, files, recovery
 from kvoshim.services.configd.disk import Disk
 from kvoshim.services.configd.journal import Entry, Header, Journal
 from kvoshim.services.configd.recovery import journal_name
 from kvoshim.services.configd.schema import Schema
 from kvoshim.services.configd.volatile import Volatile
 from kvoshim.services.core.model import Repository
+
+
+@dataclass(frozen=True)
+class Job:
+    """A checkpoint under way. journal: the first one whose transactions it does not have. before: the one that it replaces."""
+
+    repository: Repository
+    journal: int
+    before: files.Checkpoint
 
 
 class Storage:
@@ -95,7 +105,7 @@ class Storage:
             self._keep_old_version(found, now)
             self.repository = replace(self.repository, revision=self.repository.revision + 1, pulse=self.repository.pulse + 1)
             self._rotate(found.number + 1)
-            self._write_checkpoint(self.repository)
+            self._checkpoint = files.write(disk, directory, self.repository, self._number, self._schema, self._checkpoint)
             self.notes.append(f"migrated from version {found.migrated} to {self._schema.version}; what was before is a backup")
         else:
             self._journal = Journal.reopen(disk, os.path.join(directory, journal_name(found.number)), found.contents)
@@ -152,17 +162,37 @@ class Storage:
     def checkpoint(self, repository: Repository) -> list[str]:
         """Writes files of all that has happened; returns those that were kept aside because somebody has edited them. repository:
         the one behind the latest commit. StorageError: nothing is lost, the journal has it."""
-        # First: the journal's transactions may have reported something as well.
-        self._volatile.renew(repository)
+        job = self.begin_checkpoint(repository)
+        return [] if job is None else self.end_checkpoint(job, self.write_checkpoint(job))
+
+    def begin_checkpoint(self, repository: Repository) -> Job | None:
+        """The first part of it: another journal takes what comes from now on. None: there is nothing to write. StorageError."""
+        self._volatile.renew(repository)  # first: the journal's transactions may have reported something as well
         if self.reason or self._checkpoint.index.revision == repository.revision:
-            return []
+            return None
         try:
             self._rotate(self._number + 1)
-            before = self._checkpoint.index
-            self._write_checkpoint(repository)
-            return self._clear(before)
         except OSError as error:
-            raise StorageError(f"{self.directory}: no checkpoint could be written: {error.strerror or error}") from error
+            raise self._no_checkpoint(error) from error
+        return Job(repository, self._number, self._checkpoint)
+
+    def write_checkpoint(self, job: Job) -> files.Checkpoint:
+        """The long part, which any thread may do, while commits go on. StorageError."""
+        try:
+            return files.write(self.disk, self.directory, job.repository, job.journal, self._schema, job.before)
+        except OSError as error:
+            raise self._no_checkpoint(error) from error
+
+    def end_checkpoint(self, job: Job, checkpoint: files.Checkpoint) -> list[str]:
+        """The last part: what is not needed any more goes. StorageError."""
+        self._checkpoint = checkpoint
+        try:
+            return self._clear(job.before.index)
+        except OSError as error:
+            raise self._no_checkpoint(error) from error
+
+    def _no_checkpoint(self, error: OSError) -> StorageError:
+        return StorageError(f"{self.directory}: no checkpoint could be written: {error.strerror or error}")
 
     def _rotate(self, number: int) -> None:
         """Begins another journal."""
@@ -179,9 +209,6 @@ class Storage:
         if self._journal is not None:
             self._journal.close()
         self._journal, self._number = fresh, number
-
-    def _write_checkpoint(self, repository: Repository) -> None:
-        self._checkpoint = files.write(self.disk, self.directory, repository, self._number, self._schema, self._checkpoint)
 
     def _clear(self, before: files.Index) -> list[str]:
         """Removes what no checkpoint needs any more."""

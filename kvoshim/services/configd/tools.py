@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
@@ -88,7 +87,8 @@ def restore(disk: Disk, directory: str, backup: str = "", schema: Schema | None 
         disk.make_directory(os.path.join(directory, files.SERVICES))
         repository = replace(repository, revision=revision, pulse=revision)
         _write_anew(disk, directory, repository, number, schema, None)
-    return Report(lines=[f"restored {path} as revision {revision}, {len(repository.services)} services", f"what was there is in {aside}"])
+    count = len(repository.services)
+    return Report(lines=[f"restored {path} as revision {revision}, {count} services", f"what was there is in {aside}"])
 
 
 def _beyond(disk: Disk, directory: str, repository: Repository) -> tuple[int, int]:

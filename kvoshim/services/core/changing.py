@@ -1,4 +1,4 @@
-"""Small steps from one value to the next, of which operations.py is made."""
+"""Small steps from one value to the next, of which transacting.py is made."""
 
 from __future__ import annotations
 

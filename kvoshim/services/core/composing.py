@@ -14,7 +14,16 @@ import msgspec
 
 from kvoshim.errors import UnknownServiceError
 from kvoshim.services.core.model import (
-    GENERAL, LAYERS, OVERRIDE, RUNNING, Definition, Instance, Layers, Service, Snapshot, View,
+    GENERAL,
+    LAYERS,
+    OVERRIDE,
+    RUNNING,
+    Definition,
+    Instance,
+    Layers,
+    Service,
+    Snapshot,
+    View,
 )  # fmt: skip
 
 SECTIONS = ("groups", "dependencies", "methods", "templates")

@@ -1,4 +1,4 @@
-"""The values that a repository of services is made of. Nothing here is ever changed: an operation makes new values (operations.py).
+"""The values that a repository of services is made of. Nothing here is ever changed: an operation makes new values (transacting.py).
 
     Repository
       services {"web/nginx": Service}

@@ -8,7 +8,19 @@ from typing import Any
 from kvoshim.errors import InvalidServiceError
 from kvoshim.services.core import composing
 from kvoshim.services.core.model import (
-    GENERAL, LAYERS, Definition, Dependency, Method, PropertyTemplate, Repository, Template, Value, View, check_name, kind_of, split,
+    GENERAL,
+    LAYERS,
+    Definition,
+    Dependency,
+    Method,
+    PropertyTemplate,
+    Repository,
+    Template,
+    Value,
+    View,
+    check_name,
+    kind_of,
+    split,
 )  # fmt: skip
 
 TEXT_MAX = 65536  # characters of one str
@@ -113,19 +125,21 @@ def _check_property_template(path: str, known: PropertyTemplate) -> None:
 
 def check_definition(definition: Definition, of: str) -> None:
     """What one layer says of the service or instance `of`."""
-    for path, value in composing.paths_of(definition):
-        place = f"{of} {path}"
-        check_path(path)
-        if path.startswith("groups/"):
-            check_value(value, place)
-        else:
-            check_part(place, value)
-    for group, properties in definition.groups.items():
-        if not properties:
-            raise InvalidServiceError(f"{of}: the group {group!r} has no properties")
-    for mask in definition.masked:
-        check_path(mask)
-    check_value(definition.description, f"{of} description")
+    try:
+        for path, value in composing.paths_of(definition):
+            check_path(path)
+            if path.startswith("groups/"):
+                check_value(value, path)
+            else:
+                check_part(path, value)
+        for group, properties in definition.groups.items():
+            if not properties:
+                raise InvalidServiceError(f"the group {group!r} has no properties")
+        for mask in definition.masked:
+            check_path(mask)
+        check_value(definition.description, "description")
+    except InvalidServiceError as error:
+        raise InvalidServiceError(f"{of}: {error}") from None
 
 
 # --- by templates ---------------------------------------------

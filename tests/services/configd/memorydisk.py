@@ -49,7 +49,8 @@ class MemoryDisk(Disk):
         """As a process finds it that starts after this one was killed."""
         new = MemoryDisk()
         new.inodes = {number: Inode(one.cached, one.durable, list(one.pending)) for number, one in self.inodes.items()}
-        new.cached, new.history, new.directories = dict(self.cached), {k: list(v) for k, v in self.history.items()}, set(self.directories)
+        new.cached, new.directories = dict(self.cached), set(self.directories)
+        new.history = {path: list(history) for path, history in self.history.items()}
         new._next = self._next
         return new
 

@@ -16,7 +16,8 @@ from kvoshim.services.configd.engine import Engine
 from kvoshim.services.configd.files import kept
 from kvoshim.services.configd.storage import Storage
 from kvoshim.services.core.model import Repository
-from kvoshim.services.core.operations import Import, keeps_nothing, transact
+from kvoshim.services.core.operations import Import, keeps_nothing
+from kvoshim.services.core.transacting import transact
 
 WHERE, VOLATILE = "/repository", "/run"
 SEEDS = range(10)
@@ -59,6 +60,7 @@ class Acknowledged:
 
 def steps(engine: Engine, random: Random, acknowledged: Acknowledged, batches: int):
     """Commits of one to four transactions, and everything else that a daemon does in between; yields after each."""
+    job = None
     for _ in range(batches):
         for _ in range(random.choice((1, 1, 2, 4))):
             try:
@@ -77,11 +79,16 @@ def steps(engine: Engine, random: Random, acknowledged: Acknowledged, batches: i
                 yield False
             else:
                 acknowledged.commit(engine)
-        if random.random() < 0.12:
-            try:
+        try:
+            if job is not None and random.random() < 0.5:  # its files were being written while commits went on
+                engine.storage.end_checkpoint(job, engine.storage.write_checkpoint(job))
+                job = None
+            elif job is None and random.random() < 0.2:
+                job = engine.storage.begin_checkpoint(engine.repository)
+            elif job is None and random.random() < 0.1:
                 engine.checkpoint()
-            except StorageError:
-                pass
+        except StorageError:
+            job = None
         if random.random() < 0.1:
             try:
                 engine.backup_imports()
@@ -144,10 +151,10 @@ def test_at_least_5000_crash_points(capsys):
         disk = CrashPoints(random, acknowledged, count).attach(MemoryDisk())
         engine = opened(disk)
         engine.add((Import(service="web", instances={"default": histories.definition(random)}),))
-        for _ in range(12):
-            for _ in steps(engine, random, acknowledged, 1):
+        for _ in range(3):
+            for _ in steps(engine, random, acknowledged, 4):
                 pass
-            if random.random() < 0.08:  # in between it ends in order, and begins again
+            if random.random() < 0.3:  # in between it ends in order, and begins again
                 engine.storage.close()
                 engine = opened(disk)
         assert engine.repository.revision
