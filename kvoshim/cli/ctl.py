@@ -34,9 +34,9 @@ def path_of(daemon: str) -> str:
     if "/" in daemon:
         return daemon
     if daemon == "controller":
-        from kvoshim.kvo.paths import control_path, controller_path
+        from kvoshim.kvo import finding, paths
 
-        return control_path(controller_path())
+        return paths.control_path(finding.controller(*paths.place()))
     from kvoshim.directories import private_directory
 
     return os.path.join(private_directory(), f"{daemon}.ctl")

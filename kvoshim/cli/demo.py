@@ -23,8 +23,8 @@ def run(args):
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="kvoshim-demo-") as directory:
         try:
-            changes = observing.observe(directory, args.seconds * 0.4, console)
-            console.print(f"observed {changes} changes\n")
+            changes, missed = observing.observe(args.seconds * 0.4, console)
+            console.print(f"observed {changes} changes; the publisher was killed: missed in the registry after {missed * 1e3:.1f} ms\n")
         except Exception as error:
             failures.append(f"observation: {error}")
         try:

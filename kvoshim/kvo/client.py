@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING
 
 from kvoshim import _memory
 from kvoshim._delivery import Group
-from kvoshim.errors import DeliveryError, ForkedError, KvoshimError
-from kvoshim.kvo import drivers, launch, paths, wire
+from kvoshim.errors import ControllerUnavailableError, DeliveryError, ForkedError, KvoshimError
+from kvoshim.kvo import drivers, finding, launch, paths, wire
 from kvoshim.kvo.direct import Direct
 from kvoshim.kvo.drivers import Driver, LoopDriver, ManualDriver, ThreadDriver
 from kvoshim.kvo.handle import Handle
@@ -50,8 +50,9 @@ class Client(Requesting, Intake, Reconnecting, Watching):
     """Shared by all users in the process of one controller path and driver; get one by acquire(), give it back by
     release()."""
 
-    def __init__(self, path: str, autostart: bool, driver: Driver, key: tuple | None) -> None:
+    def __init__(self, path: str, autostart: bool, driver: Driver, key: tuple | None, registry: str = "") -> None:
         self.path = path
+        self.registry = registry  # the scope of the registry that its controller belongs to; empty: its path was chosen
         self.autostart = autostart
         self.key = key
         self.pid = os.getpid()
@@ -74,7 +75,7 @@ class Client(Requesting, Intake, Reconnecting, Watching):
         self._fresh: dict[tuple[Handle, int], object] = {}  # what was read in this turn, by slot
         self._suspects: set[Handle] = set()
         self._pause = 0.0  # before the next attempt to reconnect
-        self._link = launch.connect(path, autostart)
+        self._link = launch.connect(path, autostart, registry)
         self.driver = driver
         try:
             driver.begin(self)
@@ -87,21 +88,35 @@ class Client(Requesting, Intake, Reconnecting, Watching):
         """A client for a controller, connected. thread: True: taken in by a thread; None: by the running event loop if
         there is one, else by a thread; False: by the running event loop, else by hand. ControllerUnavailableError,
         ProtocolError."""
-        path = paths.controller_path(path)
+        own, registry = paths.place(path)
         loop = running_loop() if not thread else None
         with _clients_lock:
             if loop is None and thread is False:
-                client = cls(path, autostart, ManualDriver(), None)
+                client = cls._connected(own, registry, autostart, ManualDriver, None)
                 _private.add(client)
             else:
-                key = path, autostart, id(loop) if loop is not None else 0
+                key = own, autostart, id(loop) if loop is not None else 0
                 client = _clients.get(key)
                 if client is not None and not client.driver.usable():  # of a loop that was closed, with the same id
                     client = None
                 if client is None:
-                    client = _clients[key] = cls(path, autostart, LoopDriver(loop) if loop is not None else ThreadDriver(), key)
+                    make = ThreadDriver if loop is None else lambda: LoopDriver(loop)
+                    client = _clients[key] = cls._connected(own, registry, autostart, make, key)
             client.users += 1
             return client
+
+    @classmethod
+    def _connected(cls, own: str, registry: str, autostart: bool, make: Callable[[], Driver], key: tuple | None) -> Client:
+        """A client of the controller that the registry knows; of the one at its own place, if that one does not answer."""
+        path = finding.controller(own, registry)
+        if path != own:
+            try:
+                client = cls(path, False, make(), key, registry)
+                client.autostart = autostart
+                return client
+            except ControllerUnavailableError as error:
+                log.warning("what is registered as the controller is of no use: %s", error)
+        return cls(own, autostart, make(), key, registry)
 
     def release(self) -> None:
         """Gives a client back; the last one closes the connection and ends its driver."""

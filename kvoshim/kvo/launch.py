@@ -21,8 +21,8 @@ from kvoshim.kvo.link import Link
 START_S = 20.0  # to wait for a controller to come up, whoever starts it
 
 
-def connect(path: str, autostart: bool) -> Link:
-    """A link to the controller at `path`, which is started if there is none.
+def connect(path: str, autostart: bool, registry: str = "") -> Link:
+    """A link to the controller at `path`, which is started if there is none, and registers in the registry of that scope then.
 
     ControllerUnavailableError if none runs and `autostart` is false, or if none could be started.
     """
@@ -35,10 +35,10 @@ def connect(path: str, autostart: bool) -> Link:
             raise ControllerUnavailableError(
                 f"{error}; start one with `kvoshim controller`, or allow autostart"
             ) from None
-    return _start(path)
+    return _start(path, registry)
 
 
-def _start(path: str) -> Link:
+def _start(path: str, registry: str) -> Link:
     deadline = time.monotonic() + START_S
     try:
         lock = os.open(paths.start_lock(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -53,7 +53,7 @@ def _start(path: str) -> Link:
                 raise
             except ControllerUnavailableError as error:
                 if locked:
-                    _spawn(path, deadline)
+                    _spawn(path, registry, deadline)
                     locked = False  # next round: the link, or another try if the controller went down again
                 if time.monotonic() > deadline:
                     raise ControllerUnavailableError(
@@ -72,13 +72,15 @@ def _try_lock(fd: int) -> bool:
         return False
 
 
-def _spawn(path: str, deadline: float) -> None:
+def _spawn(path: str, registry: str, deadline: float) -> None:
     if not sys.executable:
         raise ControllerUnavailableError(
             "no controller can be started: this program does not know its Python "
             "interpreter; start `kvoshim controller` by hand"
         )
     command = [sys.executable, "-P", "-m", "kvoshim", "controller", "--socket", path, "--detach"]
+    if registry:
+        command += ["--registry", registry]
     try:
         code, text = background.run(command, max(1.0, deadline - time.monotonic()))
     except LaunchError as error:

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from kvoshim._values import check_name
-from kvoshim.errors import ClosedError, InvalidNameError, KvoshimError
+from kvoshim.errors import ClosedError, InvalidNameError, KvoshimError, UnknownNameError
 from kvoshim.kvo.change import Change, Options
 from kvoshim.kvo.changes import Changes, wake
 from kvoshim.kvo.client import Client, running_loop
+from kvoshim.kvo.elsewhere import Elsewhere, is_entry
 from kvoshim.kvo.every import Every
 from kvoshim.kvo.handle import Handle
 from kvoshim.kvo.keys import Selector
@@ -25,11 +26,12 @@ _MODES = {"latest": Observation, "every": Every}
 _DELIVERIES = {"controller": 0, "auto": 1, "direct": 2}
 
 
-class Observer:
+class Observer(Elsewhere):
     """Reads and observes the values that observables publish.
 
-    A target is an observable's name, or the PID of a process that has exactly one. controller, autostart: as for
-    Observable.
+    A target is an observable's name, or the PID of a process that has exactly one, or what the registry has found: an Entry. A name
+    that the controller does not know is looked for in the registry: an observable at another controller that is seen from here (a
+    semi-private group sees its user's), or the process that is registered under that name. controller, autostart: as for Observable.
 
     thread: where changes are taken in and callbacks run. True: on one background thread for the whole process. None (the
     default): on the asyncio event loop (uvloop's as well) that is running where this object is made, without a thread; on
@@ -44,8 +46,11 @@ class Observer:
     ) -> None:
         self._client = Client.acquire(controller, autostart, thread)
         self._handles = self._client.handles
+        self._thread = thread
+        self._others: dict[str, Observer] = {}  # at other controllers, by path
+        self._found: dict[str, tuple[Observer, str | int]] = {}  # what this controller does not know, and the registry does
         self._observations: set[Observation] = set()
-        self._finalizer = weakref.finalize(self, _release_elsewhere, self._client, self._observations)
+        self._finalizer = weakref.finalize(self, _release_elsewhere, self._client, self._observations, self._others)
         self._finalizer.atexit = False
 
     # --- reading ---------------------------------------------
@@ -91,8 +96,21 @@ class Observer:
 
     def _open(self, target: str | int) -> Handle:
         self._check(target)
+        where, target = self._whereabouts(target)
+        if where is not self:
+            return where._open(target)
         handle = self._handles.get(target)
-        return self._client.open(target) if handle is None else handle
+        if handle is not None:
+            return handle
+        try:
+            return self._client.open(target)
+        except UnknownNameError:
+            found = self._look_elsewhere(target)
+            if found is None:
+                raise
+            handle = found[0]._open(found[1])
+            self._found[target] = found
+            return handle
 
     def _check(self, target: str | int) -> None:
         if self.closed:
@@ -132,6 +150,12 @@ class Observer:
         callback is logged and goes no further. InvalidKeyError, UnknownNameError, AmbiguousTargetError,
         LimitError.
         """
+        self._check(target)
+        where, there = self._whereabouts(target, self._looks(wait))
+        if where is not self or there is not target:
+            return where.observe(
+                there, key, callback, options=options, mode=mode, delivery=delivery, since=since, own=own, weak=weak, wait=wait
+            )
         observation = self._observation(
             target, key, callback, options=options, mode=mode, delivery=delivery, since=since, own=own, weak=weak, wait=wait
         )
@@ -142,6 +166,10 @@ class Observer:
         """As observe(), for a coroutine: the event loop goes on while the controller answers."""
         import asyncio
 
+        self._check(target)
+        where, there = self._whereabouts(target, self._looks(how.get("wait", True)))
+        if where is not self or there is not target:
+            return await where.observe_async(there, key, callback, **how)
         observation = self._observation(target, key, callback, **how)
         if not self._client.driver.attended:
             self._client.observe(observation)
@@ -197,6 +225,10 @@ class Observer:
         get(timeout), or a descriptor for select. limit: how many wait at most to be taken in mode 'every'; beyond them the
         oldest are dropped and counted as missed. Otherwise as observe(). Where an event loop runs, this does not wait for the
         controller: `async with`, `async for` and get() do, and raise its errors."""
+        self._check(target)
+        where, there = self._whereabouts(target, self._looks(how.get("wait", True)))
+        if where is not self or there is not target:
+            return where.changes(there, key, limit=limit, **how)
         changes = Changes(self._client, limit, how.get("mode", "latest") == "every")
         observation = self._observation(target, key, changes.put, **how)
         if running_loop() is not None and self._client.driver.attended:
@@ -271,7 +303,7 @@ class Observer:
         afterwards."""
         if self._finalizer.detach() is not None:
             self._handles = {}
-            _release(self._client, self._observations)
+            _release(self._client, self._observations, self._others)
 
     @property
     def closed(self) -> bool:
@@ -285,9 +317,11 @@ class Observer:
 
 
 def _check_target(target: object) -> None:
+    if is_entry(target):
+        return
     if isinstance(target, bool) or not isinstance(target, (str, int)):
         raise InvalidNameError(
-            f"a target is the name of an observable or a PID, not a {type(target).__qualname__}"
+            f"a target is the name of an observable, a PID or an entry of the registry, not a {type(target).__qualname__}"
         )
     if isinstance(target, str):
         check_name(target)
@@ -302,16 +336,18 @@ def _weak(callback: Callable[[Change], object]) -> Any:
         return weakref.ref(callback)
 
 
-def _release(client: Client, observations: set[Observation]) -> None:
+def _release(client: Client, observations: set[Observation], others: dict[str, Observer]) -> None:
     for observation in list(observations):
         observation.close()
+    for other in list(others.values()):
+        other.close()
     client.release()
 
 
-def _release_elsewhere(client: Client, observations: set[Observation]) -> None:
+def _release_elsewhere(client: Client, observations: set[Observation], others: dict[str, Observer]) -> None:
     """For an Observer that was collected: a finalizer may run in the middle of anything."""
     try:
         client.check()
-        threading.Thread(target=_release, args=(client, observations), daemon=True).start()
+        threading.Thread(target=_release, args=(client, observations, others), daemon=True).start()
     except (RuntimeError, KvoshimError):  # a forked child, or the interpreter is going down
         pass

@@ -1,35 +1,58 @@
-"""Where the controller is: one per user, unless KVOSHIM_CONTROLLER names a socket."""
+"""Where the controller is: one per user, unless a private registry gives its group one of its own, or KVOSHIM_CONTROLLER names a
+socket."""
 
 from __future__ import annotations
 
 import os
 
 from kvoshim.directories import private_directory
-from kvoshim.errors import ControllerUnavailableError, DirectoryError
+from kvoshim.errors import ControllerUnavailableError, DirectoryError, RegistryPlaceError
 
+_NAME = "controller.sock"
 _PATH_MAX = 107 - len(".standby.lock")  # bytes of a Unix socket's path, with room for our suffixes
 
 
 def controller_path(path: str | os.PathLike[str] | None = None) -> str:
-    """The path of the controller's socket: `path`, else KVOSHIM_CONTROLLER, else the user's own.
+    """The path of the controller's socket: `path`, else KVOSHIM_CONTROLLER, else as own_place() says. ControllerUnavailableError."""
+    return place(path)[0]
 
-    The user's own lies in $XDG_RUNTIME_DIR/kvoshim or /tmp/kvoshim-UID, which is made with mode 0700 and must
-    belong to the user. ControllerUnavailableError if it does not, or if the path is longer than a socket's
-    may be.
-    """
+
+def place(path: str | os.PathLike[str] | None = None) -> tuple[str, str]:
+    """The same, and the scope of the registry that the controller is to be found in; empty: its place was chosen."""
     chosen = os.fspath(path) if path is not None else os.environ.get("KVOSHIM_CONTROLLER", "")
-    if not chosen:
-        try:
-            chosen = os.path.join(private_directory(), "controller.sock")
-        except DirectoryError as error:
-            raise ControllerUnavailableError(f"{error}; or set KVOSHIM_CONTROLLER") from None
-    chosen = os.path.abspath(chosen)
-    if len(os.fsencode(chosen)) > _PATH_MAX:
+    own, registry = (chosen, "") if chosen else own_place()
+    return checked(own), registry
+
+
+def own_place() -> tuple[str, str]:
+    """Where the controller is that nobody has chosen a place for, and the scope of its registry.
+
+    In a private registry's directory while that registry lives; else $XDG_RUNTIME_DIR/kvoshim or /tmp/kvoshim-UID, which is made with
+    mode 0700 and must belong to the user. ControllerUnavailableError if it does not.
+    """
+    from kvoshim.registry import seat  # not for those who have chosen a place
+
+    scope = seat.choose()
+    try:
+        if scope.private and scope.places()[0].holder():
+            return os.path.join(scope.directory, _NAME), scope.text
+    except RegistryPlaceError:
+        pass  # as if it did not live
+    try:
+        return os.path.join(private_directory(), _NAME), "host" if scope.public else "user"
+    except DirectoryError as error:
+        raise ControllerUnavailableError(f"{error}; or set KVOSHIM_CONTROLLER") from None
+
+
+def checked(path: str) -> str:
+    """The whole path. ControllerUnavailableError if it is longer than a socket's may be."""
+    path = os.path.abspath(path)
+    if len(os.fsencode(path)) > _PATH_MAX:
         raise ControllerUnavailableError(
-            f"the controller's path {chosen!r} is longer than {_PATH_MAX} bytes; "
+            f"the controller's path {path!r} is longer than {_PATH_MAX} bytes; "
             "set KVOSHIM_CONTROLLER to a shorter one"
         )
-    return chosen
+    return path
 
 
 def channel_path(path: str) -> str:

@@ -40,7 +40,7 @@ class Reconnecting:
     def _attempt(self) -> bool:
         """Tries to connect and to hand in what this process has."""
         try:
-            link = launch.connect(self.path, self.autostart)
+            link = launch.connect(self.path, self.autostart, self.registry)
             link.counted = self.tally.totals()
             try:
                 self._hand_in(link)

@@ -192,13 +192,20 @@ class Stage:
 
     def registry_pids(self) -> list[int]:
         """The registries that run here, whoever started them."""
+        return self._pids("serve")
+
+    def controller_pids(self) -> list[int]:
+        """The same of controllers of Key-Value Observation."""
+        return self._pids("controller")
+
+    def _pids(self, word: str) -> list[int]:
         found = []
         for process in psutil.process_iter():
             try:
                 if (
                     process.status() != psutil.STATUS_ZOMBIE
                     and process.environ().get("KVOSHIM_REGISTRY_CONFIG") == self.environment["KVOSHIM_REGISTRY_CONFIG"]
-                    and "serve" in process.cmdline()
+                    and word in process.cmdline()
                 ):
                     found.append(process.pid)
             except psutil.Error:
@@ -219,9 +226,10 @@ class Stage:
                     process.terminate()
                 process.wait(WAIT_S)
                 process.stderr.close()
-            for pid in self.registry_pids():  # started by clients
-                os.kill(pid, signal.SIGTERM)
-            until(lambda: not self.registry_pids(), "the registries end at SIGTERM")
+            for pids in (self.controller_pids, self.registry_pids):  # started by clients
+                for pid in pids():
+                    os.kill(pid, signal.SIGTERM)
+                until(lambda pids=pids: not pids(), "the daemons end at SIGTERM")
             shutil.rmtree(self.directory)
 
 

@@ -15,6 +15,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from kvoshim._monitor import Monitor
 from kvoshim._table import TableWriter
@@ -36,6 +37,9 @@ from kvoshim.kvo.controller.monitoring import Monitoring
 from kvoshim.kvo.controller.quota import Limits
 from kvoshim.kvo.controller.registering import Registering
 from kvoshim.kvo.controller.session import Session
+
+if TYPE_CHECKING:
+    from kvoshim.kvo.controller.registrar import Registrar
 
 log = logging.getLogger("kvoshim.controller")
 
@@ -61,6 +65,7 @@ class Catalog(Registering, Monitoring):
         self._turn = 0
         self.changed: set[Session] = set()  # sessions that have something to be sent
         self.counts = Counts()
+        self.registrar: Registrar | None = None  # who lets the registry know
 
     # --- observables ---------------------------------------------
 
@@ -129,6 +134,8 @@ class Catalog(Registering, Monitoring):
         store.base = monitor.highest()
         self._claims.pop(name, None)
         log.info("%s publishes %r", session, name)
+        if self.registrar is not None:
+            self.registrar.publish(name, session.pid, session.program)
         return store, moving
 
     def move_in(self, store: Store, registrations: set[Registration]) -> None:
@@ -189,6 +196,8 @@ class Catalog(Registering, Monitoring):
             store.monitor.owner_pid,
             ", its values are discarded" if discard else "",
         )
+        if self.registrar is not None:
+            self.registrar.end(store.name)
         store.owner = None
         store.ended = time.monotonic()
         self._unwatch(store)

@@ -16,7 +16,7 @@ import resource
 import secrets
 import selectors
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kvoshim import identity, process
 from kvoshim._table import TableWriter
@@ -33,12 +33,16 @@ from kvoshim.kvo.term import Term
 from kvoshim.process.pidfile import PidFile
 from kvoshim.process.process import Shutdown
 
+if TYPE_CHECKING:
+    from kvoshim.kvo.controller.registrar import Registrar
+
 log = logging.getLogger("kvoshim.controller")
 
 _REPAIR_S = 1.0
 _RETRY_S = 0.005  # for what a client had no room for
 _EXPIRE_S = 10.0  # between looks at what has been silent, idle or retained for too long
 _DETACHED_IDLE_S = 60.0
+_ORPHAN_S = 0.2  # between looks whether the last client has left
 _BEATS = 4  # in the time after which a controller counts as hung
 _TERM_S = 0.02  # between looks whether this is still the one
 
@@ -77,6 +81,12 @@ class ControllerProcess(process.Process[Settings]):
         )
 
         parser.add_argument(
+            "--registry",
+            metavar="SCOPE",
+            help="register there (user, host, private:DIR, semi-private:DIR), or nowhere: none (default: in the registry of this "
+            "process's scope, if the place is the one that clients look at by themselves; else nowhere)",
+        )
+        parser.add_argument(
             "--standby",
             action="store_true",
             help="wait until the controller at this path has ended (or is hung, if the configuration says so) and take its place",
@@ -102,6 +112,8 @@ class ControllerProcess(process.Process[Settings]):
             self._exporter: Exporter | None = None
             self._standby: Standby | None = None
             self._term: Term | None = None
+            self._registrar: Registrar | None = None
+            self._orphaned = False  # the group that it serves has ended
             self._looked = 0.0  # when the term was looked at last
             soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard if hard != resource.RLIM_INFINITY else soft, hard))
@@ -135,7 +147,9 @@ class ControllerProcess(process.Process[Settings]):
         return _DETACHED_IDLE_S if self.arguments.detach else 0.0
 
     def start(self) -> None:
-        self.path = paths.controller_path(self.arguments.socket)
+        self.path, self._scope = paths.place(self.arguments.socket)
+        if self.arguments.registry is not None:
+            self._scope = "" if self.arguments.registry == "none" else self.arguments.registry
         self._timer = None
         if self.arguments.standby:
             self._standby = Standby(self.loop, self.path, self.settings, self._take_over)
@@ -173,7 +187,19 @@ class ControllerProcess(process.Process[Settings]):
         self._metrics = Metrics(self.statistics, self._catalog, self._listener.service.sessions)
         self._exporter = Exporter(self.loop, self._metrics)
         self._exporter.configure(self.settings.metrics)
+        if self._scope:
+            from kvoshim.kvo.controller.registrar import Registrar  # most of it is not needed by who has a place of its own
+
+            self._registrar = Registrar(self.loop, self._scope, self.path, {"term": self._term.number}, self._orphan)
+            self._catalog.registrar = self._registrar
         log.info("controller of PID %d serves %s", os.getpid(), self.path)
+
+    def _orphan(self) -> None:
+        """The private registry has ended, and nobody else finds this controller: it ends with its last client."""
+        log.info("the group of this controller has ended")
+        self._orphaned = True
+        self._expire_s = _ORPHAN_S
+        self._plan()
 
     def _beat(self) -> float:
         """A sign of life; returns the time."""
@@ -207,6 +233,9 @@ class ControllerProcess(process.Process[Settings]):
             self._timer.cancel()
         if self._exporter is not None:
             self._exporter.close()
+        if self._registrar is not None:
+            self._registrar.close()
+            self._registrar = self._catalog.registrar = None
         if self._listener is not None:
             self._listener.close()
             self._catalog.close()
@@ -228,6 +257,7 @@ class ControllerProcess(process.Process[Settings]):
             "observables": {"live": live, "ended": len(self._catalog.stores) - live},
             "metrics": self._exporter.address,
             "term": self._term.number,
+            "registry": None if self._registrar is None else {"scope": self._scope, "trouble": self._registrar.trouble},
         }
 
     # --- the loop's sleeper ---------------------------------------------
@@ -277,7 +307,7 @@ class ControllerProcess(process.Process[Settings]):
         if beat < math.inf:
             return min(beat, self._expired + self._expire_s)
         kept = self._catalog.limits.retain_s and self._catalog.stores
-        if self._listener.greeting or not self._listener.accepting or self._idle_exit_s or kept:
+        if self._listener.greeting or not self._listener.accepting or self._idle_exit_s or kept or self._orphaned:
             return self._expired + self._expire_s
         return None
 
@@ -295,7 +325,10 @@ class ControllerProcess(process.Process[Settings]):
             self._catalog.expire()
             self._listener.drop_silent()
             self._listener.accept_again()
-            if self._listener.clients or self._catalog.stores or not self._idle_exit_s:
+            if self._orphaned and not self._listener.clients:
+                log.info("the last of its group has left: the controller ends")
+                self.controller.shutdown()
+            elif self._listener.clients or self._catalog.stores or not self._idle_exit_s:
                 self._busy_at = now
             elif now - self._busy_at >= self._idle_exit_s:
                 log.info("no clients for %g s: the controller ends", self._idle_exit_s)

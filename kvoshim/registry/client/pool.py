@@ -47,6 +47,14 @@ def _known(key: tuple[str, int]) -> Client | None:
     return client
 
 
+def connected(scope: seat.Scope) -> Client | None:
+    """A client that this process has for a scope already, if it is connected."""
+    for one in list(_clients.values()):
+        if one.scope == scope and one.usable() and one.link is not None:
+            return one
+    return None
+
+
 def client(reach: str | seat.Scope | None = None) -> Client:
     """The client for a reach, connected. Waits until there is a registry. RegistryUnavailableError."""
     loop = running_loop()
