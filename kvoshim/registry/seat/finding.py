@@ -45,6 +45,8 @@ log = logging.getLogger("kvoshim.registry")
 
 ANSWER_S = 1.0  # for what listens at the recorded place to prove itself
 _PAUSE_S = (0.005, 0.1)  # first and longest, between two looks
+_STARTING_S = 0.04  # the least, while another starts the daemon: it needs the processor, and a thousand may be waiting
+_FAR_S = 0.3  # between looks into the home directory, each of which takes a thread
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +103,7 @@ class _Search:
         self._read: dict[Place, Reading] = {}
         self._vain: dict[Record, float] = {}  # who was tried in vain, and when to try again
         self._pause = _PAUSE_S[0]
+        self._far = 0.0  # when to look into the home directory again
         self._waits = False  # somebody may be becoming the registry
 
     def run(self) -> Contact:
@@ -123,7 +126,12 @@ class _Search:
 
     def _look(self) -> Contact | None:
         self._waits = False
+        far = time.monotonic() >= self._far
+        if far:
+            self._far = time.monotonic() + _FAR_S
         for place in self.places:
+            if place.far and not far:
+                continue
             try:
                 reading = self._read.get(place)
                 if reading is None or reading.signature != place.signature():
@@ -177,7 +185,9 @@ class _Search:
         try:
             with self.places[0].starting() as first:
                 if not first:
+                    self._pause = max(self._pause, _STARTING_S)
                     return None
+                self._far = 0.0
                 if (found := self._look()) is not None:
                     return found
                 if not self._holder():
