@@ -3,8 +3,9 @@
     python soak.py [--processes 200] [--kills 100]
 
 After each kill: exactly one new registry, all live processes registered again with the identity that they had, no dead one listed,
-names owned by who owned them, and no search with a gap or a false removal. Every tenth time a process is killed with the registry,
-and another one begins. Prints how long it took until all were registered again; fails loudly.
+names owned by who owned them, and no search with a gap or a false removal: a change that is made while there is no registry, and one
+behind it, are told to every search, once. Every tenth time a process is killed with the registry, and another one begins. Prints how
+long it took until all were registered again; fails loudly.
 """
 
 from __future__ import annotations
@@ -44,8 +45,14 @@ class Child:
         self._lines = os.fdopen(self._answer, "r")
 
     def state(self) -> dict:
-        os.write(self._ask, b"?")
+        return self.do("?")
+
+    def do(self, command: str) -> dict:
+        self.tell(command)
         return json.loads(self._lines.readline())
+
+    def tell(self, command: str) -> None:
+        os.write(self._ask, command.encode() + b"\n")
 
     def end(self, number: int) -> None:
         os.kill(self.pid, number)
@@ -60,10 +67,13 @@ def live(number: int, asking: int, answering: int) -> None:
     seen: dict[int, int] = {}  # pids by id
     problems: list[str] = []
     removed: list[int] = []
+    rounds: list[int] = []  # of the process that changes
 
     def told(event) -> None:
         if event.entry is None:
             return
+        if event.kind == "changed" and (turn := event.entry.metadata.get("round")) != event.before.metadata.get("round"):
+            rounds.append(turn)
         if event.kind in ("present", "added"):
             if event.entry.id in seen:
                 problems.append(f"{event.kind} again: {event.entry}")
@@ -73,10 +83,13 @@ def live(number: int, asking: int, answering: int) -> None:
 
     mine = registry.register(f"n{number % 50}", address=f"/{number}")
     search = registry.watch("*", told)
-    while os.read(asking, 1):
+    commands = os.fdopen(asking, "r")
+    while command := commands.readline().strip():
+        if command != "?":
+            mine.update(metadata={"round": int(command)})
         entries = [(entry.id, entry.pid, entry.token, entry.name) for entry in registry.find()]
         state = {"id": mine.id, "token": mine.token, "error": str(mine.error or ""), "entries": entries, "problems": problems,
-                 "removed": removed}  # fmt: skip
+                 "removed": removed, "rounds": rounds}  # fmt: skip
         os.write(answering, json.dumps(state).encode() + b"\n")
     search.close()
 
@@ -103,6 +116,19 @@ def main() -> None:
         record = seat.Scope().places()[0].read().record
         return record.pid if record is not None and os.path.exists(f"/proc/{record.pid}") else 0
 
+    def daemons() -> list[int]:
+        """All registries of this directory that live, whoever they think they are."""
+        found = []
+        for pid in (name for name in os.listdir("/proc") if name.isdecimal()):
+            try:
+                words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+                environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if b"serve" in words and f"XDG_RUNTIME_DIR={directory}".encode() in environment:
+                found.append(int(pid))
+        return found
+
     def status() -> dict:
         try:
             with ControlClient(str(directory / "kvoshim" / "registry.ctl")) as client:
@@ -121,21 +147,29 @@ def main() -> None:
             before = until(holder, "there is a registry")
             os.kill(before, signal.SIGKILL)
             begun = time.monotonic()
+            children[0].tell(str(2 * kill + 1))  # a change that there is no registry for
             if kill % 10 == 9:
-                victim = children.pop(kill % len(children))
+                victim = children.pop(1 + kill % (len(children) - 1))
                 victim.end(signal.SIGKILL)
                 dead.add(victim.pid)
             daemon = until(lambda before=before: (pid := holder()) != before and pid, "there is another registry")
             until(lambda: (now := status())["settled"] and now["entries"] == len(children), f"kill {kill}: all are registered again")
             took.append(time.monotonic() - begun)
+            json.loads(children[0]._lines.readline())  # it is made now
+            children[0].do(str(2 * kill + 2))
             pids = sorted(child.pid for child in children)
             for child in children:
                 what = f"kill {kill}: {child.pid} sees all"
                 until(lambda child=child: sorted(pid for _, pid, _, _ in child.state()["entries"]) == pids, what)
+            for child in children:  # those that came later have seen less, and without a gap
+                until(lambda child=child: (seen := child.state()["rounds"]) and seen[-1] == 2 * kill + 2, f"kill {kill}: the change is told")
             states = {child.pid: child.state() for child in children}
+            until(lambda daemon=daemon: daemons() == [daemon], f"kill {kill}: exactly one registry")
             for pid, state in states.items():
                 assert not state["problems"] and not state["error"], (kill, pid, state["problems"], state["error"])
                 assert set(state["removed"]) <= dead, (kill, pid, "somebody who lives was removed")
+                seen = state["rounds"]
+                assert seen == list(range(seen[0], 2 * kill + 3)), (kill, pid, "its search has a gap", seen)
                 if pid in identities:
                     assert state["id"] == identities[pid], (kill, pid, "it is registered as somebody else")
             entries = states[pids[0]]["entries"]
