@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from kvoshim.registry.entry import Entry, Metadata, Offer, Pattern, check_offer
+from kvoshim.registry.entry import Entry, Metadata, Offer, Pattern, check_name, check_offer
 from kvoshim.registry.seat import Scope, configure
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from kvoshim.registry.client.registration import Registration
     from kvoshim.registry.client.search import Search
 
-__all__ = ["Entry", "Event", "Registration", "Scope", "Search", "ask", "configure", "find", "owner", "ping", "register", "watch"]
+__all__ = ["Entry", "Event", "Registration", "Scope", "Search", "ask", "configure", "find", "lookup", "owner", "ping", "register", "watch"]
 _HOMES = {"Event": "mirror", "Registration": "registration", "Search": "search"}
 
 
@@ -91,6 +91,13 @@ def find(pattern: str = "*", *, reach: str | Scope | None = None) -> list[Entry]
     """The entries whose names match a glob, by name, each name's owner first. Read from shared memory. InvalidEntryError,
     RegistryUnavailableError."""
     return _client(reach).find(pattern)
+
+
+def lookup(name: str, *, reach: str | Scope | None = None) -> list[Entry]:
+    """The first entries of a name, the owner first, as the registry answers: for who does not trust what it has in memory. One name,
+    no pattern. InvalidEntryError, RegistryUnavailableError."""
+    check_name(name)
+    return _client(reach).lookup(name)
 
 
 def owner(name: str, *, reach: str | Scope | None = None) -> Entry | None:

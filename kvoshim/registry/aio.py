@@ -13,12 +13,13 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from kvoshim.registry import _offer
+from kvoshim.registry import _offer, wire
 from kvoshim.registry.client import asking, pool
+from kvoshim.registry.client.intake import Call
 from kvoshim.registry.client.mirror import Event
 from kvoshim.registry.client.registration import Registration
 from kvoshim.registry.client.search import Search
-from kvoshim.registry.entry import Entry, Metadata, Pattern
+from kvoshim.registry.entry import Entry, Metadata, Pattern, check_name
 from kvoshim.registry.seat import Scope
 
 
@@ -52,6 +53,19 @@ async def find(pattern: str = "*", *, reach: str | Scope | None = None) -> list[
 async def owner(name: str, *, reach: str | Scope | None = None) -> Entry | None:
     found = await find(name, reach=reach)
     return found[0] if found and found[0].token and found[0].name == name else None
+
+
+async def lookup(name: str, *, reach: str | Scope | None = None) -> list[Entry]:
+    check_name(name)
+    client = await pool.client_soon(reach)
+    future = asyncio.get_running_loop().create_future()
+
+    def finish(answer, error) -> None:
+        if not future.done():
+            future.set_result([] if answer is None else answer.entries) if error is None else future.set_exception(error)
+
+    client.start(Call(lambda number: wire.Find(number, name), finish))
+    return await future
 
 
 async def watch(pattern: str = "*", callback: Callable[[Event], object] | None = None, *, reach: str | Scope | None = None) -> Search:

@@ -21,6 +21,7 @@ VERSION = 1
 CLIENT_MAX = 16384  # bytes of one message
 REGISTRY_MAX = 65536
 TEXT_MAX = 8192  # bytes of what a process tells of itself
+FOUND_MAX = 8  # entries in an answer
 What = Literal["ping", "info", "statistics"]
 Text = Annotated[str, msgspec.Meta(max_length=TEXT_MAX)]
 
@@ -88,6 +89,13 @@ class Reply(Message, tag=7):
 
     number: int
     text: Text
+
+
+class Find(Message, tag=9):
+    """Asks who is registered under a name; answered by Found."""
+
+    request: int
+    name: Annotated[str, msgspec.Meta(max_length=255)]
 
 
 class Sync(Message, tag=8):
@@ -167,8 +175,15 @@ class Whole(Message, tag=42):
     """The store has what is registered on other hosts, too, as far as they can be heard."""
 
 
-CLIENT_MESSAGES = Hello | Register | Update | Deregister | Watch | Ask | Reply | Sync
-REGISTRY_MESSAGES = Welcome | Registered | Done | Failed | Changed | Settled | Asked | Answered | Owned | Lost | Whole
+class Found(Message, tag=43):
+    """The first FOUND_MAX of a name's line, the owner first; in a group, then those outside."""
+
+    request: int
+    entries: list[Entry]
+
+
+CLIENT_MESSAGES = Hello | Register | Update | Deregister | Watch | Ask | Reply | Find | Sync
+REGISTRY_MESSAGES = Welcome | Registered | Done | Failed | Changed | Settled | Asked | Answered | Owned | Lost | Whole | Found
 
 ERRORS: dict[str, type[errors.KvoshimError]] = {
     "entry": errors.InvalidEntryError,

@@ -219,6 +219,11 @@ class Client(Intake, Succession):
             named = mirror.named(pattern)  # most look for one name, and no name looks like a pattern
             return named or mirror.find(Pattern(pattern))
 
+    def lookup(self, name: str) -> list[Entry]:
+        """The same of one name, as the registry itself says."""
+        answer = self.request(lambda number: wire.Find(number, name))
+        return [] if answer is None else answer.entries
+
     def watch(self, search: Search) -> None:
         self.check()
         with self._lock:

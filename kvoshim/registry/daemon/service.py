@@ -17,7 +17,7 @@ from kvoshim.registry.daemon.policy import Policy
 from kvoshim.registry.daemon.session import Session
 from kvoshim.registry.daemon.settings import Limits
 from kvoshim.registry.daemon.shelf import Shelf
-from kvoshim.registry.entry import Entry
+from kvoshim.registry.entry import Entry, order
 
 log = logging.getLogger("kvoshim.registry")
 
@@ -49,6 +49,7 @@ class Service:
         self.outside = None  # who asks those that are registered elsewhere: outside.py, hosts.py
         self._questions: dict[int, tuple[Session, int, Session | None]] = {}  # number -> who asks, its request, who is asked
         self._numbers = itertools.count(1)
+        self._mirrored: dict[str, dict[tuple[int, str], Entry]] = {}  # what is other registries', by name
         self._telling = None  # the call that tells of changes
         self._next_round = 0.0
         self._handlers = {
@@ -58,6 +59,7 @@ class Service:
             wire.Watch: self._watch,
             wire.Ask: self._ask,
             wire.Reply: self._reply,
+            wire.Find: self._find,
             wire.Sync: self._sync,
         }
 
@@ -175,8 +177,13 @@ class Service:
         """Publishes what is another registry's, or takes it back."""
         for entry in put:
             self.shelf.put(entry)
+            self._mirrored.setdefault(entry.name, {})[entry.id, entry.host] = entry
         for entry in drop:
             self.shelf.drop(entry)
+            named = self._mirrored.get(entry.name, {})
+            named.pop((entry.id, entry.host), None)
+            if not named:
+                self._mirrored.pop(entry.name, None)
         if put or drop:
             self.tell()
 
@@ -284,6 +291,11 @@ class Service:
         if number not in self.catalogue:
             raise UnknownNameError(f"nothing is registered under number {number}")
         self._ask(_Elsewhere(finish), wire.Ask(0, number, what))
+
+    def _find(self, session: Session, message: wire.Find) -> None:
+        found = self.catalogue.line(message.name) + sorted(self._mirrored.get(message.name, {}).values(), key=order)
+        session.send(wire.Found(message.request, found[: wire.FOUND_MAX]))
+        self._flush(session)
 
     def _reply(self, session: Session, message: wire.Reply) -> None:
         question = self._questions.get(message.number)
