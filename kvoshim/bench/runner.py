@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 
-from kvoshim.bench import costs, drivers, loads, observation, peers
+from kvoshim.bench import costs, drivers, loads, names, observation, peers
 from kvoshim.bench.applications import mariadb, memcached, postgres, redis, web
 from kvoshim.bench.drivers import Context
 from kvoshim.bench.model import ALONE, CONTROL, CORE, KERNEL, RING, SHIM, Block, L, R
@@ -17,6 +17,7 @@ from kvoshim.bench.verdict import Row
 
 Progress = Callable[[str], None]
 APPLICATIONS = {"redis": redis, "pgbench": postgres, "memcached": memcached, "mariadb": mariadb, "web": web}
+BY_WAYS = {"observation": observation.run, "names": names.run}  # programs that know their peers themselves
 
 
 class Runner:
@@ -46,6 +47,7 @@ class Runner:
             "memcached": memcached.run,
             "web": web.run,
             "observation": observation.run,
+            "names": names.run,
         }
 
     def __enter__(self) -> "Runner":
@@ -61,7 +63,7 @@ class Runner:
         program = block.case.program
         if program in ("lock", "read"):
             return costs.missing(self.context)
-        if program == "observation":
+        if program in BY_WAYS:
             return None
         return APPLICATIONS.get(program, drivers).missing(block.case)
 
@@ -71,7 +73,7 @@ class Runner:
 
     def companions(self, block: Block) -> list[tuple[str, str, int]]:
         """Bare rings that run beside the block: (name, mode of the floor program, size)."""
-        if block.case.program == "observation":
+        if block.case.program in BY_WAYS:
             return []
         if block.case.ring is None:
             return [(L, "line", 8)]
@@ -116,7 +118,7 @@ class Runner:
                 row.absent[name] = reason
             elif row.placement in peers.PEERS[name].placements:
                 what = (self.context, row.block.case, row.block.size, row.placement, name)
-                run = observation.run if row.block.case.program == "observation" else peers.run_peer
+                run = BY_WAYS.get(row.block.case.program, peers.run_peer)
                 self.measure(row, name, partial(run, *what))
 
     def run_block(self, block: Block) -> list[Row]:

@@ -8,8 +8,8 @@ READY_S = 20
 Take = Callable[[bytes], None]
 
 
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + READY_S
+def until(condition: Callable[[], object], seconds: float = READY_S) -> None:
+    deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
             raise TimeoutError("a transport is not ready")
