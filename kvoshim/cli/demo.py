@@ -24,7 +24,7 @@ def run(args):
     with tempfile.TemporaryDirectory(prefix="kvoshim-demo-") as directory:
         try:
             changes, missed = observing.observe(args.seconds * 0.4, console)
-            console.print(f"observed {changes} changes; the publisher was killed: missed in the registry after {missed * 1e3:.1f} ms\n")
+            console.print(f"observed {changes} changes; the publisher was killed: the registry told after {missed * 1e3:.1f} ms\n")
         except Exception as error:
             failures.append(f"observation: {error}")
         try:

@@ -44,7 +44,8 @@ class Elsewhere:
         return self, target
 
     def _looks(self, wait: bool = True) -> bool:
-        """Whether it is worth a request to find out where a name is: a coroutine is held up only where there are several controllers."""
+        """Whether it is worth a request to find out where a name is: a coroutine is held up only where there may be several
+        controllers."""
         return wait and (running_loop() is None or self._client.registry.startswith("semi-private"))
 
     def _look_elsewhere(self, target: str | int) -> tuple[Observer, str | int] | None:

@@ -46,7 +46,8 @@ def glance(registry: str, *names: str) -> list[Entry]:
     try:
         found = look(Scope.parse(registry), names, _GLANCE_S)
     except (KvoshimError, OSError) as error:
-        log.log(logging.WARNING if isinstance(error, RegistryHungError) else logging.INFO, "nothing is known of %s: %s", names[0], error)
+        level = logging.WARNING if isinstance(error, RegistryHungError) else logging.INFO
+        log.log(level, "nothing is known of %s: %s", names[0], error)
         return []
     host = os.uname().nodename
     return [entry for entry in found if entry.uid in (0, os.geteuid()) and entry.host == host]

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from kvoshim.registry.client.registration import Registration
     from kvoshim.registry.client.search import Search
 
-__all__ = ["Entry", "Event", "Registration", "Scope", "Search", "ask", "configure", "find", "lookup", "owner", "ping", "register", "watch"]
+__all__ = [
+    "Entry", "Event", "Registration", "Scope", "Search", "ask", "configure", "find", "lookup", "owner", "ping", "register", "watch",
+]  # fmt: skip
 _HOMES = {"Event": "mirror", "Registration": "registration", "Search": "search"}
 
 

@@ -162,7 +162,8 @@ def main() -> None:
                 what = f"kill {kill}: {child.pid} sees all"
                 until(lambda child=child: sorted(pid for _, pid, _, _ in child.state()["entries"]) == pids, what)
             for child in children:  # those that came later have seen less, and without a gap
-                until(lambda child=child: (seen := child.state()["rounds"]) and seen[-1] == 2 * kill + 2, f"kill {kill}: the change is told")
+                last = 2 * kill + 2
+                until(lambda child=child, last=last: child.state()["rounds"][-1:] == [last], f"kill {kill}: the change is told")
             states = {child.pid: child.state() for child in children}
             until(lambda daemon=daemon: daemons() == [daemon], f"kill {kill}: exactly one registry")
             for pid, state in states.items():

@@ -1,5 +1,5 @@
-"""Bad input and faults, with the registry itself and its clients: each ends in a clear error, or in a registry that works. What the seat
-does in each case, in detail: seat/test_bad_files.py, seat/test_bad_places.py."""
+"""Bad input and faults, with the registry itself and its clients: each ends in a clear error, or in a registry that works. What the
+seat does in each case, in detail: seat/test_bad_files.py, seat/test_bad_places.py."""
 
 import contextlib
 import os

@@ -239,5 +239,5 @@ def test_a_glance_starts_nothing_and_keeps_nothing(observing):
 def test_the_demo_finds_its_processes_by_the_registry(observing):
     shown = observing.kvoshim("demo", "--seconds", "2", XDG_RUNTIME_DIR=str(observing.run), COLUMNS="200").stdout
     assert "found in a registry of the demo's own" in shown and "kvo:machine" in shown and "kvo-controller" in shown
-    assert "missed in the registry after" in shown
+    assert "the registry told after" in shown
     until(lambda: not observing.controller_pids() and not observing.registry_pids(), "nothing of the demo is left")

@@ -1,8 +1,8 @@
 """What names.py measures: for each way to find programs by name, how one is registered, found, and told of.
 
 server(arguments): a context manager that starts what has to run, and gives pids(). member(arguments): gives register(name), which
-returns what ends it. finder(arguments, ask): gives find(name). searcher(arguments, count, take): searches `count` times and gives run(),
-which calls take("added" or "removed", name) until standard input ends.
+returns what ends it. finder(arguments, ask): gives find(name). searcher(arguments, count, take): searches `count` times and gives
+run(), which calls take("added" or "removed", name) until standard input ends.
 """
 
 import asyncio

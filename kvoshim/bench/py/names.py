@@ -1,4 +1,5 @@
-"""How long it takes to find a program by its name, and to be told that one has come or gone: prints one line of JSON, as stream.py does.
+"""How long it takes to find a program by its name, and to be told that one has come or gone: prints one line of JSON, as stream.py
+does.
 
     names.py --over WAY --mode MODE --path PATH [--size N] [--searches S] [--processes P] [--seconds S] [--cpus OWN,OTHERS]
 
@@ -13,7 +14,6 @@ PATH.acks how long after it began their last search was told (as in notify.py).
 
 import argparse
 import json
-import os
 import signal
 import subprocess
 import sys
