@@ -49,6 +49,10 @@ KvoshimError
     RepositoryUnavailableError (ConnectionError)   no configd answers
   DirectoryError                        the user's own directory for sockets is not to be trusted
   LaunchError                           a daemon did not come up or did not end well: a kind for each step (process/launch.py)
+  SpawnerError                          the spawner has refused a request; .errno and .step
+    InvalidOrderError (ValueError)      an order or a part of it that no spawner would take
+    SpawnerUnavailableError (ConnectionError)    no spawner answers at the socket
+      SpawnerProtocolError              what it says is no message of this version
 """
 
 
@@ -262,3 +266,25 @@ class LaunchError(KvoshimError):
 
     step = 0
     exit_code = 1
+
+
+class SpawnerError(KvoshimError):
+    """The spawner has refused a request, and nothing has changed. errno: of the system call that failed, or that says it best.
+    step: a number of services/spawner/wire.Step, 0 where the request did not get so far."""
+
+    def __init__(self, problem: str, errno: int = 0, step: int = 0) -> None:
+        super().__init__(problem)
+        self.errno = errno
+        self.step = step
+
+
+class InvalidOrderError(SpawnerError, ValueError):
+    """An order, a name or a limit that cannot be put into a message; the text names it."""
+
+
+class SpawnerUnavailableError(SpawnerError, ConnectionError):
+    """No spawner answers at the socket, it serves another controller, or it has ended."""
+
+
+class SpawnerProtocolError(SpawnerUnavailableError):
+    """What listens at the socket does not speak this version's protocol."""
