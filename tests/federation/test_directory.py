@@ -203,7 +203,8 @@ def test_only_whole_port_files_of_this_user_count(tmp_path):
         path.chmod(mode)
         return path
 
-    record = portfile.Record(address="/a", cookie="00" * 32, pid=1, start=1, boot="", facts={"hosts": "10.0.0.1:4222 10.0.0.2:4222"})
+    facts = {"hosts": "10.0.0.1:4222 nats://x:1 [fe80::1]:5 :7 x"}
+    record = portfile.Record(address="/a", cookie="00" * 32, pid=1, start=1, boot="", facts=facts)
     whole = portfile.line(record)
     write("good", whole)
     write("silent", portfile.line(msgspec.structs.replace(record, facts={})))
@@ -220,7 +221,7 @@ def test_only_whole_port_files_of_this_user_count(tmp_path):
     os.mkfifo(tmp_path / "fifo")
     before = {path.name: path.lstat() for path in tmp_path.iterdir()}
     found = neighbours.look(str(tmp_path), "own", os.geteuid())
-    assert found == {"good": ("10.0.0.1:4222", "10.0.0.2:4222"), "silent": ()}
+    assert found == {"good": ("10.0.0.1:4222", "[fe80::1]:5"), "silent": ()}
     after = {path.name: path.lstat() for path in tmp_path.iterdir()}
     assert {name: facts.st_mtime_ns for name, facts in after.items()} == {name: facts.st_mtime_ns for name, facts in before.items()}
 

@@ -8,6 +8,7 @@ it. Other hosts' files are never touched.
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Callable
 
@@ -15,6 +16,8 @@ from kvoshim.registry.seat import portfile
 
 FACT = "hosts"  # the key of a port file's facts under which a host's server is told: its addresses, with blanks between
 HOSTS_MAX = 256
+_ADDRESSES_MAX = 16
+_ADDRESS = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+):\d{1,5}")
 
 Found = dict[str, tuple[str, ...]]  # by the port file's name; without addresses: there is no server yet
 
@@ -27,7 +30,7 @@ def look(directory: str, own: str, owner: int) -> Found:
             continue
         record = portfile.read(os.path.join(directory, name), owner).record
         if record is not None:
-            found[name] = tuple(record.facts.get(FACT, "").split())
+            found[name] = tuple(filter(_ADDRESS.fullmatch, record.facts.get(FACT, "").split()[:_ADDRESSES_MAX]))
     return found
 
 
