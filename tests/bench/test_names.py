@@ -27,7 +27,7 @@ def test_every_case_gives_figures(context, case, name, monkeypatch):
     if case.shape == "idle":
         assert figures["cpu_s"] >= 0 and figures["count"] >= 3
     else:
-        assert figures["time_ns"] > 0 and figures["count"] >= 3
+        assert figures["time_ns"] > 0 and figures["count"] >= 1
 
 
 def test_a_driver_that_fails_says_so(context, monkeypatch):

@@ -26,7 +26,8 @@ from figures import account, used, used_since
 from notify import BATCH, GIVE_UP_S, Acks, calls, pin, wait
 from waiting import until
 
-FEW = 6  # least repetitions of what takes long
+FEW, LEAST = 6, 3  # repetitions of what takes long; in a trial that is to be short
+SHORT_S = 0.1
 PAUSE_S = 0.01  # between two of them: all sleep again
 IDLE_S = 2.0
 PER_PROCESS = 2500  # names
@@ -75,6 +76,10 @@ def victim(arguments: argparse.Namespace) -> None:
         sys.stdin.read()
 
 
+def few(arguments: argparse.Namespace) -> int:
+    return FEW if arguments.seconds > SHORT_S else LEAST
+
+
 def start(arguments: argparse.Namespace, *words: object) -> subprocess.Popen:
     command = [sys.executable, __file__, *sys.argv[1:], *map(str, words)]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -99,21 +104,21 @@ def arrivals(arguments: argparse.Namespace, acks: Acks) -> list[int]:
     with WAYS[arguments.over].member(arguments) as register:
         until_s = time.monotonic() + arguments.seconds
         sequence = 0
-        while len(times) < FEW or time.monotonic() < until_s:
+        while len(times) < few(arguments) or time.monotonic() < until_s:
             sequence += 1
             close = register(f"b{sequence}-{time.monotonic_ns()}")
             wait(acks, sequence, False)
             times.append(max(took for _, took, _ in acks.read()))
             close()
             time.sleep(PAUSE_S)
-    return times[2:]
+    return times[1:]
 
 
 def deaths(arguments: argparse.Namespace, acks: Acks) -> list[int]:
     """Kills process after process; the searches' clock begins when they hear, so the beginning is added here."""
     times, sequence = [], 0
     until_s = time.monotonic() + arguments.seconds
-    while len(times) < FEW or time.monotonic() < until_s:
+    while len(times) < few(arguments) or time.monotonic() < until_s:
         sequence += 1
         process = start(arguments, "--victim", "--first", sequence)
         try:
@@ -126,7 +131,7 @@ def deaths(arguments: argparse.Namespace, acks: Acks) -> list[int]:
             times.append(acks.read()[0][1] - begun)
         finally:
             end([process])
-    return times[2:]
+    return times[1:]
 
 
 def idleness(arguments: argparse.Namespace, processes: list[int]) -> dict[str, object]:
@@ -194,7 +199,7 @@ def election(arguments: argparse.Namespace, way) -> dict[str, object]:
     times, begin, since = [], time.perf_counter_ns(), used()
     with way.crowd(arguments) as (kill, complete):
         until(complete, 120)
-        for _ in range(3):
+        for _ in range(few(arguments) // 2):
             time.sleep(1.0)
             begun = time.monotonic_ns()
             kill()
