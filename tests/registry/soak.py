@@ -103,6 +103,12 @@ def until(condition, what: str):
     return found
 
 
+def told(children: list[Child], turn: int) -> None:
+    """Waits until every search has told of that change. Those that came later have seen fewer, and without a gap."""
+    for child in children:
+        until(lambda child=child: child.state()["rounds"][-1:] == [turn], f"{child.pid} is told of change {turn}")
+
+
 def main() -> None:
     options = PARSER.parse_args()
     directory = Path(tempfile.mkdtemp(prefix="kvo-soak-", dir="/tmp"))
@@ -155,15 +161,14 @@ def main() -> None:
             daemon = until(lambda before=before: (pid := holder()) != before and pid, "there is another registry")
             until(lambda: (now := status())["settled"] and now["entries"] == len(children), f"kill {kill}: all are registered again")
             took.append(time.monotonic() - begun)
-            json.loads(children[0]._lines.readline())  # it is made now
+            json.loads(children[0]._lines.readline())  # the change is made now
+            told(children, 2 * kill + 1)
             children[0].do(str(2 * kill + 2))
+            told(children, 2 * kill + 2)
             pids = sorted(child.pid for child in children)
             for child in children:
                 what = f"kill {kill}: {child.pid} sees all"
                 until(lambda child=child: sorted(pid for _, pid, _, _ in child.state()["entries"]) == pids, what)
-            for child in children:  # those that came later have seen less, and without a gap
-                last = 2 * kill + 2
-                until(lambda child=child, last=last: child.state()["rounds"][-1:] == [last], f"kill {kill}: the change is told")
             states = {child.pid: child.state() for child in children}
             until(lambda daemon=daemon: daemons() == [daemon], f"kill {kill}: exactly one registry")
             for pid, state in states.items():
