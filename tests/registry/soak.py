@@ -94,11 +94,12 @@ def live(number: int, asking: int, answering: int) -> None:
     search.close()
 
 
-def until(condition, what: str):
+def until(condition, what):
+    """what: a text, or a function that gives one."""
     deadline = time.monotonic() + WAIT_S
     while not (found := condition()):
         if time.monotonic() > deadline:
-            raise SystemExit(f"did not come true within {WAIT_S:g} s: {what}")
+            raise SystemExit(f"did not come true within {WAIT_S:g} s: {what() if callable(what) else what}")
         time.sleep(0.005)
     return found
 
@@ -106,7 +107,8 @@ def until(condition, what: str):
 def told(children: list[Child], turn: int) -> None:
     """Waits until every search has told of that change. Those that came later have seen fewer, and without a gap."""
     for child in children:
-        until(lambda child=child: child.state()["rounds"][-1:] == [turn], f"{child.pid} is told of change {turn}")
+        last = lambda child=child: child.state()["rounds"][-3:]  # noqa: E731
+        until(lambda last=last: last()[-1:] == [turn], lambda child=child, last=last: f"{child.pid} is told of {turn}: {last()}")
 
 
 def main() -> None:
@@ -183,6 +185,7 @@ def main() -> None:
             assert owned == sorted({name for *_, name in entries}), (kill, "each name has one owner")
             if kill % 10 == 9:
                 children.append(Child(options.processes + kill))
+                children[-1].state()  # it searches, too
                 until(lambda: status()["entries"] == len(children), "the new one is registered")
             print(f"kill {kill + 1}: PID {daemon} serves, {len(children)} registered again after {took[-1]:.3f} s", flush=True)
         took.sort()

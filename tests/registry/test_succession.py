@@ -65,6 +65,21 @@ def test_requests_that_the_registry_died_over_are_done_by_the_next(stage):
     assert registry.owner("n1").address == "/x"
 
 
+@pytest.mark.parametrize("kind", [(), ("asyncio",)], ids=["thread", "asyncio"])
+def test_who_has_looked_at_nothing_yet_waits_for_the_next_registry(stage, kind):
+    peer = stage.peer(*kind)
+    mine = peer.do("register", "engine", {})
+    until(lambda: registry.find("engine"))
+    kill_registry(stage)
+    assert [entry["id"] for entry in until(lambda: peer.do("find", "*"))] == [mine["id"]]
+    other = stage.peer(*kind)
+    other.do("register", "other", {})
+    kill_registry(stage)
+    other.do("watch", "*")
+    until(lambda: other.seen("end"))
+    until(lambda: len({name for _, name, _ in other.seen()} - {None}) == 2)
+
+
 def test_the_name_of_who_died_with_the_registry_goes_to_the_next_in_line(stage):
     first, second, watcher = (stage.peer() for _ in range(3))
     theirs = first.do("register", "engine", {})

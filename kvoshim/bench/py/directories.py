@@ -7,6 +7,7 @@ run(), which calls take("added" or "removed", name) until standard input ends.
 
 import asyncio
 import contextlib
+import ctypes
 import json
 import os
 import select
@@ -61,6 +62,9 @@ class Kvoshim(Way):
             elif pid := self.holder():
                 os.kill(pid, signal.SIGTERM)
                 until(lambda: self.holder() != pid)
+            with contextlib.suppress(ChildProcessError):
+                while arguments.mode == "election":
+                    os.waitpid(-1, 0)
 
     @staticmethod
     def holder() -> int:
@@ -106,6 +110,7 @@ class Kvoshim(Way):
                 return False
             return status["settled"] and status["entries"] == arguments.size
 
+        ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER: the daemons that are killed are this process's to bury
         crowd = subprocess.Popen([sys.executable, "-P", "-c", _CROWD, str(arguments.size)], stdin=subprocess.PIPE)
         try:
             yield lambda: os.kill(self.holder(), signal.SIGKILL), complete

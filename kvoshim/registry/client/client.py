@@ -32,6 +32,7 @@ from kvoshim.registry.entry import Entry, Offer, Pattern
 log = logging.getLogger("kvoshim.registry")
 
 REQUEST_S = 30.0  # for the registry to answer, over its death and succession
+_LOOK_S = 0.005  # between looks whether there is a registry again
 _REACH_S = 1.0  # for the store to show what the registry has answered
 
 
@@ -202,6 +203,16 @@ class Client(Intake, Succession):
 
     # --- searching ---------------------------------------------
 
+    def _await_registry(self) -> None:
+        """Where nothing is known yet and the registry has just died: waits for the next one."""
+        deadline = time.monotonic() + REQUEST_S
+        while self._mirror is None and self.link is None and self.gone is None and time.monotonic() < deadline:
+            self.check()
+            if self.takes_in_here():
+                self.take_in(0.0)
+            else:
+                time.sleep(_LOOK_S)
+
     def _look(self) -> Mirror:
         """The mirror, up to date; with the lock."""
         if self._mirror is None:
@@ -214,6 +225,8 @@ class Client(Intake, Succession):
 
     def find(self, pattern: str) -> list[Entry]:
         self.check()
+        if self._mirror is None:
+            self._await_registry()
         with self._lock:
             mirror = self._look()
             named = mirror.named(pattern)  # most look for one name, and no name looks like a pattern
@@ -226,6 +239,8 @@ class Client(Intake, Succession):
 
     def watch(self, search: Search) -> None:
         self.check()
+        if self._mirror is None:
+            self._await_registry()
         with self._lock:
             search.begin(self._look().find(search.pattern))
             self._searches.append(search)
