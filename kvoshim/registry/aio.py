@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from kvoshim.registry import _offer, wire
 from kvoshim.registry.client import asking, pool
+from kvoshim.registry.client.client import LOOK_S
 from kvoshim.registry.client.intake import Call
 from kvoshim.registry.client.mirror import Event
 from kvoshim.registry.client.registration import Registration
@@ -46,8 +47,16 @@ async def register(
     return registration
 
 
+async def _knowing(reach: str | Scope | None):
+    """The client; if its registry has just died and it has looked at nothing yet, when there is another one."""
+    client = await pool.client_soon(reach)
+    while client.blind():
+        await asyncio.sleep(LOOK_S)
+    return client
+
+
 async def find(pattern: str = "*", *, reach: str | Scope | None = None) -> list[Entry]:
-    return (await pool.client_soon(reach)).find(pattern)
+    return (await _knowing(reach)).find(pattern)
 
 
 async def owner(name: str, *, reach: str | Scope | None = None) -> Entry | None:
@@ -69,7 +78,7 @@ async def lookup(name: str, *, reach: str | Scope | None = None) -> list[Entry]:
 
 
 async def watch(pattern: str = "*", callback: Callable[[Event], object] | None = None, *, reach: str | Scope | None = None) -> Search:
-    client = await pool.client_soon(reach)
+    client = await _knowing(reach)
     search = Search(client, Pattern(pattern), callback)
     client.watch(search)
     return search

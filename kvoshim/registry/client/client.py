@@ -32,7 +32,7 @@ from kvoshim.registry.entry import Entry, Offer, Pattern
 log = logging.getLogger("kvoshim.registry")
 
 REQUEST_S = 30.0  # for the registry to answer, over its death and succession
-_LOOK_S = 0.005  # between looks whether there is a registry again
+LOOK_S = 0.005  # between looks whether there is a registry again
 _REACH_S = 1.0  # for the store to show what the registry has answered
 
 
@@ -206,12 +206,15 @@ class Client(Intake, Succession):
     def _await_registry(self) -> None:
         """Where nothing is known yet and the registry has just died: waits for the next one."""
         deadline = time.monotonic() + REQUEST_S
-        while self._mirror is None and self.link is None and self.gone is None and time.monotonic() < deadline:
-            self.check()
+        while self.blind() and time.monotonic() < deadline:
             if self.takes_in_here():
                 self.take_in(0.0)
             else:
-                time.sleep(_LOOK_S)
+                time.sleep(LOOK_S)
+
+    def blind(self) -> bool:
+        """Whether there is nothing to be found in, for now."""
+        return self._mirror is None and self.link is None and self.gone is None and not self._closing.is_set()
 
     def _look(self) -> Mirror:
         """The mirror, up to date; with the lock."""
