@@ -33,6 +33,7 @@ cdef class Gate:
     cdef unsigned long holder         # thread; valid while depth > 0
     cdef unsigned depth
     cdef unsigned waiting             # threads
+    cdef unsigned called              # of these, or one that a signal has taken away
     cdef int enter(self) except -1
     cdef int leave(self) except -1
     cpdef bint enter_at_once(self) noexcept

@@ -114,13 +114,16 @@ cdef class Gate:
             self.waiting -= 1
             if got == PY_LOCK_INTR:
                 PyErr_CheckSignals()
+            else:
+                self.called -= 1
         return 0
 
     cdef int leave(self) except -1:
         if not self.depth or self.holder != PyThread_get_thread_ident():
             raise RuntimeError("a gate is left by whoever has entered it")
         self.depth -= 1
-        if not self.depth and self.waiting:
+        if not self.depth and self.waiting > self.called:  # those who were called and have not come yet are still on their way
+            self.called += 1
             PyThread_release_lock(self.lock)
         return 0
 

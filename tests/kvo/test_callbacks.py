@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 
 import pytest
 from kvo_harness import WAIT_S, until
@@ -129,3 +130,23 @@ def test_a_callback_may_end_and_begin_others_of_its_key(engine, observer):
     engine["k"] = 2
     until(lambda: (observer.process(0.01), "late" in seen)[1])
     assert sorted(seen) == ["first", "last", "late", "raises"]
+
+
+def test_all_who_wait_at_a_gate_get_in_one_at_a_time():
+    gate, inside, most, entered = Gate(), [], [0], []
+
+    def run():
+        for _ in range(300):
+            with gate:
+                inside.append(None)
+                most[0] = max(most[0], len(inside))
+                time.sleep(0)  # the others have the interpreter, and find the gate taken
+                inside.pop()
+                entered.append(None)
+
+    threads = [threading.Thread(target=run, daemon=True) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(WAIT_S)
+    assert (len(entered), most[0]) == (8 * 300, 1)
