@@ -15,15 +15,32 @@ import select
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+
+from msgspec.structs import replace
 
 from kvoshim import socket
 from kvoshim.errors import KvoshimError, ProtocolError, RepositoryUnavailableError
 from kvoshim.process.framing import frame
 from kvoshim.services.configd import place, wire
+from kvoshim.services.core.model import Service
 from kvoshim.services.core.operations import AnyOperation
 
 TIMEOUT_S = 30.0
+
+
+def updated(services: Mapping[str, Service], happened: wire.Happened) -> dict[str, Service]:
+    """The services as they are behind a change: for who keeps what watch() gave, and what changes() tells."""
+    result = {**services, **{name: one for name, one in happened.services.items() if one is not None}}
+    for name, one in happened.services.items():
+        if one is None:
+            result.pop(name, None)
+    for target, volatile in happened.volatile.items():
+        name, _, short = target.partition(":")
+        service = result[name]
+        instances = {**service.instances, short: replace(service.instances[short], volatile=volatile)}
+        result[name] = replace(service, instances=instances)
+    return result
 
 
 class Client:

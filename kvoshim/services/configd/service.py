@@ -134,25 +134,39 @@ class Service:
         if not events:
             return
         self.count["events"] += len(events)
-        repository = self.engine.repository
-        names = {event.target.partition(":")[0] for event in events}
-        services = {name: repository.services.get(name) for name in sorted(names)}
-        whole = None
+        whole = self._happened(events)
+        data = frame(whole)
         for session in list(self.sessions.values()):
             if not session.watching:
                 continue
-            seen = {name for name in names if self.policy.allows(session.caller, "read", name)}
-            if seen == names:
-                whole = whole or frame(wire.Happened(repository.revision, repository.pulse, events, services))
-                session.put(whole)
-            elif seen:
-                session.send(
-                    wire.Happened(
-                        repository.revision,
-                        repository.pulse,
-                        tuple(event for event in events if event.target.partition(":")[0] in seen),
-                        {name: services[name] for name in services if name in seen},
-                    )
-                )
+            hidden = {name for name in self._names(whole) if not self.policy.allows(session.caller, "read", name)}
+            if not hidden:
+                session.put(data)
+            elif events_left := tuple(event for event in events if _service_of(event.target) not in hidden):
+                session.send(self._happened(events_left))
             self.flush(session)
         self._changed(events)
+
+    def _happened(self, events: tuple[Event, ...]) -> wire.Happened:
+        """What tells of these. A state's report is no reason to send the whole service: there are many of them."""
+        repository = self.engine.repository
+        touched = {_service_of(event.target) for event in events if not _is_state(event)}
+        services = {name: repository.services.get(name) for name in sorted(touched)}
+        volatile = {}
+        for event in events:
+            name, _, short = event.target.partition(":")
+            if name not in touched and name in repository.services and short in repository.services[name].instances:
+                volatile[event.target] = repository.services[name].instances[short].volatile
+        return wire.Happened(repository.revision, repository.pulse, events, services, volatile)
+
+    @staticmethod
+    def _names(message: wire.Happened) -> set[str]:
+        return {*message.services, *(_service_of(target) for target in message.volatile)}
+
+
+def _service_of(target: str) -> str:
+    return target.partition(":")[0]
+
+
+def _is_state(event: Event) -> bool:
+    return event.kind == "reported" and event.detail == model.RESTARTER

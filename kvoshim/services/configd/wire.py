@@ -13,7 +13,7 @@ import msgspec
 from kvoshim import errors
 from kvoshim.process import protocol
 from kvoshim.process.protocol import Message, Protocol
-from kvoshim.services.core.model import Service
+from kvoshim.services.core.model import Group, Service
 from kvoshim.services.core.operations import AnyOperation, Event
 
 VERSION = 1
@@ -88,12 +88,15 @@ class Failed(protocol.Failed, tag=35):
 
 
 class Happened(Message, tag=36):
-    """What has changed, in the order of the transactions: each service that was touched as it is now, None if it is no more."""
+    """What has changed, in the order of the transactions. services: each that was touched, as it is now, None if it is no more.
+    volatile: by target, the volatile groups of each other instance, of which only the restarter's report has changed.
+    client.updated() puts both in place."""
 
     revision: int
     pulse: int
     events: tuple[Event, ...]
     services: dict[str, Service | None]
+    volatile: dict[str, dict[str, Group]] = {}
 
 
 CLIENT_MESSAGES = Hello | Read | Transact | Watch

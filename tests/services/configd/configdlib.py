@@ -45,8 +45,8 @@ class Stage:
         daemon.send_signal(how)
         return daemon.communicate(timeout=60)[1]
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess:
-        words = [sys.executable, "-P", "-m", "kvoshim", "configd", *arguments]
+    def run(self, *arguments: str, command: str = "configd") -> subprocess.CompletedProcess:
+        words = [sys.executable, "-P", "-m", "kvoshim", command, *arguments]
         return subprocess.run(words, env=self.environment, capture_output=True, text=True, timeout=60, check=False)
 
     def client(self) -> Client:

@@ -11,6 +11,7 @@ import pytest
 from kvoshim.errors import ConflictError, InvalidServiceError, LimitError, RepositoryUnavailableError, UnknownServiceError
 from kvoshim.process.framing import frame
 from kvoshim.services.configd import wire
+from kvoshim.services.configd.client import updated
 from kvoshim.services.core import composing
 from kvoshim.services.core.model import Definition, Method
 from kvoshim.services.core.operations import Delete, Enable, Expect, Import, Refresh, Report, SetProperty
@@ -106,7 +107,18 @@ def test_changes_are_told_in_order_and_none_is_missed(stage):
         kinds = [event.kind for one in told for event in one.events]
         assert kinds == ["created", "created", "refreshed", "edited", *["edited"] * 28, "enabled"]
         assert [one.revision for one in told] == sorted({one.revision for one in told})
-        assert told[-1].services["web"] == client.read("web").services["web"]
+        services = {}
+        for one in told:
+            services = updated(services, one)
+        assert services == client.read().services
+        client.transact(Report(target="web:default", properties={"state": "online"}))
+        client.transact(Import(service="other"))
+        client.transact(Delete(target="other"))
+        while told[-1].pulse < 33:
+            told = watcher.changes(30)
+            for one in told:
+                services = updated(services, one)
+        assert services == client.read().services and services["web"].instances["default"].volatile
 
 
 def test_killed_at_random_it_has_what_it_has_acknowledged(stage):

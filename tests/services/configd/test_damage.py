@@ -366,6 +366,7 @@ def test_the_tools_on_the_command_line(stage):
         client.transact(Import(service="web", definition=GROUPS, instances={"default": Definition()}))
     assert stage.control("backup")["path"].endswith("hand-000001.json")
     assert "is in use" in stage.run("--restore").stderr
+    assert "revision: 1" in stage.run("configd", "checkpoint", command="ctl").stdout
     stage.end(daemon)
     done = stage.run("--verify")
     assert done.returncode == 0 and done.stdout.startswith("good: revision 1, 1 services\n"), done
