@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     elif args.adopt:
         report = tools.adopt(Disk(), directory)
     else:
-        report = tools.restore(Disk(), directory, args.restore)
+        report = tools.restore(Disk(), directory, args.restore, volatile=place.volatile_directory(directory))
     for line in report.lines:
         print(line)
     return 0 if report.good else 1

@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from kvoshim.errors import StorageError
 from kvoshim.services.configd.journal import Entry
 from kvoshim.services.configd.recovery import without_expectations
@@ -67,8 +69,8 @@ class Engine:
             self._ahead = self.repository
             raise
         reports = [entry for entry in entries if keeps_nothing(entry.operations)]
-        if reports:
-            self.storage.volatile.append(reports)
+        if reports or kept:
+            self.storage.volatile.append(reports or [replace(kept[-1], operations=())])  # which revision there was, if nothing else
         self.repository = self._ahead
         self.imported |= any(isinstance(one, Import) for entry in kept for one in entry.operations)
         return [done for _, done in waiting]

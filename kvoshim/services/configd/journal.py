@@ -32,12 +32,13 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """schema: version of what follows. epoch, pulse, state: of a journal that is not kept over a boot: which boot it is of, and all
-    volatile groups by target at that pulse."""
+    """schema: version of what follows. The others are of a journal that is not kept over a boot: which boot it is of, and all volatile
+    groups by target, at that revision and pulse."""
 
     journal: int
     schema: int
     epoch: str = ""
+    revision: int = 0
     pulse: int = 0
     state: dict[str, dict[str, Group]] = {}
 

@@ -21,7 +21,7 @@ from kvoshim.errors import DamagedRepositoryError, KvoshimError, RepositoryError
 from kvoshim.services.configd import backups, files, journal
 from kvoshim.services.configd.disk import Disk
 from kvoshim.services.configd.schema import Schema
-from kvoshim.services.configd.volatile import Volatile, with_state
+from kvoshim.services.configd.volatile import Volatile, known_revision, with_state
 from kvoshim.services.core.model import Repository
 from kvoshim.services.core.operations import AnyOperation, Expect, keeps_nothing
 from kvoshim.services.core.transacting import transact
@@ -135,6 +135,7 @@ def _entries(
 
 def _replay(entries: list[tuple[journal.RawEntry, int, str]], volatile: Volatile | None, schema: Schema, found: Found) -> None:
     left = volatile.read() if volatile is not None else None
+    _check_nothing_is_missing(entries, left, found)
     since = left.header.pulse if left is not None else _NEVER  # volatile groups are as in `left` at this pulse
     reported = [] if left is None else left.entries
     try:
@@ -144,10 +145,18 @@ def _replay(entries: list[tuple[journal.RawEntry, int, str]], volatile: Volatile
             elif path:
                 operations = schema.operations(entry.operations, version, path)
                 found.repository = _apply(found.repository, entry, operations, pulse > since, path, version == schema.version)
-            else:
+            elif bytes(entry.operations) != b"[]":
                 _report(found, entry, schema)
     except DamagedRepositoryError as error:
         found.reason = found.reason or str(error)
+
+
+def _check_nothing_is_missing(entries, left: journal.Contents | None, found: Found) -> None:
+    """What was acknowledged in this boot is known from elsewhere, too."""
+    there = max([found.repository.revision, *(entry.revision for entry, _, _ in entries)])
+    known = 0 if left is None else known_revision(left)
+    if known > there and not found.reason:
+        found.reason = f"the transactions of revision {there + 1} to {known} were acknowledged, and are not as they were written: gone"
 
 
 def _in_order(entries, reported, schema: Schema, since: int) -> Iterator[tuple[int, journal.RawEntry | None, int, str]]:

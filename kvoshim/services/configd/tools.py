@@ -13,6 +13,7 @@ from kvoshim.services.configd.disk import Disk
 from kvoshim.services.configd.journal import Header, Journal
 from kvoshim.services.configd.recovery import journal_name
 from kvoshim.services.configd.schema import Schema
+from kvoshim.services.configd.volatile import NAME, known_revision
 from kvoshim.services.core import validate
 from kvoshim.services.core.model import Repository, check_name, check_service_name
 
@@ -68,8 +69,9 @@ def verify(disk: Disk, directory: str, schema: Schema | None = None) -> Report:
     return report
 
 
-def restore(disk: Disk, directory: str, backup: str = "", schema: Schema | None = None) -> Report:
+def restore(disk: Disk, directory: str, backup: str = "", schema: Schema | None = None, volatile: str = "") -> Report:
     """Goes back to a backup: a path, a name below backups/, or "" for the newest good one. What was there is moved to damaged-N/.
+    volatile: the directory of what is not kept over a boot, which knows of revisions, too.
 
     Can be cut short at any point, and begun again. RepositoryError, OSError."""
     schema = schema or Schema()
@@ -82,7 +84,7 @@ def restore(disk: Disk, directory: str, backup: str = "", schema: Schema | None 
             if newest is None:
                 raise RepositoryError(f"there is no good backup in {os.path.join(directory, backups.FOLDER)}")
             repository, path = newest
-        revision, number = _beyond(disk, directory, repository)
+        revision, number = _beyond(disk, directory, repository, volatile)
         aside = _move_aside(disk, directory)
         disk.make_directory(os.path.join(directory, files.SERVICES))
         repository = replace(repository, revision=revision, pulse=revision)
@@ -91,9 +93,13 @@ def restore(disk: Disk, directory: str, backup: str = "", schema: Schema | None 
     return Report(lines=[f"restored {path} as revision {revision}, {count} services", f"what was there is in {aside}"])
 
 
-def _beyond(disk: Disk, directory: str, repository: Repository) -> tuple[int, int]:
+def _beyond(disk: Disk, directory: str, repository: Repository, volatile: str) -> tuple[int, int]:
     """A revision and a journal's number that nothing here has had: who compares revisions must not be deceived."""
     revision, number = repository.revision, 0
+    try:
+        revision = max(revision, known_revision(journal.read(disk.read(os.path.join(volatile, NAME)))))
+    except OSError:
+        pass
     for folder in [directory, *(os.path.join(directory, name) for name in disk.names(directory) if name.startswith("damaged-"))]:
         try:
             revision = max(revision, files.read_index(disk, folder).revision)

@@ -1,7 +1,8 @@
 """What is not kept over a boot, and yet outlives the daemon: volatile groups, in a journal that is never synced.
 
 It lies where a boot finds nothing or another epoch: below XDG_RUNTIME_DIR or /tmp. Its header has all volatile groups as they were
-at one pulse, its lines what was done to them since. A daemon that was killed and comes back reads it; the operating system keeps what
+at one pulse, its lines what was done to them since, and which revision there was: so within one boot it is known what the durable
+journal must have, should somebody cut that off. A daemon that was killed and comes back reads it; the operating system keeps what
 a dead process has written. It is written anew, in one step, when it has grown.
 """
 
@@ -17,6 +18,8 @@ from kvoshim.services.configd import journal
 from kvoshim.services.configd.disk import Disk
 from kvoshim.services.configd.journal import Entry, Header, Journal
 from kvoshim.services.core.model import Group, Repository, full_name
+
+NAME = "volatile"
 
 
 def state_of(repository: Repository) -> dict[str, dict[str, Group]]:
@@ -41,13 +44,21 @@ def with_state(repository: Repository, state: dict[str, dict[str, Group]]) -> Re
     return replace(repository, services=services)
 
 
+def known_revision(contents: journal.Contents) -> int:
+    """The latest revision that such a journal tells of."""
+    header = contents.header
+    return 0 if header is None else max([header.revision, *(entry.revision for entry in contents.entries)])
+
+
 class Volatile:
-    """The journal in `directory`. epoch: of this boot. failure: why it is not written, "" if it is."""
+    """The journal in `directory`. epoch: of this boot. failure: why it is not written, "" if it is. known: the latest revision that is
+    known from it; should the durable journal have less, that stays known until the repository is restored."""
 
     def __init__(self, disk: Disk, directory: str, epoch: str, schema: int) -> None:
         self.failure = ""
+        self.known = 0
         self._disk = disk
-        self._path = os.path.join(directory, "volatile")
+        self._path = os.path.join(directory, NAME)
         self._epoch = epoch
         self._schema = schema
         self._journal: Journal | None = None
@@ -61,13 +72,19 @@ class Volatile:
         header = found.header
         if header is None or header.epoch != self._epoch or header.schema != self._schema:
             return None
+        self.known = known_revision(found)
         return found
 
     def renew(self, repository: Repository) -> None:
         """Begins anew with this state."""
         header = Header(
-            journal=0, schema=self._schema, epoch=self._epoch, pulse=repository.pulse, state=state_of(repository)
-        )  # fmt: skip
+            journal=0,
+            schema=self._schema,
+            epoch=self._epoch,
+            revision=max(repository.revision, self.known),
+            pulse=repository.pulse,
+            state=state_of(repository),
+        )
         self.close()
         try:
             self._disk.make_directory(os.path.dirname(self._path))

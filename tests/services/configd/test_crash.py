@@ -16,7 +16,7 @@ from kvoshim.services.configd.engine import Engine
 from kvoshim.services.configd.files import kept
 from kvoshim.services.configd.storage import Storage
 from kvoshim.services.core.model import Repository
-from kvoshim.services.core.operations import Import, keeps_nothing
+from kvoshim.services.core.operations import Import, Report, SetProperty, keeps_nothing
 from kvoshim.services.core.transacting import transact
 
 WHERE, VOLATILE = "/repository", "/run"
@@ -192,6 +192,35 @@ def test_a_disk_that_refuses_loses_nothing_and_keeps_nothing_that_was_refused(of
         check(disk.copy(), acknowledged.states, 2, durable, f"{seed} again")
         check(disk.without_power(random), acknowledged.states, 3, durable, f"{seed} without power")
     assert min(outcomes.values()) >= 1, outcomes
+
+
+def test_every_bit_that_flips_in_the_journal_and_every_cut_is_noticed():
+    """Nothing that was acknowledged is ever silently not there."""
+    random, disk = Random(7), MemoryDisk()
+    engine = opened(disk)
+    engine.transact((Import(service="web", instances={"default": histories.definition(random)}),))
+    engine.checkpoint()
+    states = [whole(engine.repository)]
+    for number in range(6):
+        target = "web:default"
+        engine.transact((SetProperty(target=target, group="config", name="number", value=number),))
+        engine.transact((Report(target=target, properties={"n": number}),))
+        states.append(whole(engine.repository))
+    path = f"{WHERE}/journal-000002"
+    good = disk.read(path)
+    mark = good.rindex(b"\n", 0, -1) + 1
+    for at in range(len(good)):
+        for changed in (good[:at] + bytes([good[at] ^ (1 << at % 8)]) + good[at + 1 :], good[:at]):
+            bad = disk.copy()
+            bad.inodes[bad.cached[path]].cached = changed
+            found = opened(bad)
+            if at < mark:
+                assert found.storage.reason, at
+                assert found.repository.services["web"].layers == engine.repository.services["web"].layers
+                with pytest.raises(ReadOnlyRepositoryError):
+                    found.transact((SetProperty(target="web", group="config", name="number", value=1),))
+            else:  # nobody needs the mark
+                assert not found.storage.reason and whole(found.repository) == states[-1]
 
 
 def test_the_test_sees_a_repository_that_does_not_sync():

@@ -118,13 +118,28 @@ def test_a_torn_end_is_cut_off_and_said(home):
     home.close()
     journal = home.directory / "journal-000002"
     whole = journal.read_bytes()
-    journal.write_bytes(whole[: whole.rindex(b"\n", 0, -1) - 20])  # as if the last commit had been under way
+    lines = whole.splitlines(keepends=True)
+    journal.write_bytes(b"".join([*lines[:-1], lines[-2][:-20]]))  # another commit was under way
     engine = home.open()
-    assert not engine.storage.reason and home.number(engine) == 1
+    assert not engine.storage.reason and home.number(engine) == 2
     assert any("cut short were dropped" in note for note in engine.storage.notes)
     engine.transact((number_of(7),))
     home.close()
     assert home.number(home.open()) == 7
+
+
+def test_a_journal_that_somebody_has_cut_off_is_found_until_it_is_restored(home):
+    home.fill(5)
+    home.close()
+    journal = home.directory / "journal-000002"
+    journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:3]))  # in good order, and too short
+    for _ in range(2):
+        engine = home.open()
+        assert "the transactions of revision 6 to 8 were acknowledged" in engine.storage.reason and home.number(engine) == 1
+        home.close()
+    tools.restore(DISK, str(home.directory), volatile=str(home.volatile))
+    engine = home.open()
+    assert not engine.storage.reason and engine.repository.revision == 9
 
 
 def test_a_missing_journal_is_found(home):
