@@ -2,6 +2,7 @@
 
     add(...)     applies a transaction behind those that wait; its errors are its own
     commit()     keeps all that wait with one write and one sync; only now does anybody see them
+    settle()     what need not be done before they are told
 
 Isolation: transactions are serial; `repository` shows what is kept and nothing else. If the disk refuses, all that wait have not
 happened.
@@ -42,6 +43,7 @@ class Engine:
         self._clock = clock
         self._ahead = self.repository  # with what waits
         self._waiting: list[tuple[Entry, Done]] = []
+        self._note: Entry | None = None
 
     def __len__(self) -> int:
         """Transactions that wait."""
@@ -69,16 +71,27 @@ class Engine:
             self._ahead = self.repository
             raise
         reports = [entry for entry in entries if keeps_nothing(entry.operations)]
-        if reports or kept:
-            self.storage.volatile.append(reports or [replace(kept[-1], operations=())])  # which revision there was, if nothing else
+        if reports:
+            self.storage.volatile.append(reports)
+        elif kept:
+            self._note = replace(kept[-1], operations=())
         self.repository = self._ahead
         self.imported |= any(isinstance(one, Import) for entry in kept for one in entry.operations)
         return [done for _, done in waiting]
 
+    def settle(self) -> None:
+        """What is to be done after a commit, and may be done when everybody has been told of it."""
+        self.storage.mark()
+        if self._note is not None:
+            self.storage.volatile.append([self._note])  # which revision there was
+            self._note = None
+
     def transact(self, operations: tuple[AnyOperation, ...], expected: int | None = None) -> Done:
         """One transaction, kept when this returns. Errors as add() and commit()."""
         self.add(operations, expected)
-        return self.commit()[-1]
+        done = self.commit()[-1]
+        self.settle()
+        return done
 
     def checkpoint(self) -> list[str]:
         """See Storage.checkpoint(). StorageError."""

@@ -115,7 +115,6 @@ class Service:
         if not waiting:
             return
         self.count["syncs"] += 1
-        before = self.engine.repository.services
         try:
             kept = self.engine.commit()
         except StorageError as error:
@@ -127,9 +126,10 @@ class Service:
         for (session, request), done in zip(waiting, kept, strict=True):
             session.send(wire.Done(request, done.revision, done.pulse, done.events))
             self.flush(session)
-        self._tell(before, kept)
+        self._tell(kept)
+        self.engine.settle()
 
-    def _tell(self, before: dict[str, model.Service], kept: list[Done]) -> None:
+    def _tell(self, kept: list[Done]) -> None:
         events = tuple(event for done in kept for event in done.events)
         if not events:
             return

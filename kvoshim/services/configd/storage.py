@@ -159,6 +159,11 @@ class Storage:
             self.reason = self._journal.broken
             raise
 
+    def mark(self) -> None:
+        """See Journal.mark()."""
+        if self._journal is not None:
+            self._journal.mark()
+
     def checkpoint(self, repository: Repository) -> list[str]:
         """Writes files of all that has happened; returns those that were kept aside because somebody has edited them. repository:
         the one behind the latest commit. StorageError: nothing is lost, the journal has it."""
