@@ -38,11 +38,12 @@ _WELL_S = 30.0  # after which one counts as running well
 @dataclass(frozen=True)
 class Here:
     """name: this host's, as its port file is called; shared: the directory of the port files, "" if there is none; run: a directory
-    for the server's files."""
+    for the server's files. usable(): whether `shared` answers, as far as is known; called on any thread."""
 
     name: str
     shared: str
     run: str
+    usable: Callable[[], bool]
 
 
 class Hosts:
@@ -88,8 +89,9 @@ class Hosts:
             self._begin()
         elif here.shared:
             self._neighbours = Neighbours(
-                here.shared, here.name, os.geteuid(), settings.poll_s, lambda found: loop.call_soon_threadsafe(self._found, found)
-            )
+                here.shared, here.name, os.geteuid(), settings.poll_s,
+                lambda found: loop.call_soon_threadsafe(self._found, found), here.usable,
+            )  # fmt: skip
 
     # --- the bridge's life ---------------------------------------------
 

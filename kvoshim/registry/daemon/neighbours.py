@@ -2,7 +2,8 @@
 
 The directory is read again and again, and each file whole: of what another machine writes there is no notification, and a time stamp
 alone may be the same for two contents. That is done on a thread: a home directory may hang, and the registry's loop does not wait for
-it. Other hosts' files are never touched.
+it. One that is known to hang is left alone: a thread that waits in a directory in which another process waits too cannot be killed, and
+its process would not let go of its connections when it is. Other hosts' files are never touched.
 """
 
 from __future__ import annotations
@@ -35,12 +36,17 @@ def look(directory: str, own: str, owner: int) -> Found:
 
 
 class Neighbours:
-    """told(found): called on the thread when that has changed. interval: seconds between looks."""
+    """told(found): called on the thread when that has changed. interval: seconds between looks. usable(): whether the directory
+    answers, as far as is known; called on the thread."""
 
-    def __init__(self, directory: str, own: str, owner: int, interval: float, told: Callable[[Found], None]) -> None:
+    def __init__(
+        self, directory: str, own: str, owner: int, interval: float, told: Callable[[Found], None],
+        usable: Callable[[], bool] = lambda: True,
+    ) -> None:  # fmt: skip
         self._where = directory, own, owner
         self._interval = interval
         self._told = told
+        self._usable = usable
         self._closed = threading.Event()
         threading.Thread(target=self._run, name="kvoshim-hosts", daemon=True).start()
 
@@ -48,7 +54,7 @@ class Neighbours:
         before: Found | None = None
         while not self._closed.is_set():
             try:
-                found = look(*self._where)
+                found = look(*self._where) if self._usable() else before or {}
             except OSError:
                 found = before or {}  # nothing is known of any change
             if found != before and not self._closed.is_set():

@@ -137,7 +137,8 @@ class RegistryProcess(process.Process[Settings]):
             self.controller.log.mask_always([cluster.password, cluster.secret_token])
             cluster = remote.for_scope(cluster, scope)
         shared = next((place.directory for place in scope.places() if place.far), "")
-        here = Here(host_name(), shared, self._seat.directory)
+        places = self._seat
+        here = Here(host_name(), shared, self._seat.directory, lambda: shared not in places.unusable)
         self._hosts = Hosts(self.loop, self._service, settings, cluster, here, self._announce)
         self.statistics.measure("entries-elsewhere", lambda: len(self._hosts) if self._hosts is not None else 0)
 
