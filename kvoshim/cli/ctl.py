@@ -37,10 +37,10 @@ def path_of(daemon: str) -> str:
         from kvoshim.kvo import finding, paths
 
         return paths.control_path(finding.controller(*paths.place()))
-    if daemon == "configd":
+    if daemon in ("configd", "startd"):
         from kvoshim.services.configd import place
 
-        return place.beside(place.repository_directory(), "configd.ctl")
+        return place.beside(place.repository_directory(), f"{daemon}.ctl")
     from kvoshim.directories import private_directory
 
     return os.path.join(private_directory(), f"{daemon}.ctl")

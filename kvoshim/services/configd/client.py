@@ -162,7 +162,9 @@ class Client:
         if len(data) > wire.CLIENT_MAX:
             raise ProtocolError(f"a message may have {wire.CLIENT_MAX} bytes, not {len(data)}")
         try:
+            self._sock.settimeout(self.timeout)
             self._sock.sendall(data)
+            self._sock.settimeout(None)  # a timeout would hold up recv(MSG_DONTWAIT), too
         except OSError as error:
             raise self._lost(error) from None
 
