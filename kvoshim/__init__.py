@@ -3,7 +3,7 @@
 Layers; each imports only layers below it (tests/test_layers.py):
 
     cli, demo, bench        what a person touches
-    services                services that stay alive: the repository of their configuration
+    services                services that stay alive: repository, restarter, spawner
     kvo                     observation: controller, observables, observers
     registry                processes find each other by name
     process                 what daemons are made of: configuration, signals, control channel

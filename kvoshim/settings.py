@@ -37,4 +37,8 @@ VARIABLES = (
     Variable("XDG_STATE_HOME", "~/.local/state", "the repository of services is below it, in kvoshim/services"),
     Variable("KVOSHIM_REGISTRY_CONFIG", "/etc/kvoshim/registry.json", "the global file that says where the registry of all users of a "
              "host is, and which remote registries it shows"),
+    Variable("KVOSHIM_INSTANCE", "", "set by the restarter: the instance that a process belongs to"),
+    Variable("KVOSHIM_MAIN_PID", "", "set by the restarter for the other methods of a service: its main process"),
+    Variable("KVOSHIM_EXIT_CODE", "", "set by the restarter for the method finish: how the main process ended; empty: by a signal"),
+    Variable("KVOSHIM_EXIT_SIGNAL", "", "set by the restarter for the method finish: the signal that ended it, or empty"),
 )
