@@ -2,8 +2,8 @@
 
 The directory is read again and again, and each file whole: of what another machine writes there is no notification, and a time stamp
 alone may be the same for two contents. That is done on a thread: a home directory may hang, and the registry's loop does not wait for
-it. One that is known to hang is left alone: a thread that waits in a directory in which another process waits too cannot be killed, and
-its process would not let go of its connections when it is. Other hosts' files are never touched.
+it. One that is known to hang is left alone: a thread that waits in a directory in which another process waits too cannot be killed,
+and its process would not let go of its connections when it is. Other hosts' files are never touched.
 """
 
 from __future__ import annotations
