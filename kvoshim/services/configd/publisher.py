@@ -52,6 +52,7 @@ class Publisher:
         self._current = current
         self._lock = threading.Condition()
         self._changed: dict[str, None] = {}
+        self._publishing = False
         self._ended = False
         self.state = "waits for a controller"
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
@@ -60,6 +61,8 @@ class Publisher:
     def tell(self, events: Iterable[Event], before: Repository) -> None:
         """Something has happened. before: the repository before that, for what is gone."""
         with self._lock:
+            if not self._publishing:
+                return  # when there is a controller, all is published
             for event in events:
                 self._changed[event.target] = None
                 if event.kind == "deleted" and ":" not in event.target and event.target in before.services:
@@ -92,6 +95,8 @@ class Publisher:
         while True:
             try:
                 observable = Observable(self._name, autostart=False, inherit=False, max_keys=_KEYS_MAX, thread=True)
+                with self._lock:
+                    self._publishing = True
                 self.state = f"publishes as {self._name!r}"
                 log.info("states of services are published as %r", self._name)
                 return observable
@@ -103,7 +108,6 @@ class Publisher:
                 self._lock.wait_for(lambda: self._ended, pause)
                 if self._ended:
                     return None
-                self._changed.clear()  # all of it is published at the beginning
             pause = min(2 * pause, _LAST_S)
 
     def _next(self) -> list[str] | None:

@@ -134,18 +134,20 @@ class Service:
         if not events:
             return
         self.count["events"] += len(events)
+        if watching := [session for session in self.sessions.values() if session.watching]:
+            self._tell_watchers(watching, events)
+        self._changed(events)
+
+    def _tell_watchers(self, watching: list[Session], events: tuple[Event, ...]) -> None:
         whole = self._happened(events)
         data = frame(whole)
-        for session in list(self.sessions.values()):
-            if not session.watching:
-                continue
+        for session in watching:
             hidden = {name for name in self._names(whole) if not self.policy.allows(session.caller, "read", name)}
             if not hidden:
                 session.put(data)
             elif events_left := tuple(event for event in events if _service_of(event.target) not in hidden):
                 session.send(self._happened(events_left))
             self.flush(session)
-        self._changed(events)
 
     def _happened(self, events: tuple[Event, ...]) -> wire.Happened:
         """What tells of these. A state's report is no reason to send the whole service: there are many of them."""
