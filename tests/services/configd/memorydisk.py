@@ -58,7 +58,7 @@ class MemoryDisk(Disk):
         """As it may be after a loss of power: of what was not synced, each name and each sector has come through or not."""
         new = MemoryDisk()
         new.directories, new._next = set(self.directories), self._next
-        for path in {*self.cached, *self.history}:
+        for path in sorted({*self.cached, *self.history}):
             number = random.choice(self.history[path]) if path in self.history else self.cached[path]
             if number is None:
                 continue

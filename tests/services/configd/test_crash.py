@@ -27,7 +27,7 @@ def short_journals(monkeypatch):
 
 
 WHERE, VOLATILE = "/repository", "/run"
-SEEDS = range(10)
+SEEDS = range(7)
 
 
 def opened(disk: Disk, boot: int = 1) -> Engine:
