@@ -90,21 +90,23 @@ def send(member: Member, signo: int) -> bool:
 
 
 class Tree:
-    """The processes of a service without a control group, over time. session: of the main process; start: its start time, or 0 if it
-    has ended already."""
+    """The processes of a service without a control group, over time. session, start: PID and start time of the main process, which
+    has or had a session of its own; a Record has both, also when it has ended."""
 
     def __init__(self, session: int, start: int) -> None:
         self._session = session
-        self._known = frozenset([Member(session, start)] if start else [])
+        self._start = start
+        self._known = frozenset([Member(session, start)])
         # The session's number is free again once all of its processes are gone: from then on it means nothing.
         self._session_lives = True
 
     def look(self, processes: Mapping[int, Entry] | None = None) -> frozenset[Member]:
         """All that are there now. processes: of table(), to look at many trees at once."""
         processes = table() if processes is None else processes
-        self._known = members(processes, [self._session] if self._session_lives else [], self._known)
-        if not any(one.session == self._session for one in processes.values()):
+        leader = processes.get(self._session)
+        if leader is not None and leader.start != self._start or not any(e.session == self._session for e in processes.values()):
             self._session_lives = False
+        self._known = members(processes, [self._session] if self._session_lives else [], self._known)
         return self._known
 
     def contains(self, pid: int) -> bool:

@@ -30,6 +30,14 @@ def test_members_of_a_process_table():
     assert members({}, [10], [Member(11, 101)]) == frozenset()
 
 
+def test_a_session_whose_number_is_anothers_means_nothing():
+    service = Tree(10, 100)
+    assert {m.pid for m in service.look({10: Entry(1, 10, 100, "S"), 11: Entry(10, 10, 101, "S")})} == {10, 11}
+    assert {m.pid for m in service.look({11: Entry(1, 10, 101, "S"), 12: Entry(1, 10, 300, "S")})} == {11, 12}
+    assert service.look({10: Entry(1, 10, 500, "S"), 12: Entry(10, 10, 600, "S")}) == frozenset()
+    assert service.look({12: Entry(1, 10, 600, "S")}) == frozenset()  # for good
+
+
 def settled(look):
     """The members, once the family is complete."""
     family = ["sh", "sleep", "sleep", "sleep"]
@@ -55,7 +63,7 @@ def test_a_whole_tree_is_found_and_killed(host):
     until(lambda: isinstance(client.receive(), Exited), "it has ended")
     left = service.look()
     assert len(left) >= 3 and child.pid not in {m.pid for m in left}
-    again = Tree(child.pid, 0)  # a startd that comes now: what is in the session still is
+    again = Tree(child.pid, child.start)  # a startd that comes now: what is in the session still is
     assert len(again.look()) >= 2
     assert service.signal(signal.SIGKILL) >= 3
     until(lambda: not service.look(), "all are gone")
