@@ -65,8 +65,13 @@ class Host:
         command = [*prefix, *program.command(self.socket, daemons, **options)]
         with open(self.directory / "stderr", "ab") as said:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=said, env=environment)
-        until(lambda: os.path.exists(self.socket) or self.process.poll() is not None, "the socket is there")
+        until(lambda: self.listens() or self.process.poll() is not None, "it listens")
         return self.process
+
+    def listens(self) -> bool:
+        """Whether somebody does at the socket: its path is there a moment earlier."""
+        with open("/proc/net/unix") as table:
+            return any(line.endswith(f" {self.socket}\n") and line.split()[3] == "00010000" for line in table)
 
     def said(self) -> str:
         return (self.directory / "stderr").read_text()
