@@ -42,7 +42,8 @@ PROCESS_ORDER = [
 
 # The files of the registry's seat, lowest first.
 SEAT_ORDER = [
-    "hostwide", "patience", "portfile", "proof", "place", "scope", "policy", "holding", "finding", "explaining", "private", "__init__",
+    "hostwide", "notice", "patience", "portfile", "proof", "place", "scope", "policy", "holding", "finding", "explaining", "private",
+    "__init__",
 ]
 
 

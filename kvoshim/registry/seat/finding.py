@@ -37,6 +37,7 @@ from kvoshim.errors import (
     RegistryUnavailableError,
 )
 from kvoshim.registry.seat import policy, proof
+from kvoshim.registry.seat.notice import Notice
 from kvoshim.registry.seat.place import Place
 from kvoshim.registry.seat.portfile import Reading, Record, State
 from kvoshim.registry.seat.scope import VARIABLE, Scope
@@ -45,7 +46,7 @@ log = logging.getLogger("kvoshim.registry")
 
 ANSWER_S = 1.0  # for what listens at the recorded place to prove itself
 _PAUSE_S = (0.005, 0.1)  # first and longest, between two looks
-_STARTING_S = 0.04  # the least, while another starts the daemon: it needs the processor, and a thousand may be waiting
+_STARTING_S = (0.3, 1.2)  # the same while another starts the daemon: whoever waits hears when the port file is there
 _FAR_S = 0.3  # between looks into the home directory, each of which takes a thread
 
 
@@ -77,6 +78,8 @@ def connect(scope: Scope | None = None, timeout: float | None = None, *, start: 
         if not (scope.private and scope.from_environment):
             raise
         log.warning("%s; this process uses the registry of its user", error)
+    finally:
+        search.close()
     return connect(Scope(), timeout, start=start)
 
 
@@ -103,6 +106,8 @@ class _Search:
         self._read: dict[Place, Reading] = {}
         self._vain: dict[Record, float] = {}  # who was tried in vain, and when to try again
         self._pause = _PAUSE_S[0]
+        self._notice: Notice | None = None
+        self._new = False
         self._far = 0.0  # when to look into the home directory again
         self._waits = False  # somebody may be becoming the registry
 
@@ -118,9 +123,34 @@ class _Search:
                 raise self._failure()
             if self.may_start and (found := self._start()) is not None:
                 return found
-            time.sleep(min(random.uniform(0.5, 1.5) * self._pause, max(0.0, self.deadline - time.monotonic()) + 0.001))
-            self._pause = min(1.5 * self._pause, _PAUSE_S[1])
+            self._wait()
             self.places = self.scope.places()
+
+    def _wait(self) -> None:
+        pause = min(random.uniform(0.5, 1.5) * self._pause, max(0.0, self.deadline - time.monotonic()) + 0.001)
+        if self._notice is None:
+            time.sleep(pause)
+            self._pause = min(1.5 * self._pause, _PAUSE_S[1])
+        elif self._new:
+            self._new = False  # the port file may have come before anybody listened: one more look
+        else:
+            self._notice.wait(pause)
+            self._pause = min(2 * self._pause, _STARTING_S[1])
+
+    def _listen(self) -> None:
+        """Another starts the daemon: from here on, the port file's coming is heard of."""
+        if self._notice is not None:
+            return
+        try:
+            self._notice, self._new = Notice(self.places[0].directory), True
+            self._pause = _STARTING_S[0]
+        except OSError as error:
+            log.info("a registry is waited for by looking again and again: %s", error)
+
+    def close(self) -> None:
+        if self._notice is not None:
+            self._notice.close()
+            self._notice = None
 
     # --- looking ---------------------------------------------
 
@@ -185,12 +215,13 @@ class _Search:
         try:
             with self.places[0].starting() as first:
                 if not first:
-                    self._pause = max(self._pause, _STARTING_S)
+                    self._listen()
                     return None
                 self._far = 0.0
                 if (found := self._look()) is not None:
                     return found
                 if not self._holder():
+                    self.close()
                     self._pause = _PAUSE_S[0]
                     self._run_daemon()
                 return None
