@@ -107,7 +107,7 @@ class _Search:
         self._vain: dict[Record, float] = {}  # who was tried in vain, and when to try again
         self._pause = _PAUSE_S[0]
         self._notice: Notice | None = None
-        self._new = False
+        self._new = self._deaf = False
         self._far = 0.0  # when to look into the home directory again
         self._waits = False  # somebody may be becoming the registry
 
@@ -130,7 +130,7 @@ class _Search:
         pause = min(random.uniform(0.5, 1.5) * self._pause, max(0.0, self.deadline - time.monotonic()) + 0.001)
         if self._notice is None:
             time.sleep(pause)
-            self._pause = min(1.5 * self._pause, _PAUSE_S[1])
+            self._pause = min(1.5 * self._pause, _STARTING_S[1] if self._deaf else _PAUSE_S[1])
         elif self._new:
             self._new = False  # the port file may have come before anybody listened: one more look
         else:
@@ -139,12 +139,13 @@ class _Search:
 
     def _listen(self) -> None:
         """Another starts the daemon: from here on, the port file's coming is heard of."""
-        if self._notice is not None:
+        if self._notice is not None or self._deaf:
             return
+        self._pause = _STARTING_S[0]
         try:
             self._notice, self._new = Notice(self.places[0].directory), True
-            self._pause = _STARTING_S[0]
-        except OSError as error:
+        except OSError as error:  # a user has 128 of these, mostly: who is more looks, but seldom
+            self._deaf = True
             log.info("a registry is waited for by looking again and again: %s", error)
 
     def close(self) -> None:
