@@ -98,7 +98,7 @@ class Hearing:
 
     def _listen_notify(self, unit: Unit, sock: socket.socket) -> None:
         unit.notify_raw = sock
-        unit.notify = NotifySocket(sock, lambda pid: self._belongs(unit, pid))
+        unit.notify = NotifySocket(sock, lambda sender: self._belongs(unit, sender.pid))
         self.engine.loop.add_reader(sock.fileno(), self._notified, unit)
 
     def _belongs(self, unit: Unit, pid: int) -> bool:
