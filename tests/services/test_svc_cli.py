@@ -161,7 +161,8 @@ def users_stack(place):
          "groups": {"startd": {"ready": "path", "ready-path": f"{place}/redis.sock"}, "restart": quick}},
         {"service": "site/worker", "methods": {"start": {"exec": gunicorn}}, "instances": worker, "groups": {"restart": quick},
          "dependencies": {"redis": {"grouping": "require-all", "targets": ["site/redis"]}}},
-        {"service": "site/nginx", "methods": {"start": {"exec": [*run, "nginx", "-c", f"{place}/nginx.conf", "-e", "stderr"]}},
+        {"service": "site/nginx", "methods": {"start": {"exec": [*run, "nginx", "-c", f"{place}/nginx.conf", "-e", "stderr"]},
+                                              "finish": {"exec": ["/bin/rm", "-f", f"{place}/front.sock"]}},  # killed, it leaves that
          "groups": {"startd": {"ready": "path", "ready-path": f"{place}/front.sock"}, "restart": quick}, "instances": {"default": on},
          "dependencies": {"workers": {"grouping": "require-any", "targets": ["site/worker:one", "site/worker:two"]}}},
     ]  # fmt: skip
@@ -213,6 +214,7 @@ def test_a_users_stack_comes_up_with_one_command_survives_kills_and_explains_its
     alone.enable("site/redis", False)
     alone.wait(lambda nodes: nodes["site/redis:default"].status.phase is Phase.DISABLED)
     svc("restart", "site/worker:one")
+    alone.wait(lambda nodes: "redis" in nodes["site/worker:one"].status.reason)
     told = svc("explain", "site/worker:one")
     assert "root cause: site/redis:default" in told and "disabled" in told
     pids = [node.status.pid for node in alone.nodes().values() if node.status.pid]
