@@ -46,6 +46,7 @@ def test_what_fails_waits_longer_each_time_and_then_needs_help_and_can_be_cleare
     status = services.wait_for("bad", Phase.MAINTENANCE)
     assert status.reason == "4 failures within 600 s; the latest: its main process ended with code 1"
     assert status.run == 4
+    services.wait_for("after", Phase.WAITING)  # it may have begun in a moment in which the other one ran
     found = services.explain("after")
     assert (found.root.name, found.holds_back) == ("bad:default", ("after:default",))
     services.order("clear", target="bad")
