@@ -242,6 +242,7 @@ def test_a_listening_socket_and_stored_descriptors_survive_restarts(services, pl
     first = services.online("web")["web:default"].status
     assert ask() == [str(first.pid).encode(), b"first"]
     os.kill(first.pid, signal.SIGSTOP)
+    services.until(lambda: psutil.Process(first.pid).status() == psutil.STATUS_STOPPED, "it has not stopped")
     with socket.socket(socket.AF_UNIX) as waiting:  # connects while nobody accepts, and is served by the next one
         waiting.settimeout(30)
         waiting.connect(path)
