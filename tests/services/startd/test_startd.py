@@ -1,5 +1,6 @@
 """Real services under a real spawner, configd and startd: what they may do to a restarter, and what it makes of that."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -134,7 +135,9 @@ def test_the_control_channel_answers_while_services_flap_and_flood(services):
     print(f"\nanswers while 10 services flap: median {took[25] * 1000:.1f} ms, worst {took[-1] * 1000:.1f} ms")
     files = sorted(p for p in os.listdir(os.path.join(services.directory, "logs")) if p.startswith("flood"))
     assert "flood:default.log.1" in files and set(files) <= {"flood:default.log", "flood:default.log.1"}
-    assert all(os.path.getsize(os.path.join(services.directory, "logs", one)) <= 100_000 for one in files)
+    for one in files:
+        with contextlib.suppress(FileNotFoundError):  # it is being rotated
+            assert os.path.getsize(os.path.join(services.directory, "logs", one)) <= 100_000
 
 
 def test_a_watchdog_that_hears_nothing_restarts(services):
