@@ -8,8 +8,9 @@
 #include "runtime.h"
 
 enum {
-  SHORTS = 32, /* connections in a row that make a habit */
-  SAMPLE = 16, /* of so many, one is marked all the same */
+  SHORTS = 32,       /* connections in a row that make a habit */
+  SAMPLE = 16,       /* of so many, one is marked all the same, */
+  SAMPLE_MOST = 256, /* and of ever more, while the habit lasts */
 };
 
 /* FNV-1a, up to the first zero but one at the beginning (an abstract name's; connections write '@' for it). Never 0. */
@@ -24,13 +25,24 @@ static struct kvo_habit *habit_of(uint64_t path) { return &kvo_process.habits[pa
 /* A count that steers and decides nothing: threads may lose one. */
 static void bump(uint32_t *word) { kvo_store32(word, kvo_load32(word) + 1); }
 
+/* Of how many one is marked: of twice as many after each SHORTS of those. */
+static uint32_t sample_of(uint32_t shorts) {
+  uint32_t times = (shorts - SHORTS) / SHORTS;
+  return times < 4 ? SAMPLE << times : SAMPLE_MOST;
+}
+
 int kvo_stays_short(const char *path, size_t length) {
   if (kvo_process.warmup == 0) return 0;
   uint64_t wanted = path_hash(path, length);
   struct kvo_habit *h = habit_of(wanted);
-  if (kvo_load64(&h->path) != wanted || kvo_load32(&h->shorts) < SHORTS) return 0;
+  uint32_t shorts = kvo_load32(&h->shorts);
+  if (kvo_load64(&h->path) != wanted || shorts < SHORTS) return 0;
+  if (kvo_load32(&h->passed) + 1 >= sample_of(shorts)) {
+    kvo_store32(&h->passed, 0);
+    return 0;
+  }
   bump(&h->passed);
-  return kvo_load32(&h->passed) % SAMPLE != 0;
+  return 1;
 }
 
 void kvo_note_life(const char *path, int ended_short) {

@@ -79,7 +79,7 @@ static void tidy(char *path) {
 
 static int matches(char **globs, const char *name) {
   for (; *globs; globs++)
-    if (!fnmatch(*globs, name, 0)) return 1;
+    if (!strcmp(*globs, name) || !fnmatch(*globs, name, 0)) return 1;
   return 0;
 }
 
