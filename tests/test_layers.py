@@ -28,7 +28,7 @@ PYTHON_LAYERS = [
 
 CORE_ORDER = [
     "layout", "runtime", "clock", "connection", "segment", "lock", "ring", "latest", "spin", "ancillary", "doorbell",
-    "rendezvous", "negotiate", "wait", "room", "readiness", "epolltable", "registration", "arrival", "demote", "early", "receiving",
+    "rendezvous", "negotiate", "wait", "room", "readiness", "epolltable", "registration", "watched", "arrival", "demote", "early", "receiving",
     "sending", "quick", "life", "inherit", "hotlist", "epollset", "poller", "_core",
 ]
 

@@ -15,6 +15,7 @@ from kvoshim.inherit cimport *
 from kvoshim.poller cimport *
 from kvoshim.epollset cimport *
 from kvoshim.clock cimport *
+from kvoshim.watched cimport TAGGED_NOW, sockets_forked, watched_ctl
 from libc.stdlib cimport malloc, free
 
 
@@ -162,7 +163,7 @@ cdef public int kvo_close(int fd) noexcept nogil:
         return -1
     kvo_cancellation_point()
     life_before_close(fd)
-    if ident_of_fd(fd) == KVO_WATCHED:
+    if ident_of_fd(fd) == KVO_TAGGED or ident_of_fd(fd) == KVO_TWICE:
         leave_watch(fd, NULL)
     c = life_forget(fd)
     epollset_close(fd)
@@ -179,7 +180,7 @@ cdef public void kvo_replaced(int fd) noexcept nogil:
     if in_vfork_child():
         return
     epollset_close(fd)
-    if ident_of_fd(fd) == KVO_WATCHED:
+    if ident_of_fd(fd) == KVO_TAGGED or ident_of_fd(fd) == KVO_TWICE:
         leave_watch(fd, NULL)
     c = life_forget(fd)
     if c != NULL:
@@ -213,11 +214,14 @@ cdef public int kvo_epoll_known(int epfd) noexcept nogil:
 cdef public int kvo_epoll_ctl(int epfd, int op, int fd, epoll_event *event) noexcept nogil:
     if op == EPOLL_CTL_ADD:
         note_nested(epfd, fd)
-        if ident_of_fd(fd) == KVO_SOCKET:
-            note_watched(fd)
-    if ident_of_fd(fd) >= 0 and ident_of_fd(fd) != KVO_WATCHED and (event == NULL or not is_tag(event.data.u64)):
+    cdef int r
+    if ident_of_fd(fd) == KVO_SOCKET or ident_of_fd(fd) == KVO_WATCHED:
+        r = watched_ctl(epfd, op, fd, event)
+        if r != TAGGED_NOW:
+            return r
+    if ident_of_fd(fd) >= 0 and ident_of_fd(fd) != KVO_TAGGED and (event == NULL or not is_tag(event.data.u64)):
         return -EINPROGRESS
-    cdef int r = epollset_ctl(epfd, op, fd, event)
+    r = epollset_ctl(epfd, op, fd, event)
     if r == -ENOMEM and op == EPOLL_CTL_ADD:
         r = unregistered(conn_at(ident_of_fd(fd)) if ident_of_fd(fd) < 0 else NULL, fd, event)
     return r
@@ -227,8 +231,14 @@ cdef public void kvo_socket_made(int fd) noexcept nogil:
     table_set(fd, KVO_SOCKET)
 
 
+cdef public void kvo_socket_bound(int fd) noexcept nogil:
+    if ident_of_fd(fd) == KVO_SOCKET or ident_of_fd(fd) == KVO_TWICE:
+        table_set(fd, 0)
+
+
 cdef public void kvo_epoll_made(int epfd) noexcept nogil:
     table_set(epfd, KVO_EPOLL)
+    set_make(epfd)
 
 
 cdef public int kvo_epoll_wait(int epfd, epoll_event *events, int most, const timespec *timeout,
@@ -299,6 +309,7 @@ cdef public void kvo_hide_mark(sockaddr *address, socklen_t *length, socklen_t r
 
 cdef public void kvo_before_fork() noexcept nogil:
     life_before_fork()
+    sockets_forked()
 
 
 cdef public void kvo_after_fork_in_child() noexcept nogil:

@@ -25,7 +25,8 @@ ssize_t kvo_readable_bytes(int32_t ident, int fd); /* FIONREAD; -EINPROGRESS: as
 ssize_t kvo_unsent_bytes(int32_t ident);           /* SIOCOUTQ; -EINPROGRESS: ask the kernel */
 int kvo_socket_error(int32_t ident, int fd);       /* SO_ERROR, a positive errno; -EINPROGRESS: ask the kernel */
 void kvo_set_nonblock(int32_t ident, int on);
-void kvo_socket_made(int fd); /* a new Unix stream socket */
+void kvo_socket_made(int fd);  /* a new Unix stream socket */
+void kvo_socket_bound(int fd); /* such a one may be bound: it will listen, or can't be marked */
 void kvo_epoll_made(int epfd); /* a new epoll descriptor */
 int kvo_withdraw(int32_t ident, int fd, int reason); /* 1: it is on the kernel for good; 0: too late */
 void kvo_attend(int32_t ident, int fd);              /* before the kernel is asked: has the peer gone back to it? */

@@ -215,20 +215,6 @@ cdef inline void members_back(set_t *s) noexcept nogil:
         i += 1
 
 
-cdef inline void note_watched(int fd) noexcept nogil:
-    """Before a Unix stream socket is added to a set: unless it is a listener or connected already, it may be connected to a
-    selected path later, so that its registration must be known."""
-    cdef sockaddr_un peer
-    cdef int listening = 0
-    cdef socklen_t n = sizeof(int), room = sizeof(sockaddr_un)
-    cdef bint fresh
-    cdef int saved = errno
-    fresh = (kvo_next.getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &n) == 0 and not listening
-             and kvo_next.getpeername(fd, <sockaddr *>&peer, &room) != 0 and errno == ENOTCONN)
-    table_set(fd, KVO_WATCHED if fresh else 0)
-    kvo_set_errno(saved)
-
-
 cdef inline int unregistered(conn_t *c, int fd, epoll_event *event) noexcept nogil:
     """No memory for a registration: the kernel is to have it alone, so the connection, or what is to become one, stays with
     the kernel too. -EINPROGRESS: let it do so; or -ENOMEM."""

@@ -11,12 +11,13 @@ from kvoshim.negotiate cimport *
 from kvoshim.registration cimport bury_all, inherited, leave_watch
 from kvoshim.segment cimport *
 from kvoshim.wait cimport nap
+from kvoshim.watched cimport named_twice, tag_watched, watched_inside
 
 
 cdef inline bint stream_socket(int fd) noexcept nogil:
     cdef int kind = 0, family = 0
     cdef socklen_t n = sizeof(int)
-    if ident_of_fd(fd) == KVO_SOCKET or ident_of_fd(fd) == KVO_WATCHED:
+    if ident_of_fd(fd) >= KVO_SOCKET:
         return True
     return (kvo_next.getsockopt(fd, SOL_SOCKET, SO_TYPE, &kind, &n) == 0 and kind == SOCK_STREAM
             and kvo_next.getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &n) == 0 and family == AF_UNIX)
@@ -31,16 +32,24 @@ cdef inline int life_connect(int fd, const sockaddr *address, socklen_t length) 
     if (ident >= 0 and kvo_process.table_len and address != NULL
             and length > sizeof(unsigned short) and length <= sizeof(sockaddr_un)
             and un.sun_family == AF_UNIX and kvo_path_selected(un.sun_path, length - sizeof(unsigned short))
-            and stream_socket(fd) and not in_vfork_child()):
-        if ident == KVO_KERNEL:
-            refuse(KVO_NO_MEMORY, fd, b"client")  # it is in an epoll set that had no memory for it
-        else:
+            and stream_socket(fd)):
+        if kvo_stays_short(un.sun_path, length - sizeof(unsigned short)):
+            refuse(KVO_SHORT, fd, b"client")
+        elif ident == KVO_TWICE:
+            refuse(KVO_NAMED_TWICE, fd, b"client")
+        elif ident == KVO_WATCHED and watched_inside(fd):
+            refuse(KVO_NESTED, fd, b"client")
+        elif ident == KVO_KERNEL or ident == KVO_WATCHED and not tag_watched(fd):
+            refuse(KVO_NO_MEMORY, fd, b"client")  # it is in an epoll set that has no place for it
+        elif not in_vfork_child():
             mark(fd, un, length)
-        if ident == KVO_WATCHED and ident_of_fd(fd) < 0:
-            leave_watch(fd, conn_at(ident_of_fd(fd)))
+            if ident_of_fd(fd) < 0:
+                leave_watch(fd, conn_at(ident_of_fd(fd)))
     kvo_set_errno(saved)
     r = kvo_next.connect(fd, address, length)
     ident = ident_of_fd(fd)
+    if r == 0 and (ident == KVO_SOCKET or ident == KVO_WATCHED):
+        table_set(fd, 0)  # the kernel's for good
     if r == 0 and ident < 0:
         c = conn_at(ident)
         if state_of(c) == MARKED:
@@ -195,7 +204,8 @@ cdef inline void life_dup(int old, int new) noexcept nogil:
     if ident < 0:
         kvo_add32(<uint32_t *>&conn_at(ident).fds, 1)
         bury_all(conn_at(ident))
-    table_set(new, ident)
+    named_twice(old)
+    table_set(new, ident_of_fd(old) if ident >= 0 else ident)
 
 
 cdef inline void dispose(conn_t *c) noexcept nogil:

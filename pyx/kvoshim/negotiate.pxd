@@ -137,10 +137,6 @@ cdef inline void mark(int fd, const sockaddr_un *address, socklen_t length) noex
     cdef size_t path = length - sizeof(unsigned short)
     cdef uint64_t signals
     cdef conn_t *c
-    if kvo_stays_short(address.sun_path, path):
-        refuse(KVO_SHORT, fd, b"client")
-        kvo_set_errno(saved)
-        return
     signals = kvo_hold_signals()
     c = conn_new(fd, MARKED, 0)
     if c == NULL:

@@ -104,6 +104,24 @@ cdef inline bint may_sleep(set_t *s, reg_t *r, conn_t *c) noexcept nogil:
             and kvo_load32(<uint32_t *>&c.fds) == 1 and ident_of_fd(s.epfd) != KVO_EPOLL_INSIDE)
 
 
+cdef inline set_t *set_for(int epfd) noexcept nogil:
+    """The set of a descriptor, locked. One that this process has inherited is made now; one that it has created was made then,
+    since a thread that sleeps on it has to know of tags. NULL: it can't be known."""
+    if set_at(epfd) == NULL and ident_of_fd(epfd) != KVO_EPOLL and ident_of_fd(epfd) != KVO_EPOLL_INSIDE:
+        set_make(epfd)
+    return set_locked(epfd)
+
+
+cdef inline void pass_on(reg_t *r, int fd, uint32_t events, uint64_t data) noexcept nogil:
+    """A new registration of what is no connection."""
+    kvo_store32(&r.mode, PASS)
+    r.fd = fd
+    r.ident = 0
+    r.events = events
+    r.data = data
+    r.fresh = 1
+
+
 cdef inline void lie_dormant(reg_t *r, conn_t *c) noexcept nogil:
     kvo_store32(&r.mode, DORMANT)
     private_lock(&c.watch_lock)
@@ -207,13 +225,14 @@ cdef inline int epollset_ctl(int epfd, int op, int fd, epoll_event *event) noexc
         refresh(c, fd)
         if state_of(c) == PLAIN and (set_at(epfd) == NULL or kvo_load_pointer(&c.registrations) == NULL):
             return -EINPROGRESS
-    if set_at(epfd) == NULL and op == EPOLL_CTL_ADD and event != NULL:
-        set_make(epfd)
-        if set_at(epfd) == NULL:
+    if op == EPOLL_CTL_ADD and event != NULL:
+        s = set_for(epfd)
+        if s == NULL:
             return -ENOMEM if <uint32_t>epfd < SETS_MOST else -EINPROGRESS
-    s = set_locked(epfd)
-    if s == NULL:  # not one of ours; or closed by another thread since
-        return -EBADF if op == EPOLL_CTL_ADD and event != NULL else -EINPROGRESS
+    else:
+        s = set_locked(epfd)
+        if s == NULL:
+            return -EINPROGRESS
     index = find_of(s, c, fd) if c != NULL else find(s, fd)
     if c != NULL and index >= 0 and s.regs[index].mode == DORMANT:
         if op != EPOLL_CTL_ADD and op != EPOLL_CTL_MOD and op != EPOLL_CTL_DEL or op != EPOLL_CTL_DEL and event == NULL:
@@ -233,14 +252,10 @@ cdef inline int epollset_ctl(int epfd, int op, int fd, epoll_event *event) noexc
         if r == NULL:
             private_unlock(&s.lock)
             return -ENOMEM
-        kvo_store32(&r.mode, PASS)
+        pass_on(r, fd, event.events, event.data.u64)
         if c != NULL:
             kvo_store32(&r.mode, RING if state_of(c) == LIVE else NATIVE)
-        r.fd = fd
-        r.ident = ident if c != NULL else 0
-        r.events = event.events
-        r.data = event.data.u64
-        r.fresh = 1
+            r.ident = ident
         e.events = kernel_events(r)
         if r.mode == RING:
             if event.events & EPOLLEXCLUSIVE:

@@ -155,7 +155,7 @@ static const char *const reason_names[KVO_REASONS] = {
     "no-segment",  "bad-offer", "version",    "withdrawn",       "forked",        "ancillary",
     "stdio",       "signals",   "table-full",      "shut-early",    "detached",
     "exec",        "handed-over", "urgent",   "splice",          "nested-epoll",  "low-water",
-    "peer-left", "no-memory", "short-lived",
+    "peer-left", "no-memory", "short-lived",     "named-twice",
 };
 
 const char *kvo_reason_name(int reason) {
@@ -261,12 +261,15 @@ int kvo_start(const char *paths) {
   void *table = mmap(NULL, descriptors * sizeof(int32_t), PROT_READ | PROT_WRITE, mode, -1, 0);
   void *slots = mmap(NULL, (size_t)p->slot_limit * KVO_SLOT_BYTES, PROT_READ | PROT_WRITE, mode, -1, 0);
   void *sets = mmap(NULL, KVO_SETS_BYTES, PROT_READ | PROT_WRITE, mode, -1, 0);
+  void *watched = mmap(NULL, descriptors * KVO_WATCHED_BYTES, PROT_READ | PROT_WRITE, mode, -1, 0);
   void *unreadable = mmap(NULL, 4096, PROT_NONE, mode, -1, 0);
-  if (table == MAP_FAILED || slots == MAP_FAILED || sets == MAP_FAILED || unreadable == MAP_FAILED ||
+  if (table == MAP_FAILED || slots == MAP_FAILED || sets == MAP_FAILED ||
+      watched == MAP_FAILED || unreadable == MAP_FAILED ||
       kvo_stats_reserve(p->slot_limit, settings.shown)) {
     if (table != MAP_FAILED) munmap(table, descriptors * sizeof(int32_t));
     if (slots != MAP_FAILED) munmap(slots, (size_t)p->slot_limit * KVO_SLOT_BYTES);
     if (sets != MAP_FAILED) munmap(sets, KVO_SETS_BYTES);
+    if (watched != MAP_FAILED) munmap(watched, descriptors * KVO_WATCHED_BYTES);
     if (unreadable != MAP_FAILED) munmap(unreadable, 4096);
     kvo_log("plain reason=%s", "no-memory");
     return errno = saved, -ENOMEM;
@@ -277,6 +280,7 @@ int kvo_start(const char *paths) {
 #endif
   p->slots = slots;
   p->sets = sets;
+  p->watched = watched;
   p->unreadable = unreadable;
   p->table = table;
   kvo_release32(&p->table_len, (uint32_t)descriptors);

@@ -128,6 +128,7 @@ enum kvo_reason {
   KVO_PEER_LEFT,      /* the peer went back to the kernel socket */
   KVO_NO_MEMORY,      /* for its registration in an epoll set */
   KVO_SHORT,          /* connections to its path end before their warm-up (habit.c) */
+  KVO_NAMED_TWICE,    /* its socket had a second descriptor (dup, fork) before it was connected */
   KVO_REASONS
 };
 
@@ -180,6 +181,7 @@ struct kvo_process {
   uint64_t stats_inode;
   uint32_t stats_slots;  /* connections that lie there, or have no need to */
   uint32_t stats_shown;  /* KVOSHIM_STATS is not off */
+  void *watched;         /* by descriptor: struct watched_t (watched.pxd) */
   uint32_t stats_busy;
   char stats_name[64];
   struct kvo_habit habits[KVO_HABITS];
@@ -187,8 +189,9 @@ struct kvo_process {
 extern struct kvo_process kvo_process;
 
 /* Sizes of the arrays whose elements Cython declares (checked there). */
-enum { KVO_SLOT_BYTES = 512, KVO_SETS_BYTES = 1 << 20 };
+enum { KVO_SLOT_BYTES = 512, KVO_SETS_BYTES = 1 << 20, KVO_WATCHED_BYTES = 16 };
 /* For structs that only Cython knows. */
+#define KVO_IS_WATCHED(bytes) do { static_assert((bytes) == KVO_WATCHED_BYTES, "as runtime.h has it"); } while (0)
 #define KVO_IS_SLOT(bytes) do { static_assert((bytes) == KVO_SLOT_BYTES, "pad conn_t"); } while (0)
 
 enum kvo_kind {
@@ -197,8 +200,10 @@ enum kvo_kind {
   KVO_INTERNAL = 3, /* one of our own: the program can't close it, nor put something else there */
   KVO_EPOLL = 4,
   KVO_EPOLL_INSIDE = 5, /* an epoll set inside another one: only the kernel can look through it */
-  KVO_SOCKET = 6,       /* a Unix stream socket that may be connected later */
-  KVO_WATCHED = 7,      /* such a one in an epoll set already */
+  KVO_SOCKET = 6,       /* a Unix stream socket of which neither connect() nor bind() has succeeded */
+  KVO_WATCHED = 7,      /* such a one in an epoll set already: watched.pxd */
+  KVO_TAGGED = 8,       /* such a one that has a registration beside its set */
+  KVO_TWICE = 9,        /* such a one that has a second descriptor, and so no ring */
 };
 
 /* Reads the environment, makes the table. Safe to call again; 0 or -errno. With no usable KVOSHIM_PATHS the table

@@ -174,10 +174,12 @@ cdef extern from "runtime.h" nogil:
     const int KVO_NO_REASON, KVO_NO_OFFER, KVO_BOUND, KVO_NO_MARK, KVO_NO_RENDEZVOUS, KVO_CREDENTIALS, KVO_NO_SEGMENT
     const int KVO_BAD_OFFER, KVO_OTHER_VERSION, KVO_WITHDRAWN_OFFER, KVO_FORKED, KVO_ANCILLARY, KVO_STDIO, KVO_SIGNALS
     const int KVO_TABLE_FULL, KVO_SHUT_EARLY, KVO_DETACHED
-    const int KVO_EXEC, KVO_HANDED, KVO_URGENT, KVO_SPLICED, KVO_NESTED, KVO_LOW_WATER, KVO_PEER_LEFT, KVO_NO_MEMORY, KVO_SHORT, KVO_REASONS
+    const int KVO_EXEC, KVO_HANDED, KVO_URGENT, KVO_SPLICED, KVO_NESTED, KVO_LOW_WATER, KVO_PEER_LEFT, KVO_NO_MEMORY, KVO_SHORT, KVO_NAMED_TWICE
+    const int KVO_REASONS
 
-    const int KVO_KERNEL, KVO_LISTENER, KVO_INTERNAL, KVO_EPOLL, KVO_EPOLL_INSIDE, KVO_SOCKET, KVO_WATCHED
+    const int KVO_KERNEL, KVO_LISTENER, KVO_INTERNAL, KVO_EPOLL, KVO_EPOLL_INSIDE, KVO_SOCKET, KVO_WATCHED, KVO_TAGGED, KVO_TWICE
     const int KVO_SLOT_BYTES, KVO_SETS_BYTES
+    void KVO_IS_WATCHED(size_t bytes)
     void KVO_IS_SLOT(size_t bytes)
 
     const int KVO_HABITS
@@ -196,6 +198,7 @@ cdef extern from "runtime.h" nogil:
         void *sets
         void *sets_made
         uint32_t sets_high
+        void *watched
         int32_t slot_free, slot_last, internal_from
         uint32_t slots_free
         int32_t pid

@@ -17,7 +17,9 @@ EXPORT int connect(int fd, const struct sockaddr *address, socklen_t length) {
 
 EXPORT int bind(int fd, const struct sockaddr *address, socklen_t length) {
   if (unlikely(ident_of(fd) < 0) && kvo_unmark(fd) && (!kvo_spare_descriptors() || kvo_unmark(fd))) return errno = ENOMEM, -1;
-  return NEXT(bind)(fd, address, length);
+  int r = NEXT(bind)(fd, address, length);
+  if (unlikely(ident_of(fd) > 0) && r == 0) kvo_socket_bound(fd);
+  return r;
 }
 
 EXPORT int accept4(int fd, struct sockaddr *restrict address, socklen_t *restrict length, int flags) {
