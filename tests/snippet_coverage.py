@@ -20,8 +20,8 @@ ROWS = {
     "a killed peer": "preload/test_kill.py::*",
     "readiness": "poll_select poll_out edge_short_read epoll_early epoll_edge epoll_edge_out epoll_level epoll_many "
                  "epoll_nested epoll_fork epoll_turns epoll_arrival calls:select_high edge_short_readv "
-                 "epoll_before_connect epoll_readd",
-    "descriptor numbers": "dup close_range fd_numbers fd_reuse files calls:no_numbers calls:swap_numbers calls:proc_link",
+                 "epoll_before_connect epoll_readd epoll_sleeper",
+    "descriptor numbers": "dup named_early close_range fd_numbers fd_reuse files calls:no_numbers calls:swap_numbers calls:proc_link",
     "fork, vfork, posix_spawn": "fork_readers fork_share prefork spawn",
     "exec": "exec_self served:* demote",
     "descriptors and credentials in the stream": "scm_rights scm_credentials",
