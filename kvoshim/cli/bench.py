@@ -8,7 +8,7 @@ HELP = "measure this machine: kernel sockets, the shim, bare rings and other tra
 
 _PRESETS = {
     "quick": "fewer sizes, 3 repetitions, 0.1 s a run",
-    "full": "all cases, 3 repetitions, 0.4 s a run",
+    "full": "all cases, 3 repetitions, 0.25 s a run",
 }
 
 
@@ -28,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     option("--plot", metavar="DIR", help="draw the result into DIR, as SVG and PNG (needs matplotlib)")
     option("--from", dest="from_file", metavar="FILE", help="measure nothing: show (and draw) a result of --json")
     option("--repetitions", type=int, metavar="N", help="instead of the preset's 3")
-    option("--seconds", type=float, metavar="S", help="length of one run, instead of 0.1, 0.2 or 0.4")
+    option("--seconds", type=float, metavar="S", help="length of one run, instead of 0.1, 0.2 or 0.25")
     option("--list", action="store_true", help="name cases and blocks, then end")
     option("--checkout", metavar="DIR", help="kvoshim's source tree: measure the core's lock too, keep results in it")
 
