@@ -28,8 +28,8 @@ PYTHON_LAYERS = [
 
 CORE_ORDER = [
     "layout", "runtime", "clock", "connection", "segment", "lock", "ring", "latest", "spin", "ancillary", "doorbell",
-    "rendezvous", "negotiate", "wait", "room", "readiness", "epolltable", "registration", "watched", "arrival", "demote", "early", "receiving",
-    "sending", "quick", "life", "inherit", "hotlist", "epollset", "poller", "_core",
+    "rendezvous", "negotiate", "wait", "room", "readiness", "epolltable", "registration", "watched", "arrival", "demote", "early",
+    "receiving", "sending", "quick", "life", "inherit", "hotlist", "epollset", "poller", "_core",
 ]
 
 # The process layer's own files, lowest first.
