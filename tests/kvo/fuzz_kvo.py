@@ -8,6 +8,7 @@ fuzz_store.py.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import random
@@ -261,23 +262,33 @@ def main(inputs: str = "10000000", seed: str = "", *parts: str) -> int:
             for _ in range(count):
                 cut_one(dice)
         else:
-            found = str(stores(dice, name, count))
+            outcomes, held = stores(dice, name, count)
+            found = f"{outcomes}; (memory, descriptors) {held}"
         print(f"{name}: {count} inputs in {time.monotonic() - began:.0f} s; {found}", flush=True)
     return 0
 
 
-def stores(dice: random.Random, name: str, count: int) -> dict[str, int]:
-    """So many inputs of one kind of fuzz_store.Stores; how often what came of it."""
+def stores(dice: random.Random, name: str, count: int) -> tuple[dict[str, int], str]:
+    """So many inputs of one kind of fuzz_store.Stores; how often what came of it, and what the process held."""
     made = fuzz_store.Stores()
     one = getattr(made, name)
-    process, before = psutil.Process(), 0
+    before = (0, 0)
     for turn in range(count):
         one(dice)
         if turn == count // 5:
-            before = process.memory_info().rss
-    assert process.memory_info().rss < before + GROWTH, "reading grows"
+            before = own()
+    after = own()
     made.close()
-    return made.outcomes
+    assert after[0] < before[0] + GROWTH, f"reading grows: {before} -> {after}"
+    assert after[1] <= before[1] + 2, f"descriptors are kept: {before} -> {after}"
+    return made.outcomes, f"{before} -> {after}"
+
+
+def own() -> tuple[int, int]:
+    """(resident bytes, descriptors) of this process, of what is in use."""
+    gc.collect()
+    process = psutil.Process()
+    return process.memory_info().rss, process.num_fds()
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ def test_messages_cut_anywhere(nothing_mapped):
 def test_wild_stores(nothing_mapped, part, count):
     logging.disable(logging.CRITICAL)  # what cannot be read is logged each time
     try:
-        outcomes = fuzz_kvo.stores(random.Random(31), part, count)
+        outcomes, _ = fuzz_kvo.stores(random.Random(31), part, count)
     finally:
         logging.disable(logging.NOTSET)
     assert outcomes["read"]
