@@ -35,6 +35,7 @@ QUANTITIES = {
     "extra": "shim - kernel {} ns",
     "cost": "time {} ns",
     "memory": "bytes a connection: shim - kernel {}",
+    "held": "bytes an observation {}",
 }
 
 
@@ -58,6 +59,7 @@ class Target:
     extra      shim's time - kernel's time, nanoseconds
     cost       shim's time by itself, nanoseconds
     memory     bytes of touched memory a connection, shim - kernel
+    held       bytes of the controller's memory an observation
     """
 
     row: str

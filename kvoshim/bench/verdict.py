@@ -101,6 +101,7 @@ QUANTITY: dict[str, Callable[[Figure, Row, Row | None], float | None]] = {
     "extra": lambda of, row, best: more(of(row, row.subject), of(row, KERNEL)),
     "cost": lambda of, row, best: of(row, row.subject),
     "memory": lambda of, row, best: more(of(row, row.subject, BYTES), of(row, KERNEL, BYTES)),
+    "held": lambda of, row, best: of(row, row.subject, "bytes_per_observation"),
 }
 
 

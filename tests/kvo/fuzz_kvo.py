@@ -277,6 +277,8 @@ def stores(dice: random.Random, name: str, count: int) -> tuple[dict[str, int], 
         one(dice)
         if turn == count // 5:
             before = own()
+        if turn % 1_000_000 == 999_999:
+            print(f"{name}: {turn + 1} so far, {own()}", flush=True)
     after = own()
     made.close()
     assert after[0] < before[0] + GROWTH, f"reading grows: {before} -> {after}"

@@ -170,6 +170,8 @@ def channel(dice: random.Random, count: int) -> str:
         turns, answers, before = max(1, count // 200), 0, None
         for turn in range(turns):
             answers += flood(dice, daemon.path, 200)
+            if turn % 5000 == 4999:
+                print(f"channel: {200 * (turn + 1)} so far, {answers} answered, {held(daemon.process.pid)}", flush=True)
             if before is None and turn * 5 >= turns - 5:
                 until(lambda: daemon.call("status-get")["control"]["clients"] == 1)
                 before = held(daemon.process.pid)

@@ -30,7 +30,8 @@ CASES = (
         placements=APART, peers=("zmq-pubsub",)),
     _case("kvo-get", "reading a value", "get", "trip", (8, 1024, 65536), (
         Target("K5", "cost", "<=", 400, None, ANY, (8,)), Target("K5", "cost", "<=", 600, None, ANY, (1024,)),
-        Target("K5", "cost", "<=", 3000, None, ANY, (65536,)), Target("K5", "peer:redis-pubsub", ">=", 140, None, ANY, (8,))),
+        Target("K5", "cost", "<=", 3000, None, ANY, (65536,)), Target("K5", "peer:redis-pubsub", ">=", 140, None, ANY, (8,)),
+        Target("K5", "peer:iceoryx2-board", ">=", 2.5, None, ANY)),
         peers=("redis-pubsub", "nats-watch", "iceoryx2-board", "manager", "wake")),
     Case("kvo-read", "reading a value in C", "read", "inner", "call", sizes=(8,), quick_sizes=(8,), placements=("0-0",), shim=CORE,
          connections=0, targets=(Target("K6", "cost", "<=", 10, 3),)),
@@ -46,7 +47,10 @@ CASES = (
     _case("kvo-attribute", "assigning an attribute of an @observable object", "attribute", "call", (8,), (
         Target("attribute", "cost", "<=", 1000, 600),), peers=()),
     _case("kvo-set-among", "set() of a key among 100,000, of which 1,000 are observed", "among-set", "call", (64,), (
-        Target("many keys", "peer:one-key", ">=", 0.909, 0.97),), api="many", peers=("one-key",)),
+        Target("many keys", "peer:one-key", ">=", 0.909, 0.97), Target("many keys", "held", "<=", 1023)),
+        api="many", peers=("one-key",)),
     _case("kvo-get-among", "get() of a key among 100,000, of which 1,000 are observed", "among-get", "call", (64,), (
         Target("many keys", "peer:one-key", ">=", 0.909, 0.97),), api="many", peers=("one-key",)),
+    _case("kvo-asleep-among", "set to callback of a key among 100,000, of which 1,000 more are observed, all asleep", "asleep", "trip",
+          (64,), (), api="many", peers=("one-key",)),
 )

@@ -188,6 +188,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, object]:
                 one.wait()
                 one.stdout.close()
                 one.stdin.close()
+    extra |= getattr(publish, "figures", {})
     found = account(size, count, begin, near, tuple(far), times) | {"what": mode} | extra
     if mode in ("rate", "every"):
         found["messages_per_s"] = 1e9 / times[0]

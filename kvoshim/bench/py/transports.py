@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,6 +54,11 @@ class Kvoshim:
                         [sys.executable, "-P", "-c", _CROWD, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
                     try:
                         observers.stdout.readline()
+                        before = private(controller.pid)
+                        observers.stdin.write(b"more\n")
+                        observers.stdin.flush()
+                        observers.stdout.readline()
+                        publish.figures = {"bytes_per_observation": (private(controller.pid) - before) / CROWD_MORE}
                         yield publish
                     finally:
                         observers.communicate()
@@ -95,13 +101,25 @@ class Kvoshim:
             yield lambda: sys.stdin.read()
 
 
-_CROWD = """
+def private(pid: int) -> int:
+    """Bytes that a process has for itself, when what its last answers took is given back."""
+    time.sleep(0.2)
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return 1024 * sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Private_"))
+
+
+# The first tenth makes the controller find out which keys there are; what it keeps of an observation is told by the others.
+CROWD_FIRST, CROWD_MORE = 100, 900
+_CROWD = f"""
 import sys, kvoshim
-with kvoshim.Observer(autostart=False, controller=sys.argv[1]) as observer:
-    for number in range(500):
-        for name in ("bench", "bench2"):
-            observer.observe(name, f"key{number}", lambda change: None)
+def observe(numbers):
+    for number in numbers:
+        observer.observe(("bench", "bench2")[number % 2], f"key{{number // 2}}", lambda change: None)
     print("ready", flush=True)
+with kvoshim.Observer(autostart=False, controller=sys.argv[1]) as observer:
+    observe(range({CROWD_FIRST}))
+    sys.stdin.readline()
+    observe(range({CROWD_FIRST}, {CROWD_FIRST + CROWD_MORE}))
     sys.stdin.read()
 """
 
