@@ -8,9 +8,9 @@
 #include "runtime.h"
 
 enum {
-  SHORTS = 32,       /* connections in a row that make a habit */
-  SAMPLE = 16,       /* of so many, one is marked all the same, */
-  SAMPLE_MOST = 256, /* and of ever more, while the habit lasts */
+  SHORTS = 32,        /* connections in a row that make a habit */
+  SAMPLE = 16,        /* of so many, one is marked all the same, */
+  SAMPLE_MOST = 1024, /* and of ever more, while the habit lasts */
 };
 
 /* FNV-1a, up to the first zero but one at the beginning (an abstract name's; connections write '@' for it). Never 0. */
@@ -28,7 +28,7 @@ static void bump(uint32_t *word) { kvo_store32(word, kvo_load32(word) + 1); }
 /* Of how many one is marked: of twice as many after each SHORTS of those. */
 static uint32_t sample_of(uint32_t shorts) {
   uint32_t times = (shorts - SHORTS) / SHORTS;
-  return times < 4 ? SAMPLE << times : SAMPLE_MOST;
+  return times < 6 ? SAMPLE << times : SAMPLE_MOST;
 }
 
 int kvo_stays_short(const char *path, size_t length) {
