@@ -1,5 +1,6 @@
 """`kvoshim svc`, as a person uses it: its verbs, the shipped services, and a stack of one's own."""
 
+import contextlib
 import json
 import os
 import pwd
@@ -181,6 +182,15 @@ def get(place) -> int:
     return int(body)
 
 
+def daemons(spawner: psutil.Process, name: str) -> list[psutil.Process]:
+    found = []
+    for child in spawner.children():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if name in child.cmdline():
+                found.append(child)
+    return found
+
+
 def test_a_users_stack_comes_up_with_one_command_survives_kills_and_explains_itself(alone, place, monkeypatch):
     monkeypatch.setenv("PATH", os.environ["PATH"] + ":/usr/sbin")
     place = Path(place / "manifests").parent
@@ -199,13 +209,28 @@ def test_a_users_stack_comes_up_with_one_command_survives_kills_and_explains_its
     alone.client = Client(alone.directory)
     alone.said = lambda: ""
     last = 1
-    for name in ("site/redis:default", "site/worker:one", "site/worker:two", "site/nginx:default", "kvoshim/controller:default"):
+    members = ["site/redis:default", "site/worker:one", "site/worker:two", "site/nginx:default"]
+    for name in (*members, "kvoshim/controller:default", "kvoshim/registry:default"):
         before = alone.nodes()[name].status
         os.kill(before.pid, signal.SIGKILL)
         alone.wait(lambda nodes, name=name, before=before: nodes[name].status.run > before.run and nodes[name].status.phase in UP)
         hits = get(place)
         assert hits > last or name == "site/redis:default"
         last = hits
+    for daemon in ("configd", "startd"):  # nobody else notices
+        running = {name: node.status.pid for name, node in alone.nodes().items()}
+        spawner = psutil.Process(running["site/redis:default"]).parent()
+        [before] = daemons(spawner, daemon)
+        before.kill()
+        deadline = time.monotonic() + 30
+        while not [one for one in daemons(spawner, daemon) if one != before]:
+            assert time.monotonic() < deadline, f"{daemon} is not started again"
+            time.sleep(0.01)
+        assert svc("up").startswith("6 of 6")
+        assert get(place) > last
+        alone.client.close()
+        alone.client = Client(alone.directory)
+        assert running == {name: node.status.pid for name, node in alone.nodes().items()}
     assert svc("up", folder).startswith("6 of 6")  # once more changes nothing
     runs = {name: node.status.run for name, node in alone.nodes().items()}
     time.sleep(0.2)
