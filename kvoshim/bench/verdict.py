@@ -102,6 +102,8 @@ QUANTITY: dict[str, Callable[[Figure, Row, Row | None], float | None]] = {
     "cost": lambda of, row, best: of(row, row.subject),
     "memory": lambda of, row, best: more(of(row, row.subject, BYTES), of(row, KERNEL, BYTES)),
     "held": lambda of, row, best: of(row, row.subject, "bytes_per_observation"),
+    "spawner": lambda of, row, best: of(row, row.subject, "spawner_bytes"),
+    "startd": lambda of, row, best: of(row, row.subject, "startd_bytes"),
 }
 
 

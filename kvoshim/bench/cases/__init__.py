@@ -1,9 +1,9 @@
 """What is measured, and what is asked of it: one module for each kind of program. Data only."""
 
-from kvoshim.bench.cases import applications, costs, kvo, many, python, registry, streams
+from kvoshim.bench.cases import applications, costs, kvo, many, python, registry, services, streams
 from kvoshim.bench.model import Block, Preset
 
-CASES = (*streams.CASES, *many.CASES, *costs.CASES, *python.CASES, *kvo.CASES, *registry.CASES, *applications.CASES)
+CASES = (*streams.CASES, *many.CASES, *costs.CASES, *python.CASES, *kvo.CASES, *registry.CASES, *services.CASES, *applications.CASES)
 BY_NAME = {case.name: case for case in CASES}
 
 
