@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import socket
 from collections.abc import Coroutine
 from typing import Any
@@ -24,6 +25,7 @@ from kvoshim.registry.daemon.settings import Cluster
 _READ_SIZE = 1 << 16
 _ROUTES_S = 5.0  # between looks at this host's addresses
 _LEAVE_S = 2.0  # to take back what other hosts were told
+_END_S = 6  # for all of the end
 _TEXT_MAX = 2000
 _CLUSTER = "the cluster"  # what its writer is called
 
@@ -217,6 +219,9 @@ class Bridge:
     # --- the end ---------------------------------------------
 
     async def _close(self, in_order: bool) -> None:
+        # The registry has gone, so nobody else would end this process: a task that takes no notice of being cancelled (the client
+        # library has such moments) must not keep it. The signal's default action ends it, and the server ends with its parent.
+        signal.alarm(_END_S)
         if in_order:
             writers = [writer.take_back() for writer, _ in self._writers.values()]
             try:

@@ -1,5 +1,7 @@
 """Real servers with their own load generators."""
 
+from dataclasses import replace
+
 from kvoshim.bench.model import Case, Target
 
 
@@ -33,6 +35,13 @@ def _application(name: str, title: str, program: str, mode: str, connections: in
         detail=1,
         targets=(Target("application", "faster", ">=", 1.0),),
     )
+
+
+def _web(server: str, how: str, connections: int) -> tuple[Case, Case]:
+    """An application server behind nginx, and before it the kernel with itself: an interpreter's speed differs from start to start."""
+    case = _application(f"web-{server}", f"nginx to {server}, {how}", "web", server, connections, 1000)
+    control = replace(case, name=f"control-{case.name}", title=f"A/A control, {case.title}", shim="control", connections=0, targets=())
+    return tuple(replace(one, control=control.name) for one in (control, case))
 
 
 CASES = (
@@ -79,8 +88,8 @@ CASES = (
     _application("memcached-c1", "memcached get, one client", "memcached", "get", 1, 100),
     _application("memcached-c50", "memcached get, 50 clients", "memcached", "get", 50, 100),
     _application("mariadb", "MariaDB, sysbench point SELECT", "mariadb", "select", 1, 0),
-    _application("web-uvicorn", "nginx to uvicorn, connections kept", "web", "uvicorn", 1, 1000),
-    _application("web-gunicorn", "nginx to gunicorn with threads, connections kept", "web", "gunicorn", 1, 1000),
+    *_web("uvicorn", "connections kept", 1),
+    *_web("gunicorn", "with threads, connections kept", 1),
     # A connection carries one request and need not be accelerated.
-    _application("web-uwsgi", "nginx to uWSGI, a connection for each request", "web", "uwsgi", 0, 1000),
+    *_web("uwsgi", "a connection for each request", 0),
 )
