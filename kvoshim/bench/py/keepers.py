@@ -14,15 +14,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
 from waiting import until
 
 Command = tuple[str, ...]
 UP_S = 120.0
+OTHERS_END_S = 10.0
 
 
 @contextmanager
-def running(*command: object, log: str) -> Iterator[subprocess.Popen]:
-    """A program that keeps others alive; it and they end with this."""
+def running(*command: object, log: str, patience_s: float = UP_S) -> Iterator[subprocess.Popen]:
+    """A program that keeps others alive; it and they end with this. TimeoutExpired if it does not end in order in time."""
     with open(log, "ab") as output:
         process = subprocess.Popen([*map(str, command)], stdout=output, stderr=output)
     try:
@@ -30,7 +32,7 @@ def running(*command: object, log: str) -> Iterator[subprocess.Popen]:
     finally:
         process.send_signal(signal.SIGTERM)
         try:
-            process.wait(UP_S)
+            process.wait(patience_s)
         finally:
             process.kill()
             process.wait()
@@ -86,8 +88,6 @@ class Kvoshim:
                 yield directory, client
 
     def daemons(self) -> dict[str, int]:
-        import psutil
-
         spawner = psutil.Process(self.spawner)
         found = {"spawner": spawner.pid}
         for one in spawner.children():
@@ -164,6 +164,19 @@ class Fsync:
     record = 218  # bytes: what the journal writes for a transaction of one property
 
 
+@contextmanager
+def other(*command: object, log: str) -> Iterator[None]:
+    """The same for what is not ours: however long it would take, it ends here (circusd now and then ignores SIGTERM)."""
+    with suppress(subprocess.TimeoutExpired), running(*command, log=log, patience_s=OTHERS_END_S) as process:
+        try:
+            yield
+        finally:
+            kept = psutil.Process(process.pid).children(recursive=True)
+    for one in kept:
+        with suppress(psutil.NoSuchProcess):
+            one.kill()
+
+
 class Supervisord:
     @contextmanager
     def one(self, path: str, program: Command) -> Iterator[None]:
@@ -172,7 +185,7 @@ class Supervisord:
             f"[supervisord]\nnodaemon=true\nlogfile={path}.supervisord\npidfile={path}.pid\n"
             f"[program:one]\ncommand={script}\nautorestart=true\nstdout_logfile=NONE\nstderr_logfile=NONE\n"
         )
-        with running(sys.executable, "-m", "supervisor.supervisord", "-c", file, log=path + ".log"):
+        with other(sys.executable, "-m", "supervisor.supervisord", "-c", file, log=path + ".log"):
             yield
 
 
@@ -182,7 +195,7 @@ class Circus:
         script, file = written(path, program), Path(path + ".ini")
         ends = "".join(f"{name} = ipc://{path}.{name}\n" for name in ("endpoint", "pubsub_endpoint"))
         file.write_text(f"[circus]\n{ends}[watcher:one]\ncmd = {script}\n")
-        with running(sys.executable, "-m", "circus.circusd", file, log=path + ".log"):
+        with other(sys.executable, "-m", "circus.circusd", file, log=path + ".log"):
             yield
 
 
@@ -192,7 +205,7 @@ class S6:
         folder = Path(path + ".s6", "one")
         folder.mkdir(parents=True)
         written(path, program).rename(folder / "run")
-        with running("s6-svscan", folder.parent, log=path + ".log"):
+        with other("s6-svscan", folder.parent, log=path + ".log"):
             yield
 
 
