@@ -219,7 +219,7 @@ class Bridge:
     # --- the end ---------------------------------------------
 
     async def _close(self, in_order: bool) -> None:
-        # The registry has gone, so nobody else would end this process: a task that takes no notice of being cancelled (the client
+        # Where the registry has gone, nobody else would end this process: a task that takes no notice of being cancelled (the client
         # library has such moments) must not keep it. The signal's default action ends it, and the server ends with its parent.
         signal.alarm(_END_S)
         if in_order:
